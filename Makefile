@@ -1,0 +1,33 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint types oldest golden bench bench-quick clean
+
+demo: .venv/installed  ## every stage on the music that ships here, through the command line
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh
+
+test: .venv/installed  ## the tests
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: .venv/lint  ## style and import contracts
+	$(BIN)/ruff check --line-length 120 --select E,F,W,I,B,UP,SIM,C4,RET --ignore SIM117,B905,E501 msim_tf tests tools
+	$(BIN)/ruff format --line-length 120 --check msim_tf tests tools
+	$(BIN)/lint-imports
+
+types: .venv/lint  ## static types
+	$(BIN)/mypy
+
+oldest: .venv/lint  ## the design card's exact stack (TensorFlow 2.15, Keras 2.15, tensorflow-addons, tensorflow-io)
+	$(BIN)/tox run -e oldest -- -m "not slow" $(ARGS)
+
+clean:
+	rm -rf .venv .tox demo build *.egg-info
+
+.venv/installed: setup.cfg
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	touch $@
+
+.venv/lint: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[lint]"
+	touch $@

@@ -1,0 +1,128 @@
+"""The musical dimensions and how they share one embedding.
+
+One ordered tuple, ``DIMENSIONS``, gives label keys, relation rules, mask rows, output and signature names, command-line values and table
+rows. No other module knows how many dimensions there are or where a subspace begins.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from msim_tf.errors import InputError
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One musical dimension.
+
+    Attributes:
+        name: its one name everywhere.
+        kind: how two tracks are related in it: "tag" (share a value), "tempo" (bpm, octaves equal) or "key" (24 keys).
+    """
+
+    name: str
+    kind: str
+
+
+DIMENSIONS: tuple[Dimension, ...] = (
+    Dimension("genre", "tag"),
+    Dimension("mood", "tag"),
+    Dimension("instrument", "tag"),
+    Dimension("era", "tag"),
+    Dimension("tempo", "tempo"),
+    Dimension("key", "key"),
+)
+DIMENSION_NAMES: tuple[str, ...] = tuple(dimension.name for dimension in DIMENSIONS)
+TAG_DIMENSION_NAMES: tuple[str, ...] = tuple(dimension.name for dimension in DIMENSIONS if dimension.kind == "tag")
+
+
+def dimension(name: str) -> Dimension:
+    """The dimension called ``name``.
+
+    Raises:
+        InputError: if there is none.
+    """
+    for candidate in DIMENSIONS:
+        if candidate.name == name:
+            return candidate
+    raise InputError(f"unknown dimension {name!r}, expected one of {', '.join(DIMENSION_NAMES)}")
+
+
+@dataclass(frozen=True)
+class EmbeddingLayout:
+    """Which coordinates of the embedding belong to which dimension: adjacent, disjoint, together the whole.
+
+    Attributes:
+        names: dimension names, in the order of ``DIMENSIONS``.
+        widths: coordinates of each, same order.
+    """
+
+    names: tuple[str, ...]
+    widths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        known = [name for name in DIMENSION_NAMES if name in self.names]
+        if not self.names or list(self.names) != known:
+            raise InputError(
+                f"dimensions {list(self.names)}: expected some of {', '.join(DIMENSION_NAMES)}, once each, in this order"
+            )
+        if len(self.widths) != len(self.names) or min(self.widths) < 1:
+            raise InputError(f"widths {list(self.widths)}: expected one positive width for each of {list(self.names)}")
+
+    @classmethod
+    def equal(cls, names: Iterable[str], size: int) -> EmbeddingLayout:
+        """Equal subspaces (paper, section 2.2).
+
+        Raises:
+            InputError: if ``size`` is not divisible by the number of dimensions.
+        """
+        names = tuple(names)
+        if not names or size % len(names):
+            raise InputError(f"embedding size {size} does not divide into {len(names)} equal subspaces")
+        return cls(names, (size // len(names),) * len(names))
+
+    @property
+    def size(self) -> int:
+        """Coordinates of the whole embedding."""
+        return sum(self.widths)
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """The subspace of each dimension."""
+        ends = list(itertools.accumulate(self.widths))
+        return {name: slice(end - width, end) for name, width, end in zip(self.names, self.widths, ends)}
+
+    def mask(self, names: Iterable[str]) -> np.ndarray:
+        """The mask that keeps the subspaces ``names``.
+
+        Returns:
+            [size] float32, 1 inside and 0 outside.
+
+        Raises:
+            InputError: if a name is not in this layout.
+        """
+        mask = np.zeros(self.size, np.float32)
+        for name in names:
+            if name not in self.names:
+                raise InputError(f"dimension {name!r} is not in this embedding, which has {', '.join(self.names)}")
+            mask[self.slices[name]] = 1.0
+        return mask
+
+    def subsets(self) -> Iterator[tuple[str, ...]]:
+        """All non-empty subsets of the dimensions, largest first (63 of six; paper, Table 2)."""
+        for count in range(len(self.names), 0, -1):
+            yield from itertools.combinations(self.names, count)
+
+    def to_json(self) -> dict[str, Any]:
+        """The layout as a JSON object."""
+        return {"dimensions": list(self.names), "widths": list(self.widths)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> EmbeddingLayout:
+        """The inverse of ``to_json``."""
+        return cls(tuple(value["dimensions"]), tuple(int(width) for width in value["widths"]))

@@ -1,0 +1,8 @@
+"""The one exception that means "the input is wrong, the program is not".
+
+The command line prints an ``InputError`` as a single line and exits with status 2; anything else is a bug and keeps its traceback.
+"""
+
+
+class InputError(ValueError):
+    """Wrong input from the caller: the message says what, where, and what to do about it."""

@@ -1,0 +1,1 @@
+"""Scores with honest statistics, from NumPy arrays only."""

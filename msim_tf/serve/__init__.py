@@ -1,0 +1,1 @@
+"""Export, embedded server and client of TensorFlow Serving."""
