@@ -1,0 +1,271 @@
+"""Waveform -> mel-spectrogram, onset envelope -> tempogram, CENS chroma: the one implementation, in TensorFlow operations.
+
+Extraction, the front of the model and the exported ``audio`` signature all run this code; librosa at the same settings is the oracle of its
+tests (paper, section 3.1; McFee et al., "librosa", SciPy 2015).
+
+The work has two halves. *Frame features* (mel, mel in dB, chroma) need only the samples around a frame, so hours of audio pass through in
+blocks. *Clip features* (onset envelope, CENS) look at the whole clip: ``power_to_db`` clips at 80 dB below the clip's maximum, CENS smooths
+over 41 frames, and a tempogram computed on a lone 3 s segment is another feature than one cut from the clip. Both are cut into segments last.
+
+Inside this module arrays are ``[..., frames, frequency]``, the order in which frames stream; what it hands out is ``(frequency, frames)``.
+It does not open sound (``corpus.audio``) and knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from msim_tf.features import cqt
+from msim_tf.params import FeatureParams
+
+_DB_FLOOR = 1e-10  # amin of librosa.power_to_db
+_DB_RANGE = 80.0  # its top_db
+_CENS_STEPS = (0.4, 0.2, 0.1, 0.05)  # Mueller and Ewert, "Chroma Toolbox", ISMIR 2011
+_CENS_WEIGHT = 0.25
+_TINY = float(np.finfo(np.float32).tiny)
+_BLOCK_FRAMES = 2584  # one minute at the default rate: about 60 MB of working memory
+
+
+@dataclass(frozen=True)
+class Features:
+    """The three stored features of one clip.
+
+    Attributes:
+        mel: [n_mels, frames] float32, log10(1 + gain * S), >= 0.
+        onset: [frames + tempogram_lags] float32, >= 0: the onset envelope with half a window's ramp to zero at both ends.
+        cens: [n_chroma, frames] float32 in [0, 1], L2 norm 1 per frame (0 in silence).
+    """
+
+    mel: np.ndarray
+    onset: np.ndarray
+    cens: np.ndarray
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self.mel.shape[1]
+
+
+def halo(params: FeatureParams) -> int:
+    """Samples that a frame needs on either side of its centre."""
+    return params.n_fft // 2 if params.cens_source == "stft" else cqt.halo(params)
+
+
+def frame_features(y: tf.Tensor, params: FeatureParams) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Features that depend only on the samples around each frame.
+
+    Args:
+        y: [..., (frames - 1) * hop_length + 2 * halo(params)] float32, mono at ``params.sr``.
+        params: the feature parameters.
+
+    Returns:
+        mel [..., frames, n_mels], mel power in dB without the clip's floor (same shape), chroma [..., frames, n_chroma], not normalised.
+    """
+    margin = halo(params) - params.n_fft // 2
+    centre = y[..., margin : tf.shape(y)[-1] - margin] if margin else y
+    power = _power_spectrogram(centre, params)
+    mel_basis = _mel_basis(params)
+    mel = tf.math.log1p(params.mel_gain * tf.matmul(tf.sqrt(power), mel_basis)) / np.float32(np.log(10.0))
+    mel_db = _decibel(tf.matmul(power, mel_basis))
+    if params.cens_source == "cqt":
+        return mel, mel_db, cqt.chroma(y, params)
+    return mel, mel_db, tf.matmul(power, _chroma_basis(params))
+
+
+def clip_features(mel_db: tf.Tensor, chroma: tf.Tensor, params: FeatureParams) -> tuple[tf.Tensor, tf.Tensor]:
+    """Features that depend on the whole clip.
+
+    Args:
+        mel_db: [..., frames, n_mels] from ``frame_features``.
+        chroma: [..., frames, n_chroma] from ``frame_features``.
+        params: the feature parameters.
+
+    Returns:
+        The padded onset envelope [..., frames + tempogram_lags], and CENS [..., frames, n_chroma].
+    """
+    onset = _pad_ramps(_onset_strength(mel_db, params), params.tempogram_lags // 2)
+    return onset, _cens(chroma, params)
+
+
+def tempogram(onset: tf.Tensor, *, lags: int) -> tf.Tensor:
+    """Local autocorrelation of the onset envelope, as ``librosa.feature.tempogram`` (Hann window, maximum norm per frame).
+
+    Args:
+        onset: [..., frames + lags - 1] float32, already padded with the ramps.
+        lags: length of the window, and number of rows.
+
+    Returns:
+        [..., lags, frames] float32 in [-1, 1]; row ``k`` is the correlation at a lag of ``k`` frames; 0 in silence.
+    """
+    windowed = _sliding_windows(onset, lags) * tf.constant(_hann(lags))
+    fft_length = _fast_length(2 * lags - 1)
+    spectrum = tf.signal.rfft(windowed, [fft_length])
+    power = tf.complex(tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum)), 0.0)
+    correlation = tf.signal.irfft(power, [fft_length])[..., :lags]
+    return tf.linalg.matrix_transpose(_normalise(correlation, tf.reduce_max(tf.abs(correlation), -1, keepdims=True)))
+
+
+def segments(features: dict[str, tf.Tensor], params: FeatureParams) -> dict[str, tf.Tensor]:
+    """Cuts the features of clips into whole, non-overlapping segments.
+
+    Args:
+        features: ``mel`` [batch, frames, n_mels], ``onset`` [batch, frames + tempogram_lags], ``cens`` [batch, frames, n_chroma].
+        params: the feature parameters.
+
+    Returns:
+        The model's inputs, each [batch, segments, *params.input_shapes[name]]; a rest shorter than a segment is left out.
+    """
+    length = params.segment_frames
+    count = tf.shape(features["mel"])[-2] // length
+    cut = {
+        name: tf.linalg.matrix_transpose(tf.reshape(value[:, : count * length], [-1, count, length, value.shape[-1]]))
+        for name, value in features.items()
+        if name != "onset"
+    }
+    starts = tf.range(count)[:, None] * length
+    cut["onset"] = tf.gather(features["onset"], starts + tf.range(params.segment_onsets)[None], axis=1)
+    return cut
+
+
+class Extractor:
+    """Extracts clips of any length in bounded memory; build one and share it between threads.
+
+    Args:
+        params: the feature parameters.
+    """
+
+    def __init__(self, params: FeatureParams) -> None:
+        self.params = params
+        samples = tf.TensorSpec([None], tf.float32)
+        rows = [tf.TensorSpec([None, size], tf.float32) for size in (params.n_mels, params.n_chroma)]
+        self._frame_features = tf.function(lambda y: frame_features(y, params), input_signature=[samples])
+        self._clip_features = tf.function(lambda db, chroma: clip_features(db, chroma, params), input_signature=rows)
+
+    def __call__(self, blocks: Iterable[np.ndarray]) -> Features:
+        """Features of one clip.
+
+        Args:
+            blocks: consecutive [samples] float32 pieces of the clip, mono at ``params.sr``, of any lengths.
+
+        Returns:
+            The features; a clip of n samples has 1 + n // hop_length frames.
+        """
+        parts = [self._frame_features(block) for block in self._with_halo(blocks)]
+        mel, mel_db, chroma = (np.concatenate([part[i].numpy() for part in parts]) for i in range(3))
+        onset, cens = self._clip_features(mel_db, chroma)
+        return Features(mel=mel.T, onset=onset.numpy(), cens=cens.numpy().T)
+
+    def _with_halo(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Re-cuts the stream into blocks of whole frames, each with the samples around it (zeros outside the clip)."""
+        hop, margin = self.params.hop_length, halo(self.params)
+        whole = (_BLOCK_FRAMES - 1) * hop + 2 * margin
+        waiting = np.zeros(margin, np.float32)
+        for block in blocks:
+            waiting = np.concatenate([waiting, block])
+            while len(waiting) > whole:
+                yield waiting[:whole]
+                waiting = waiting[_BLOCK_FRAMES * hop :]
+        waiting = np.concatenate([waiting, np.zeros(margin, np.float32)])
+        while (frames := 1 + (len(waiting) - 2 * margin) // hop) > 0 and len(waiting) >= 2 * margin:
+            frames = min(frames, _BLOCK_FRAMES)
+            yield waiting[: (frames - 1) * hop + 2 * margin]
+            waiting = waiting[frames * hop :]
+
+
+def _power_spectrogram(y: tf.Tensor, params: FeatureParams) -> tf.Tensor:
+    """[..., samples] -> [..., frames, 1 + n_fft // 2]: squared magnitude of the Hann-windowed STFT."""
+    hop, overlap = params.hop_length, params.n_fft // params.hop_length
+    tiles_count = tf.shape(y)[-1] // hop
+    tiles = tf.reshape(y[..., : tiles_count * hop], tf.concat([tf.shape(y)[:-1], [tiles_count, hop]], 0))
+    frames = tiles_count - overlap + 1
+    # Frames are neighbouring tiles side by side: a copy of whole rows, twice as fast as a gather of single samples.
+    framed = tf.concat([tiles[..., i : i + frames, :] for i in range(overlap)], -1)
+    spectrum = tf.signal.rfft(framed * tf.constant(_hann(params.n_fft)))
+    return tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
+
+
+def _decibel(power: tf.Tensor) -> tf.Tensor:
+    return tf.math.log(tf.maximum(power, _DB_FLOOR)) * np.float32(10.0 / np.log(10.0))
+
+
+def _onset_strength(mel_db: tf.Tensor, params: FeatureParams) -> tf.Tensor:
+    """Mean rise of the mel bands in dB: ``librosa.onset.onset_strength`` with this n_fft. [..., frames, n_mels] -> [..., frames]."""
+    clipped = tf.maximum(mel_db, tf.reduce_max(mel_db, [-2, -1], keepdims=True) - _DB_RANGE)
+    rise = tf.reduce_mean(tf.nn.relu(clipped[..., 1:, :] - clipped[..., :-1, :]), -1)
+    delay = 1 + params.n_fft // (2 * params.hop_length)
+    padded = tf.pad(rise, [[0, 0]] * (rise.shape.rank - 1) + [[delay, 0]])
+    return padded[..., : tf.shape(mel_db)[-2]]
+
+
+def _pad_ramps(envelope: tf.Tensor, length: int) -> tf.Tensor:
+    """Pads both ends with a straight line down to zero: ``numpy.pad(mode="linear_ramp")``."""
+    ramp = tf.range(length, dtype=tf.float32) / length
+    return tf.concat([envelope[..., :1] * ramp, envelope, envelope[..., -1:] * ramp[::-1]], -1)
+
+
+def _cens(chroma: tf.Tensor, params: FeatureParams) -> tf.Tensor:
+    """Chroma energy normalised statistics: L1 norm, quantise, smooth, L2 norm. [..., frames, n_chroma] -> the same shape."""
+    chroma = _normalise(chroma, tf.reduce_sum(chroma, -1, keepdims=True))
+    quantised = tf.add_n([tf.cast(chroma > step, tf.float32) * _CENS_WEIGHT for step in _CENS_STEPS])
+    smoothed = _smooth(quantised, params.cens_smoothing)
+    return _normalise(smoothed, tf.norm(smoothed, axis=-1, keepdims=True))
+
+
+def _smooth(chroma: tf.Tensor, length: int) -> tf.Tensor:
+    """Convolution along the frames with a Hann window of ``length`` non-zero values and sum 1; zeros outside the clip."""
+    window = np.hanning(length + 2).astype(np.float32)
+    shape = tf.shape(chroma)
+    columns = tf.reshape(tf.linalg.matrix_transpose(chroma), [-1, shape[-2], 1])
+    smoothed = tf.nn.conv1d(columns, tf.constant((window / window.sum())[:, None, None]), stride=1, padding="SAME")
+    turned = tf.concat([shape[:-2], [shape[-1], shape[-2]]], 0)
+    return tf.linalg.matrix_transpose(tf.reshape(smoothed, turned))
+
+
+def _normalise(values: tf.Tensor, norm: tf.Tensor) -> tf.Tensor:
+    """Divides by the norm where there is one: silence stays zero, as in ``librosa.util.normalize``."""
+    return values / tf.where(norm < _TINY, tf.ones_like(norm), norm)
+
+
+def _sliding_windows(values: tf.Tensor, length: int) -> tf.Tensor:
+    """[..., n] -> [..., n - length + 1, length]: all windows at a hop of one.
+
+    Repeating the row and cutting the repetition into rows that are one value longer shifts each row by one: no gather, no matrix product.
+    """
+    n = tf.shape(values)[-1]
+    frames = n - length + 1
+    lead = tf.shape(values)[:-1]
+    repeated = tf.tile(values, tf.concat([tf.ones_like(lead), [frames + 1]], 0))
+    rows = tf.reshape(repeated[..., : frames * (n + 1)], tf.concat([lead, [frames, n + 1]], 0))
+    return tf.ensure_shape(rows[..., :length], [*values.shape[:-1], None, length])
+
+
+@functools.cache
+def _hann(length: int) -> np.ndarray:
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
+
+
+@functools.cache
+def _mel_basis(params: FeatureParams) -> np.ndarray:
+    import librosa
+
+    return np.ascontiguousarray(librosa.filters.mel(sr=params.sr, n_fft=params.n_fft, n_mels=params.n_mels).T)
+
+
+@functools.cache
+def _chroma_basis(params: FeatureParams) -> np.ndarray:
+    import librosa
+
+    basis = librosa.filters.chroma(sr=params.sr, n_fft=params.n_fft, n_chroma=params.n_chroma, tuning=0.0)
+    return np.ascontiguousarray(basis.T.astype(np.float32))
+
+
+def _fast_length(target: int) -> int:
+    """Smallest 2^a 3^b 5^c >= target: lengths for which every FFT implementation is fast."""
+    import scipy.fft
+
+    return int(scipy.fft.next_fast_len(target, real=True))
