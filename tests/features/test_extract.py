@@ -72,9 +72,10 @@ def test_cqt_chroma_follows_librosa(y):
     params = FEATURE_PRESETS["cqt"]
     ours = extract.Extractor(params)([y]).cens
     reference = librosa.feature.chroma_cens(y=y, sr=params.sr, hop_length=params.hop_length, tuning=0.0)
-    audible = librosa.feature.rms(y=y, frame_length=65536, hop_length=params.hop_length)[0] > 1e-3
-    cosine = np.sum(ours * reference, 0)[audible]
-    assert audible.sum() > 100
+    # In digital silence librosa's resampler rings far below hearing, which the norms then blow up: compare where there is sound.
+    sound = librosa.feature.rms(y=y, hop_length=params.hop_length)[0] > 1e-4
+    cosine = np.sum(ours * reference, 0)[sound]
+    assert sound.sum() > 15
     assert cosine.mean() > 0.9995
     assert cosine.min() > 0.99
 
