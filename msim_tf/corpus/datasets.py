@@ -1,0 +1,218 @@
+"""What is known of the tracks: labels as arrays, and splits by artist.
+
+The label tables themselves (``Labels``, CSV, JAMS) are offered here too. Splits never cut through a group, because a model that has heard
+an artist recognises the artist.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+import msim_tf.dimensions as dims
+from msim_tf.corpus import relations, taxonomy
+from msim_tf.corpus.jams_labels import read_labels_jams
+from msim_tf.corpus.labels import Labels, read_labels_csv, write_labels_csv
+from msim_tf.errors import InputError
+
+__all__ = [
+    "EncodedLabels",
+    "Labels",
+    "encode",
+    "read_labels_csv",
+    "read_labels_jams",
+    "split_by_group",
+    "validate_tracks",
+    "write_labels_csv",
+]
+
+
+def validate_tracks(labels: Labels, identifiers: Iterable[str], where: str | Path) -> None:
+    """Refuses labels for tracks that do not exist.
+
+    Args:
+        labels: the table.
+        identifiers: the tracks there are.
+        where: what the tracks were looked for in, for the error text.
+
+    Raises:
+        InputError: naming up to three of them and how many there are.
+    """
+    unknown = sorted(set(labels.identifiers) - set(identifiers))
+    if unknown:
+        shown = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+        raise InputError(
+            f"labels for {len(unknown)} unknown track{'s' * (len(unknown) > 1)} ({shown}): not in {where}; "
+            "a track is named by its path relative to the music folder"
+        )
+
+
+@dataclass(frozen=True)
+class EncodedLabels:
+    """Labels as arrays, one row per track.
+
+    Attributes:
+        identifiers: the tracks, in the order of the rows.
+        arrays: dimension -> [n, vocabulary] bool for tags, [n] float32 bpm (NaN unknown) for tempo, [n] int8 (-1 unknown) for key.
+        vocabularies: tag dimension -> its values, in the order of the columns.
+    """
+
+    identifiers: tuple[str, ...]
+    arrays: dict[str, np.ndarray]
+    vocabularies: dict[str, tuple[str, ...]]
+
+    def known(self, dimension: str) -> np.ndarray:
+        """[n] bool: which tracks have a label in ``dimension``."""
+        array = self._array(dimension)
+        kind = dims.dimension(dimension).kind
+        if kind == "tag":
+            return np.asarray(array.any(axis=1))
+        return ~np.isnan(array) if kind == "tempo" else array >= 0
+
+    def relation(
+        self, dimension: str, rows: np.ndarray, columns: np.ndarray, *, key_relation: str = "parallel"
+    ) -> np.ndarray:
+        """How the tracks ``rows`` are related to the tracks ``columns``.
+
+        Args:
+            dimension: one that was encoded.
+            rows: [r] int indices of tracks.
+            columns: [c] int indices of tracks.
+            key_relation: see ``relations.key_relation``.
+
+        Returns:
+            [r, c] int8: +1 similar, -1 dissimilar, 0 unknown; a track is similar to itself.
+        """
+        array = self._array(dimension)
+        return relations.relation(dimension, array[rows], array[columns], key_relation=key_relation)
+
+    def take(self, indices: np.ndarray) -> EncodedLabels:
+        """The rows ``indices``, with the same vocabularies."""
+        arrays = {name: array[indices] for name, array in self.arrays.items()}
+        return EncodedLabels(tuple(self.identifiers[index] for index in indices), arrays, self.vocabularies)
+
+    def _array(self, dimension: str) -> np.ndarray:
+        if dimension not in self.arrays:
+            raise InputError(f"dimension {dimension!r} was not encoded, only {', '.join(self.arrays)}")
+        return self.arrays[dimension]
+
+
+def encode(labels: Labels, identifiers: Iterable[str], dimensions: Iterable[str]) -> EncodedLabels:
+    """Labels of ``identifiers`` in ``dimensions`` as arrays.
+
+    The vocabulary of a tag dimension is what these tracks hold: the taxonomy's tags in its order, then others by name.
+    """
+    tracks = tuple(identifiers)
+    arrays: dict[str, np.ndarray] = {}
+    vocabularies: dict[str, tuple[str, ...]] = {}
+    for name in dimensions:
+        kind = dims.dimension(name).kind
+        held = [labels.values.get(track, {}).get(name, ()) for track in tracks]
+        if kind == "tag":
+            vocabularies[name] = _vocabulary(name, held)
+            arrays[name] = _multi_hot(held, vocabularies[name])
+        elif kind == "tempo":
+            arrays[name] = np.array([float(values[0]) if values else math.nan for values in held], np.float32)
+        else:
+            arrays[name] = np.array([relations.parse_key(values[0]) if values else -1 for values in held], np.int8)
+    return EncodedLabels(tracks, arrays, vocabularies)
+
+
+def _vocabulary(name: str, held: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    found = {value for values in held for value in values}
+    known = [tag for tag in taxonomy.tags(name) if tag in found]
+    return (*known, *sorted(found.difference(known)))
+
+
+def _multi_hot(held: Sequence[tuple[str, ...]], vocabulary: tuple[str, ...]) -> np.ndarray:
+    columns = {value: column for column, value in enumerate(vocabulary)}
+    array = np.zeros((len(held), len(vocabulary)), bool)
+    for row, values in enumerate(held):
+        array[row, [columns[value] for value in values]] = True
+    return array
+
+
+def split_by_group(
+    identifiers: Sequence[str],
+    groups: Mapping[str, str],
+    *,
+    validation: float = 0.1,
+    test: float = 0.0,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Splits tracks into training, validation and test, whole groups only.
+
+    A track without a group belongs to its parent folder, and at top level to itself. Group names that differ only in case are one group.
+    Of all choices of whole groups one of the nearest sizes is taken, at random under ``seed``; a wanted part never stays empty.
+
+    Args:
+        identifiers: the tracks.
+        groups: identifier -> artist or source.
+        validation: share of the tracks, in [0, 1).
+        test: share of the tracks, in [0, 1).
+        seed: the same seed and tracks give the same split.
+
+    Returns:
+        "train", "validation", "test" -> sorted int64 indices into ``identifiers``; disjoint, together all.
+
+    Raises:
+        InputError: if the shares leave nothing to train on, or there are fewer groups than parts.
+    """
+    if validation < 0 or test < 0 or validation + test >= 1:
+        raise InputError(f"split: validation {validation} and test {test} must be >= 0 and leave something to train on")
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, identifier in enumerate(identifiers):
+        members[_group(identifier, groups)].append(index)
+    shares = {name: share for name, share in (("validation", validation), ("test", test)) if share > 0}
+    if len(members) <= len(shares):
+        raise InputError(
+            f"split: {len(members)} group{'s' * (len(members) != 1)} of tracks for train, {', '.join(shares)}; a group is never "
+            "cut: add 'artist' rows to the label table, or ask for no validation"
+        )
+    names = [str(name) for name in np.random.default_rng(seed).permutation(sorted(members))]
+    parts: dict[str, np.ndarray] = {}
+    for position, (part, share) in enumerate(shares.items()):
+        spare = len(shares) - position  # groups that the later parts and training need
+        chosen = _nearest_groups([len(members[name]) for name in names], share * len(identifiers), len(names) - spare)
+        parts[part] = _indices(members, [names[index] for index in chosen])
+        names = [name for index, name in enumerate(names) if index not in chosen]
+    parts["train"] = _indices(members, names)
+    return {part: parts.get(part, np.zeros(0, np.int64)) for part in ("train", "validation", "test")}
+
+
+def _group(identifier: str, groups: Mapping[str, str]) -> str:
+    if identifier in groups:
+        return groups[identifier].casefold()
+    parent = PurePosixPath(identifier).parent
+    return identifier.casefold() if parent == PurePosixPath(".") else parent.as_posix().casefold()
+
+
+def _indices(members: Mapping[str, list[int]], names: Iterable[str]) -> np.ndarray:
+    return np.array(sorted(index for name in names for index in members[name]), np.int64)
+
+
+def _nearest_groups(sizes: Sequence[int], target: float, most: int) -> set[int]:
+    """Which of the groups (one at least, ``most`` at most) together hold nearest to ``target`` tracks, the first in their order."""
+    # Subset sums as the bits of one integer; each sum remembers the group that reached it first, so its rest was reached before.
+    limit = max(int(2 * target), min(sizes))
+    reached, last = 1, dict[int, int]()
+    for index, size in enumerate(sizes):
+        new = (reached << size) & ~reached & ((2 << limit) - 1)
+        reached |= new
+        while new:
+            total = (new & -new).bit_length() - 1
+            last[total] = index
+            new &= new - 1
+    for total in sorted(last, key=lambda total: (abs(total - target), total)):
+        chosen = set[int]()
+        while total:
+            chosen.add(last[total])
+            total -= sizes[last[total]]
+        if len(chosen) <= most:
+            return chosen
+    raise AssertionError("a single group is always a choice")
