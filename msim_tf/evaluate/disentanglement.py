@@ -1,0 +1,210 @@
+"""Does each subspace hold what it says? A matrix of subspaces x kinds of labels, with intervals and leakage flags.
+
+A cell is the exact triplet accuracy of one subspace on one kind of label: for every anchor, over *all* pairs of a similar and a dissimilar
+track, the share whose similar track is nearer (a tie is wrong); then the mean over anchors. It is an AUC per anchor: 0.5 is chance whatever
+the balance of labels. Unknown relations take no part; with groups, tracks of the anchor's own artist take none either. Give it held-out tracks:
+on training tracks it shows memory, not music.
+
+Intervals treat tracks (or artists) as the sample: every track is anchor once and candidate many times, so drawing anchors alone would give
+intervals that are much too narrow. They come from the infinitesimal jackknife over groups (B. Efron, "The jackknife, the bootstrap and other
+resampling plans", 1982; for a single AUC this is DeLong's variance), with Student's t.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from msim_tf.errors import InputError
+from msim_tf.evaluate.distances import (
+    WHOLE,
+    candidate_mask,
+    distances_from,
+    subspace,
+    subspace_names,
+    validate_relations,
+)
+from msim_tf.evaluate.embeddings import Embeddings
+from msim_tf.evaluate.statistics import group_error
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One subspace that holds another label better than its own.
+
+    Attributes:
+        subspace: e.g. "tempo".
+        kind: the label it predicts better, e.g. "genre".
+        own: its accuracy on its own label.
+        other: its accuracy on ``kind``.
+        sure: whether the 95 % interval of the difference excludes 0.
+    """
+
+    subspace: str
+    kind: str
+    own: float
+    other: float
+    sure: bool
+
+    def line(self) -> str:
+        """The flag as a sentence."""
+        certainty = "clearly" if self.sure else "within its uncertainty"
+        return f"the {self.subspace} subspace predicts {self.kind} ({self.other:.3f}) better than {self.subspace} ({self.own:.3f}), {certainty}"
+
+
+@dataclass(frozen=True, eq=False)
+class Disentanglement:
+    """The matrix.
+
+    Attributes:
+        subspaces: [s] rows; the last is the whole embedding.
+        kinds: [k] columns.
+        accuracy: [s, k] float, NaN where no anchor has both a similar and a dissimilar track.
+        low: [s, k] lower bound of the 95 % interval.
+        high: [s, k] upper bound.
+        anchors: [k] anchors that could be scored.
+        leaks: subspaces that predict another kind better than their own.
+        filtered: whether the artist filter was on.
+    """
+
+    subspaces: tuple[str, ...]
+    kinds: tuple[str, ...]
+    accuracy: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    anchors: np.ndarray
+    leaks: tuple[Leak, ...]
+    filtered: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The matrix as a JSON object; cells without an anchor are null."""
+        cells = [
+            {
+                "subspace": name,
+                "kind": kind,
+                **{
+                    what: None if np.isnan(values[row, column]) else float(values[row, column])
+                    for what, values in (("accuracy", self.accuracy), ("low", self.low), ("high", self.high))
+                },
+                "anchors": int(self.anchors[column]),
+            }
+            for row, name in enumerate(self.subspaces)
+            for column, kind in enumerate(self.kinds)
+        ]
+        return {"cells": cells, "artist_filter": self.filtered, "leaks": [leak.line() for leak in self.leaks]}
+
+
+def anchor_accuracy(distances: np.ndarray, relation: np.ndarray) -> tuple[float, np.ndarray]:
+    """Share of (similar, dissimilar) pairs whose similar track is strictly nearer, and what each track contributes to it.
+
+    Args:
+        distances: [n] float from the anchor.
+        relation: [n] int, +1 similar, -1 dissimilar, 0 takes no part.
+
+    Returns:
+        A share in [0, 1], NaN where there is no pair; and its derivative by the weight of each track, [n] float, summing to 0.
+    """
+    influence = np.zeros(len(distances))
+    similar, dissimilar = relation > 0, relation < 0
+    near, far = distances[similar], distances[dissimilar]
+    if not near.size or not far.size:
+        return float("nan"), influence
+    farther = far.size - np.searchsorted(np.sort(far), near, side="right")
+    nearer = np.searchsorted(np.sort(near), far, side="left")
+    accuracy = float(farther.sum()) / (near.size * far.size)
+    influence[similar] = (farther / far.size - accuracy) / near.size
+    influence[dissimilar] = (nearer / near.size - accuracy) / far.size
+    return accuracy, influence
+
+
+def disentanglement(
+    system: Embeddings,
+    relations: dict[str, np.ndarray],
+    *,
+    groups: np.ndarray | None = None,
+    metric: str = "cosine",
+    max_anchors: int = 2000,
+    seed: int = 0,
+) -> Disentanglement:
+    """Every subspace on every kind of label.
+
+    Args:
+        system: vectors of held-out tracks, with subspaces.
+        relations: kind -> [n, n] int8 in the order of the vectors: +1 similar, -1 dissimilar, 0 unknown.
+        groups: [n] artist of each track ("" or None: unknown), for the filter and the intervals.
+        metric: inside a subspace; "cosine" as in training, or "euclidean".
+        max_anchors: above it, so many anchors are drawn.
+        seed: of the draw.
+
+    Raises:
+        InputError: if there are no subspaces, or shapes do not fit.
+    """
+    if system.layout is None:
+        raise InputError(f"{system.name} has no subspaces to look into")
+    size = len(system.identifiers)
+    groups = validate_relations(relations, groups, size)
+    anchors = np.arange(size)
+    if size > max_anchors:
+        anchors = np.sort(np.random.default_rng(seed).choice(size, max_anchors, replace=False))
+    names, kinds = subspace_names(system), tuple(relations)
+    rows = [_row(subspace(system, name), relations, groups, anchors, metric) for name in names]
+    accuracy, influence = np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
+    labels = _sample_units(groups, size)
+    half = np.array(
+        [[group_error(influence[row, :, column], labels) for column in range(len(kinds))] for row in range(len(names))]
+    )
+    return Disentanglement(
+        names,
+        kinds,
+        accuracy,
+        np.clip(accuracy - half.reshape(accuracy.shape), 0, 1),
+        np.clip(accuracy + half.reshape(accuracy.shape), 0, 1),
+        rows[0][2],
+        _leaks(names, kinds, accuracy, influence, labels),
+        groups is not None,
+    )
+
+
+def _row(
+    vectors: np.ndarray, relations: dict[str, np.ndarray], groups: np.ndarray | None, anchors: np.ndarray, metric: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One subspace on every kind: accuracy [k], influence of every track on it [n, k], anchors counted [k]."""
+    size, count = len(vectors), len(relations)
+    each = np.full((size, count), np.nan)
+    influence = np.zeros((size, count))
+    for block, distances in distances_from(vectors, anchors, metric=metric):
+        for anchor, row in zip(block, distances):
+            allowed = candidate_mask(anchor, groups, size)
+            for column, relation in enumerate(relations.values()):
+                each[anchor, column], share = anchor_accuracy(row, np.where(allowed, relation[anchor], 0))
+                influence[:, column] += share
+    counted = (~np.isnan(each)).sum(axis=0)
+    accuracy = np.divide(np.nansum(each, axis=0), counted, out=np.full(count, np.nan), where=counted > 0)
+    # A track moves the mean as an anchor too, by how far its own accuracy is from it.
+    influence += np.nan_to_num(each - accuracy)
+    return accuracy, influence / np.maximum(counted, 1), counted
+
+
+def _sample_units(groups: np.ndarray | None, size: int) -> np.ndarray:
+    """Group of each track; a track of unknown group is one of its own."""
+    if groups is None:
+        return np.arange(size).astype(str)
+    return np.array([group or f"\0{row}" for row, group in enumerate(groups)])
+
+
+def _leaks(
+    names: tuple[str, ...], kinds: tuple[str, ...], accuracy: np.ndarray, influence: np.ndarray, labels: np.ndarray
+) -> tuple[Leak, ...]:
+    leaks = []
+    for row, name in enumerate(names):
+        if name == WHOLE or name not in kinds:
+            continue
+        own = kinds.index(name)
+        for column, kind in enumerate(kinds):
+            excess = float(accuracy[row, column] - accuracy[row, own])
+            if excess > 0:
+                error = group_error(influence[row, :, column] - influence[row, :, own], labels)
+                leaks.append(Leak(name, kind, float(accuracy[row, own]), float(accuracy[row, column]), excess > error))
+    return tuple(leaks)

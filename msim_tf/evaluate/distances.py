@@ -1,0 +1,92 @@
+"""Distances of a few tracks to all tracks inside one subspace: what the matrix, retrieval and nearest-neighbour reports rank by.
+
+Conventions: small is near; distances that agree to twelve decimals are ties, so the order does not hang on rounding in a matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from msim_tf.errors import InputError
+from msim_tf.evaluate.embeddings import Embeddings
+
+WHOLE = "all"
+_BLOCK = 256
+
+
+def subspace(system: Embeddings, name: str) -> np.ndarray:
+    """The coordinates of one dimension, or of all for ``WHOLE``: [n, width] float64.
+
+    Raises:
+        InputError: if the embedding has no such dimension.
+    """
+    if name == WHOLE:
+        return system.embeddings.astype(np.float64)
+    if system.layout is None or name not in system.layout.names:
+        raise InputError(f"{system.name} has no subspace {name!r}")
+    return system.embeddings[:, system.layout.slices[name]].astype(np.float64)
+
+
+def subspace_names(system: Embeddings) -> tuple[str, ...]:
+    """The subspaces to report: each dimension, then the whole."""
+    return (*(system.layout.names if system.layout else ()), WHOLE)
+
+
+def distances_from(
+    vectors: np.ndarray, anchors: np.ndarray, *, metric: str = "cosine"
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Distances of ``anchors`` to every vector, in blocks.
+
+    Args:
+        vectors: [n, width] float64.
+        anchors: [a] rows.
+        metric: "cosine" (what the subspaces are trained with) or "euclidean" (squared).
+
+    Yields:
+        [b] anchors and [b, n] distances.
+
+    Raises:
+        InputError: if the metric is unknown.
+    """
+    if metric not in ("cosine", "euclidean"):
+        raise InputError(f"metric {metric!r}, expected 'cosine' or 'euclidean'")
+    if metric == "cosine":
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    for start in range(0, len(anchors), _BLOCK):
+        block = anchors[start : start + _BLOCK]
+        inner = vectors[block] @ vectors.T
+        distances = 1.0 - inner if metric == "cosine" else squares[block, None] + squares - 2.0 * inner
+        yield block, np.round(distances, 12)
+
+
+def candidate_mask(anchor: int, groups: np.ndarray | None, size: int) -> np.ndarray:
+    """Who may be retrieved for ``anchor``: not itself and, with the artist filter, nobody of its group ([size] bool).
+
+    A group label of "" means unknown: such a track is in no group with any other.
+    """
+    mask = np.ones(size, bool) if groups is None or groups[anchor] == "" else groups != groups[anchor]
+    mask[anchor] = False
+    return mask
+
+
+def validate_relations(relations: dict[str, np.ndarray], groups: np.ndarray | None, size: int) -> np.ndarray | None:
+    """Checks relation matrices and group labels against ``size`` tracks; returns the labels as text.
+
+    Raises:
+        InputError: naming the matrix, its shape or its values.
+    """
+    for kind, relation in relations.items():
+        if relation.shape != (size, size):
+            raise InputError(f"relations of {kind} have shape {relation.shape}, expected ({size}, {size})")
+        if not np.isin(relation, (-1, 0, 1)).all():
+            raise InputError(f"relations of {kind}: expected only +1 (similar), -1 (dissimilar) and 0 (unknown)")
+    if groups is None:
+        return None
+    groups = np.array(["" if group is None else str(group) for group in groups])
+    if groups.shape != (size,):
+        raise InputError(f"{groups.size} group labels for {size} tracks")
+    return groups

@@ -1,0 +1,200 @@
+"""Readers of triplet files: Dim-Sim (raw and clean, CSV and JSON), MagnaTagATune's comparisons, and a plain list.
+
+Columns are found by name and others are ignored. Every reader returns the triplets it could make and what it dropped; only a file that is
+not what it says raises. Sources: Lee et al., "Disentangled multidimensional metric learning for music similarity", ICASSP 2020 (Dim-Sim);
+Law et al., "Evaluation of algorithms using games: the case of music tagging", ISMIR 2009 (MagnaTagATune).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msim_tf.errors import InputError
+from msim_tf.evaluate.embeddings import shortlist
+from msim_tf.evaluate.triplets import Dropped, Triplets
+from msim_tf.files import load_json
+
+_MEMBERS = ("anchor", "song1", "song2")
+DIM_SIM_COLUMNS = ("triplet_id", "anchor_id", "song1_id", "song2_id", "song1_vote", "song2_vote")
+MAGNATAGATUNE_COLUMNS = tuple(f"clip{clip}_{what}" for what in ("id", "numvotes") for clip in (1, 2, 3))
+PLAIN_COLUMNS = ("anchor", "positive", "negative")
+_TIE = "tied votes"
+_NO_VOTES = "no votes"
+
+Row = Mapping[str, Any]
+
+
+def read_triplets(path: str | Path) -> tuple[Triplets, Dropped]:
+    """Reads any of the three kinds of file, recognised by their columns.
+
+    Args:
+        path: ``.json``, or delimited text (comma or tab).
+
+    Returns:
+        The triplets, and what was dropped (ties, no votes).
+
+    Raises:
+        InputError: if the columns are none we know, or a value is not what its column says.
+    """
+    path = Path(path)
+    rows = _json_rows(path) if path.suffix.lower() == ".json" else _text_rows(path)
+    if not rows:
+        raise InputError(f"{path}: no triplets in it")
+    for columns, reader in (
+        (DIM_SIM_COLUMNS, _dim_sim),
+        (MAGNATAGATUNE_COLUMNS, _magnatagatune),
+        (PLAIN_COLUMNS, _plain),
+    ):
+        if all(column in rows[0] for column in columns):
+            triplets, dropped = reader(path, rows)
+            _validate_ids(path, triplets)
+            return triplets, dropped
+    raise InputError(
+        f"{path}: columns {shortlist([str(column) for column in rows[0]])}; expected those of Dim-Sim ({', '.join(DIM_SIM_COLUMNS)}), "
+        f"of MagnaTagATune ({', '.join(MAGNATAGATUNE_COLUMNS)}) or {', '.join(PLAIN_COLUMNS)}"
+    )
+
+
+def _text_rows(path: Path) -> list[Row]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path} not found; expected a file of triplets") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error}); expected a file of triplets") from error
+    delimiter = "\t" if "\t" in text.split("\n", 1)[0] else ","
+    return list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+
+
+def _json_rows(path: Path) -> list[Row]:
+    """Records; or pandas' column-wise form ``{column: {row: value}}``; or ``{triplet_id: record}``."""
+    value = load_json(path, "a file of triplets")
+    if isinstance(value, dict) and "triplet_id" in value and isinstance(value["triplet_id"], dict):
+        order = list(value["triplet_id"])
+        value = [{column: cells.get(row) for column, cells in value.items()} for row in order]
+    elif isinstance(value, dict) and all(isinstance(row, dict) for row in value.values()):
+        value = [{"triplet_id": triplet_id, **row} for triplet_id, row in value.items()]
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        raise InputError(f"{path}: expected a JSON list of triplets, or an object of them")
+    return value
+
+
+def _validate_ids(path: Path, triplets: Triplets) -> None:
+    twice = [triplet_id for triplet_id, count in Counter(triplets.triplet_ids).items() if count > 1]
+    if twice:
+        raise InputError(f"{path}: triplet ids more than once: {shortlist(twice)}")
+
+
+def _number(path: Path, row: Row, column: str, number: int) -> float:
+    try:
+        value = float(row[column])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path}, triplet {number}: {column} is {row.get(column)!r}, expected a number") from None
+    if not math.isfinite(value):
+        raise InputError(f"{path}, triplet {number}: {column} is {row[column]!r}, expected a number")
+    return value
+
+
+def _votes(path: Path, row: Row, columns: tuple[str, ...], number: int) -> list[int]:
+    votes = [_number(path, row, column, number) for column in columns]
+    for column, vote in zip(columns, votes):
+        if vote < 0 or vote != int(vote):
+            raise InputError(f"{path}, triplet {number}: {column} is {row[column]!r}, neither a count nor 0/1")
+    return [int(vote) for vote in votes]
+
+
+def _identifier(path: Path, row: Row, column: str, number: int) -> str:
+    value = row.get(column)
+    if value is None or not str(value).strip():
+        raise InputError(f"{path}, triplet {number}: {column} is empty")
+    return str(value).strip()
+
+
+def _starts(path: Path, row: Row, number: int) -> list[float]:
+    starts = [_number(path, row, f"{member}_start_seconds", number) for member in _MEMBERS]
+    if min(starts) < 0:
+        raise InputError(f"{path}, triplet {number}: a start of {min(starts)} s, expected 0 or later")
+    return starts
+
+
+def _made(path: Path, kept: list[dict[str, Any]], *, starts: bool, seconds: float | None) -> Triplets:
+    return Triplets(
+        name=path.name,
+        triplet_ids=tuple(row["id"] for row in kept),
+        anchor=tuple(row["anchor"] for row in kept),
+        positive=tuple(row["positive"] for row in kept),
+        negative=tuple(row["negative"] for row in kept),
+        agreement=np.array([row["agreement"] for row in kept], np.float64),
+        starts=np.array([row["starts"] for row in kept], np.float64).reshape(-1, 3) if starts else None,
+        clip_seconds=seconds,
+    )
+
+
+def _dim_sim(path: Path, rows: list[Row]) -> tuple[Triplets, Dropped]:
+    votes = [_votes(path, row, ("song1_vote", "song2_vote"), number) for number, row in enumerate(rows, 1)]
+    outcomes_only = all(sorted(pair) == [0, 1] for pair in votes)
+    has_starts = all(f"{member}_start_seconds" in rows[0] for member in _MEMBERS)
+    kept: list[dict[str, Any]] = []
+    reasons: dict[str, tuple[str, ...]] = {}
+    for number, (row, pair) in enumerate(zip(rows, votes), 1):
+        triplet_id = _identifier(path, row, "triplet_id", number)
+        anchor, *songs = (_identifier(path, row, f"{member}_id", number) for member in _MEMBERS)
+        starts = _starts(path, row, number) if has_starts else None
+        if pair[0] == pair[1]:
+            reason = _TIE if pair[0] else _NO_VOTES
+            reasons[reason] = (*reasons.get(reason, ()), triplet_id)
+            continue
+        near = int(pair[1] > pair[0])
+        kept.append(
+            {
+                "id": triplet_id,
+                "anchor": anchor,
+                "positive": songs[near],
+                "negative": songs[1 - near],
+                "agreement": math.nan if outcomes_only else max(pair) / sum(pair),
+                "starts": starts and [starts[0], starts[1 + near], starts[2 - near]],
+            }
+        )
+    seconds = _number(path, rows[0], "clip_lengths_seconds", 1) if "clip_lengths_seconds" in rows[0] else 3.0
+    return _made(path, kept, starts=has_starts, seconds=seconds if has_starts else None), Dropped(reasons)
+
+
+def _magnatagatune(path: Path, rows: list[Row]) -> tuple[Triplets, Dropped]:
+    """Odd one out: the most-voted clip differs; the other two are anchor and positive, in file order."""
+    kept: list[dict[str, Any]] = []
+    reasons: dict[str, tuple[str, ...]] = {}
+    for number, row in enumerate(rows, 1):
+        votes = _votes(path, row, MAGNATAGATUNE_COLUMNS[3:], number)
+        clips = [_identifier(path, row, column, number) for column in MAGNATAGATUNE_COLUMNS[:3]]
+        if votes.count(max(votes)) > 1:
+            reason = _TIE if max(votes) else _NO_VOTES
+            reasons[reason] = (*reasons.get(reason, ()), str(number))
+            continue
+        odd = votes.index(max(votes))
+        anchor, positive = (clip for place, clip in enumerate(clips) if place != odd)
+        kept.append(
+            {
+                "id": str(number),
+                "anchor": anchor,
+                "positive": positive,
+                "negative": clips[odd],
+                "agreement": max(votes) / sum(votes),
+            }
+        )
+    return _made(path, kept, starts=False, seconds=None), Dropped(reasons)
+
+
+def _plain(path: Path, rows: list[Row]) -> tuple[Triplets, Dropped]:
+    kept = []
+    for number, row in enumerate(rows, 1):
+        members = {column: _identifier(path, row, column, number) for column in PLAIN_COLUMNS}
+        kept.append({"id": str(row.get("triplet_id") or number), "agreement": math.nan, **members})
+    return _made(path, kept, starts=False, seconds=None), Dropped()

@@ -1,0 +1,256 @@
+"""The matrix of subspaces and labels, retrieval and nearest neighbours: by hand, by brute force, and on vectors built to leak."""
+
+from __future__ import annotations
+
+import json
+
+import mir_eval
+import numpy as np
+import pytest
+
+from msim_tf.dimensions import EmbeddingLayout
+from msim_tf.errors import InputError
+from msim_tf.evaluate.disentanglement import anchor_accuracy, disentanglement
+from msim_tf.evaluate.distances import candidate_mask, distances_from
+from msim_tf.evaluate.embeddings import Embeddings
+from msim_tf.evaluate.retrieval import (
+    key_score,
+    neighbour_scores,
+    precision_and_average,
+    retrieval,
+    tempo_accuracy,
+)
+
+LAYOUT = EmbeddingLayout(("genre", "tempo"), (4, 4))
+
+
+def _same(labels: np.ndarray) -> np.ndarray:
+    relation = np.where(labels[:, None] == labels, 1, -1).astype(np.int8)
+    relation[labels < 0] = relation[:, labels < 0] = 0
+    return relation
+
+
+def _one_hot(labels: np.ndarray, rng: np.random.Generator, noise: float) -> np.ndarray:
+    return np.eye(4)[np.maximum(labels, 0)] + noise * rng.standard_normal((labels.size, 4))
+
+
+def _system(genre_part: np.ndarray, tempo_part: np.ndarray) -> Embeddings:
+    vectors = np.concatenate([genre_part, tempo_part], axis=1).astype(np.float32)
+    return Embeddings("made", tuple(f"t{row}" for row in range(len(vectors))), vectors, LAYOUT)
+
+
+@pytest.fixture
+def labels() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(4)
+    return {"genre": rng.integers(-1, 4, 60), "tempo": rng.integers(0, 4, 60)}
+
+
+def test_pairs_by_hand():
+    # Similar at 1 and 3, dissimilar at 2, 3 and 4: 1 beats three, 3 beats one (a tie is wrong).
+    distances = np.array([1.0, 3.0, 2.0, 3.0, 4.0, 0.0])
+    assert anchor_accuracy(distances, np.array([1, 1, -1, -1, -1, 0]))[0] == pytest.approx(4 / 6)
+    assert np.isnan(anchor_accuracy(distances, np.array([1, 1, 0, 0, 0, 0]))[0])
+    assert anchor_accuracy(np.zeros(4), np.array([1, 1, -1, -1]))[0] == 0.0
+
+
+def test_influences_are_derivatives_by_weights():
+    rng = np.random.default_rng(0)
+    distances, relation = rng.random(12), np.repeat([1, -1, 0], 4)
+    _, influence = anchor_accuracy(distances, relation)
+
+    def weighted(weights: np.ndarray) -> float:
+        pairs = [(p, n) for p in range(4) for n in range(4, 8)]
+        wins = sum(weights[p] * weights[n] * (distances[p] < distances[n]) for p, n in pairs)
+        return wins / sum(weights[p] * weights[n] for p, n in pairs)
+
+    step = 1e-6 * np.eye(12)
+    numeric = [(weighted(1 + row) - weighted(1 - row)) / 2e-6 for row in step]
+    np.testing.assert_allclose(influence, numeric, atol=1e-8)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("with_groups", [False, True])
+def test_the_matrix_against_a_loop(labels, metric, with_groups):
+    rng = np.random.default_rng(5)
+    system = _system(_one_hot(labels["genre"], rng, 0.5), _one_hot(labels["tempo"], rng, 0.5))
+    relations = {kind: _same(values) for kind, values in labels.items()}
+    groups = np.array([f"artist {row // 3}" for row in range(60)]) if with_groups else None
+    found = disentanglement(system, relations, groups=groups, metric=metric)
+    assert found.subspaces == ("genre", "tempo", "all") and found.kinds == ("genre", "tempo")
+    for row, part in enumerate((slice(0, 4), slice(4, 8), slice(0, 8))):
+        x = system.embeddings[:, part].astype(np.float64)
+        if metric == "cosine":
+            x /= np.linalg.norm(x, axis=1, keepdims=True)
+        distances = ((x[:, None] - x) ** 2).sum(axis=2)
+        for column, kind in enumerate(found.kinds):
+            shares = []
+            for a in range(60):
+                others = [o for o in range(60) if o != a and (groups is None or groups[o] != groups[a])]
+                pairs = [
+                    distances[a, p] < distances[a, n]
+                    for p in others
+                    for n in others
+                    if relations[kind][a, p] == 1 and relations[kind][a, n] == -1
+                ]
+                shares += [np.mean(pairs)] if pairs else []
+            assert found.accuracy[row, column] == pytest.approx(np.mean(shares))
+            assert found.anchors[column] == len(shares)
+            assert found.low[row, column] <= found.accuracy[row, column] <= found.high[row, column]
+
+
+def test_honest_subspaces_raise_no_flag_and_swapped_ones_do(labels):
+    rng = np.random.default_rng(6)
+    genre, tempo = (_one_hot(labels[kind], rng, 0.1) for kind in ("genre", "tempo"))
+    relations = {kind: _same(values) for kind, values in labels.items()}
+    honest = disentanglement(_system(genre, tempo), relations)
+    assert honest.leaks == ()
+    assert honest.accuracy[0, 0] > 0.95 and honest.accuracy[1, 1] > 0.95
+    assert honest.accuracy[0, 1] == pytest.approx(0.5, abs=0.1)
+    leaky = disentanglement(_system(genre, genre), relations)
+    (leak,) = leaky.leaks
+    assert (leak.subspace, leak.kind, leak.sure) == ("tempo", "genre", True)
+    assert "the tempo subspace predicts genre" in leak.line() and "clearly" in leak.line()
+    assert leaky.to_json()["leaks"] == [leak.line()]
+
+
+def test_intervals_cover_chance_and_calls_are_rarely_wrong(labels):
+    relations = {kind: _same(values) for kind, values in labels.items()}
+    covered, clear = [], 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        found = disentanglement(_system(rng.standard_normal((60, 4)), rng.standard_normal((60, 4))), relations)
+        covered.append((found.low < 0.5) & (found.high > 0.5))
+        clear += sum(leak.sure for leak in found.leaks)
+    # 95 % intervals: the binomial error of 100 draws is 2 points. Of 200 one-sided calls under no effect, 2.5 % are 5.
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.045)
+    assert clear <= 12
+
+
+def test_intervals_take_artists_for_the_sample(labels):
+    rng = np.random.default_rng(3)
+    tempo = np.repeat(rng.integers(0, 4, 12), 5)
+    part = np.repeat(rng.standard_normal((12, 4)), 5, axis=0) + 0.05 * rng.standard_normal((60, 4))
+    relations = {"tempo": _same(tempo)}
+    artists = disentanglement(_system(part, part), relations, groups=np.repeat(np.arange(12), 5).astype(str))
+    unknown = disentanglement(_system(part, part), relations, groups=np.full(60, ""))
+    width = (artists.high - artists.low)[0, 0]
+    assert width > 1.5 * (unknown.high - unknown.low)[0, 0]
+
+
+def test_collapsed_subspaces_score_nothing_whatever_the_rounding(labels):
+    flat = np.full((60, 4), 0.1)
+    found = disentanglement(_system(flat, flat), {"genre": _same(labels["genre"])})
+    assert found.accuracy.max() == 0.0
+
+
+def test_kinds_without_pairs_are_empty_and_json_stays_valid():
+    system = _system(np.eye(4), np.eye(4))
+    found = disentanglement(system, {"genre": np.zeros((4, 4), np.int8)})
+    assert np.isnan(found.accuracy).all() and found.anchors.tolist() == [0]
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["cells"][0]["accuracy"] is None
+
+
+def test_anchors_are_drawn_when_there_are_many(labels):
+    rng = np.random.default_rng(8)
+    system = _system(rng.standard_normal((60, 4)), rng.standard_normal((60, 4)))
+    relations = {"tempo": _same(labels["tempo"])}
+    first, again, other = (disentanglement(system, relations, max_anchors=20, seed=seed) for seed in (1, 1, 2))
+    assert first.anchors.tolist() == [20]
+    np.testing.assert_array_equal(first.accuracy, again.accuracy)
+    assert not np.array_equal(first.accuracy, other.accuracy)
+
+
+def test_wrong_shapes_are_named():
+    system = _system(np.eye(4), np.eye(4))
+    with pytest.raises(InputError, match=r"relations of genre have shape \(3, 3\)"):
+        disentanglement(system, {"genre": np.zeros((3, 3), np.int8)})
+    with pytest.raises(InputError, match="expected only"):
+        retrieval(system, {"genre": np.full((4, 4), 2)}, k=1)
+    with pytest.raises(InputError, match="3 group labels for 4 tracks"):
+        disentanglement(system, {}, groups=np.array(["a", "b", "c"]))
+    plain = Embeddings("plain", ("a",), np.ones((1, 2), np.float32))
+    with pytest.raises(InputError, match="plain has no subspaces"):
+        disentanglement(plain, {})
+    with pytest.raises(InputError, match="metric 'dot'"):
+        next(distances_from(np.eye(2), np.arange(2), metric="dot"))
+
+
+def test_artist_filter_leaves_out_the_artist_but_not_the_unknown():
+    groups = np.array(["x", "x", "", "", "y"])
+    assert candidate_mask(0, groups, 5).tolist() == [False, False, True, True, True]
+    assert candidate_mask(2, groups, 5).tolist() == [True, True, False, True, True]
+    assert candidate_mask(1, None, 3).tolist() == [True, False, True]
+
+
+def test_precision_and_average_precision_by_hand():
+    # Order: relevant, not, relevant, not: AP = (1 + 2/3) / 2.
+    found = precision_and_average(np.array([0.1, 0.2, 0.3, 0.4]), np.array([True, False, True, False]), 2)
+    assert found == pytest.approx((0.5, 5 / 6))
+    # All tied: the irrelevant come first.
+    assert precision_and_average(np.zeros(3), np.array([True, False, False]), 1) == pytest.approx((0.0, 1 / 3))
+
+
+def test_retrieval_on_a_line_with_and_without_the_filter():
+    layout = EmbeddingLayout(("genre",), (1,))
+    system = Embeddings("line", ("a", "b", "c", "d"), np.array([[0.0], [1.0], [3.0], [7.0]], np.float32), layout)
+    relation = _same(np.array([0, 0, 1, 0]))
+    (whole,) = retrieval(system, {"genre": relation}, k=1, metric="euclidean", subspaces=["genre"])
+    # a: b c d -> 1 0 1; b: a c d -> 1 0 1; d: c b a -> 0 1 1; c has no relevant track.
+    assert whole.queries == 3
+    assert whole.precision == pytest.approx(2 / 3)
+    assert whole.average_precision == pytest.approx((5 / 6 + 5 / 6 + (1 / 2 + 2 / 3) / 2) / 3)
+    assert whole.chance == pytest.approx(2 / 3)
+    groups = np.array(["p", "p", "q", "r"])
+    (filtered,) = retrieval(system, {"genre": relation}, groups=groups, k=1, metric="euclidean", subspaces=["genre"])
+    # a: c d -> 0 1; b: c d -> 0 1; d: c b a -> 0 1 1.
+    assert filtered.precision == 0.0
+    assert filtered.average_precision == pytest.approx((1 / 2 + 1 / 2 + (1 / 2 + 2 / 3) / 2) / 3)
+    with pytest.raises(InputError, match="k is 0"):
+        retrieval(system, {"genre": relation}, k=0)
+
+
+@pytest.mark.parametrize(
+    ("estimated", "strict", "loose"),
+    [
+        (120, True, True),
+        (124.8, True, True),
+        (125, False, False),
+        (60, False, True),
+        (361, False, True),
+        (40, False, True),
+        (90, False, False),
+    ],
+)
+def test_tempo_accuracies(estimated, strict, loose):
+    assert tempo_accuracy(120.0, np.array([estimated]), octaves=False).tolist() == [strict]
+    assert tempo_accuracy(120.0, np.array([estimated]), octaves=True).tolist() == [loose]
+
+
+def test_key_score_is_mir_evals():
+    for estimated, score in (("C major", 1.0), ("G major", 0.5), ("A minor", 0.3), ("C minor", 0.2), ("F# major", 0.0)):
+        assert key_score("C major", estimated) == score == mir_eval.key.weighted_score("C major", estimated)
+    with pytest.raises(InputError, match="expected the form"):
+        key_score("H dur", "C major")
+
+
+def test_neighbours_on_a_line_by_hand():
+    system = Embeddings("line", ("a", "b", "c", "d"), np.array([[0.0], [1.0], [3.0], [7.0]], np.float32))
+    tempo = [100.0, 200.0, 101.0, None]
+    key = ["C major", "G major", None, "C major"]
+    found = {score.measure: score for score in neighbour_scores(system, tempo=tempo, key=key, metric="euclidean")}
+    # Neighbours with a tempo: a->b, b->a, c->b.
+    assert (found["Accuracy1"].score, found["Accuracy1"].queries) == (0.0, 3)
+    assert found["Accuracy1"].chance == pytest.approx((1 / 2 + 0 + 1 / 2) / 3)
+    assert found["Accuracy2"].score == 1.0
+    # Neighbours with a key: a->b fifth, b->a fifth, d->b fifth. mir_eval scores the fifth above the reference only.
+    expected = [
+        mir_eval.key.weighted_score(*pair)
+        for pair in (("C major", "G major"), ("G major", "C major"), ("C major", "G major"))
+    ]
+    assert found["key, weighted"].score == pytest.approx(np.mean(expected))
+    filtered = neighbour_scores(system, tempo=tempo, groups=np.array(["p", "p", "q", "q"]), metric="euclidean")
+    # a->c, b->c, c->b: 101 is within 4 % of 100, and of 200 / 2.
+    assert [score.score for score in filtered] == pytest.approx([1 / 3, 1.0])
+    with pytest.raises(InputError, match="3 values of tempo for 4 tracks"):
+        neighbour_scores(system, tempo=[1.0, 2.0, 3.0])
+    assert neighbour_scores(system, tempo=[100.0, None, None, None]) == []
