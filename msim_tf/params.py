@@ -58,6 +58,8 @@ class FeatureParams:
             )
         if self.tempogram_lags % 2:
             raise InputError(f"FeatureParams.tempogram_lags is {self.tempogram_lags}, expected an even number")
+        if self.cens_smoothing % 2 == 0:
+            raise InputError(f"FeatureParams.cens_smoothing is {self.cens_smoothing}, expected an odd number")
         if self.cens_source not in ("stft", "cqt"):
             raise InputError(f"FeatureParams.cens_source is {self.cens_source!r}, expected 'stft' or 'cqt'")
 

@@ -88,8 +88,10 @@ def clip_features(mel_db: tf.Tensor, chroma: tf.Tensor, params: FeatureParams) -
     Returns:
         The padded onset envelope [..., frames + tempogram_lags], and CENS [..., frames, n_chroma].
     """
-    onset = _pad_ramps(_onset_strength(mel_db, params), params.tempogram_lags // 2)
-    return onset, _cens(chroma, params)
+    rise = _rise(mel_db, tf.reduce_max(mel_db, [-2, -1], keepdims=True))
+    half = params.cens_smoothing // 2 + 1
+    padded = tf.pad(chroma, [[0, 0]] * (chroma.shape.rank - 2) + [[half, half], [0, 0]])
+    return _onset(rise, params), _cens(padded, params)
 
 
 def tempogram(onset: tf.Tensor, *, lags: int) -> tf.Tensor:
@@ -141,10 +143,13 @@ class Extractor:
 
     def __init__(self, params: FeatureParams) -> None:
         self.params = params
-        samples = tf.TensorSpec([None], tf.float32)
-        rows = [tf.TensorSpec([None, size], tf.float32) for size in (params.n_mels, params.n_chroma)]
+        samples, matrix = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None, None], tf.float32)
+        peak = tf.TensorSpec([], tf.float32)
+        chroma = tf.TensorSpec([None, params.n_chroma], tf.float32)
         self._frame_features = tf.function(lambda y: frame_features(y, params), input_signature=[samples])
-        self._clip_features = tf.function(lambda db, chroma: clip_features(db, chroma, params), input_signature=rows)
+        self._rise = tf.function(_rise, input_signature=[matrix, peak])
+        self._onset = tf.function(lambda rise: _onset(rise, params), input_signature=[samples])
+        self._cens = tf.function(lambda chroma: _cens(chroma, params), input_signature=[chroma])
 
     def __call__(self, blocks: Iterable[np.ndarray]) -> Features:
         """Features of one clip.
@@ -155,10 +160,31 @@ class Extractor:
         Returns:
             The features; a clip of n samples has 1 + n // hop_length frames.
         """
-        parts = [self._frame_features(block) for block in self._with_halo(blocks)]
-        mel, mel_db, chroma = (np.concatenate([part[i].numpy() for part in parts]) for i in range(3))
-        onset, cens = self._clip_features(mel_db, chroma)
-        return Features(mel=mel.T, onset=onset.numpy(), cens=cens.numpy().T)
+        mels, dbs, chromas = [], [], []
+        for block in self._with_halo(blocks):
+            for values, part in zip((mels, dbs, chromas), self._frame_features(block)):
+                values.append(part.numpy())
+        return Features(
+            mel=np.concatenate(mels).T,
+            onset=self._onset(self._rises(dbs)).numpy(),
+            cens=self._smoothed(np.concatenate(chromas)).T,
+        )
+
+    def _smoothed(self, chroma: np.ndarray) -> np.ndarray:
+        """CENS [frames, n_chroma], a block at a time: a convolution unrolls its input 43-fold."""
+        half = self.params.cens_smoothing // 2 + 1
+        padded = np.pad(chroma, [(half, half), (0, 0)])
+        starts = range(0, len(chroma), _BLOCK_FRAMES)
+        return np.concatenate([self._cens(padded[i : i + _BLOCK_FRAMES + 2 * half]).numpy() for i in starts])
+
+    def _rises(self, dbs: list[np.ndarray]) -> np.ndarray:
+        """[frames - 1]: a block at a time, since two hours of decibels in one piece would not fit beside its differences."""
+        peak = max(db.max() for db in dbs)
+        rises, last = [], dbs[0][:0]
+        for db in dbs:
+            rises.append(self._rise(np.concatenate([last, db]), peak).numpy())
+            last = db[-1:]
+        return np.concatenate(rises)
 
     def _with_halo(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Re-cuts the stream into blocks of whole frames, each with the samples around it (zeros outside the clip)."""
@@ -193,13 +219,17 @@ def _decibel(power: tf.Tensor) -> tf.Tensor:
     return tf.math.log(tf.maximum(power, _DB_FLOOR)) * np.float32(10.0 / np.log(10.0))
 
 
-def _onset_strength(mel_db: tf.Tensor, params: FeatureParams) -> tf.Tensor:
-    """Mean rise of the mel bands in dB: ``librosa.onset.onset_strength`` with this n_fft. [..., frames, n_mels] -> [..., frames]."""
-    clipped = tf.maximum(mel_db, tf.reduce_max(mel_db, [-2, -1], keepdims=True) - _DB_RANGE)
-    rise = tf.reduce_mean(tf.nn.relu(clipped[..., 1:, :] - clipped[..., :-1, :]), -1)
+def _rise(mel_db: tf.Tensor, peak: tf.Tensor) -> tf.Tensor:
+    """Mean rise of the mel bands in dB from frame to frame. [..., frames, n_mels] -> [..., frames - 1]."""
+    clipped = tf.maximum(mel_db, peak - _DB_RANGE)
+    return tf.reduce_mean(tf.nn.relu(clipped[..., 1:, :] - clipped[..., :-1, :]), -1)
+
+
+def _onset(rise: tf.Tensor, params: FeatureParams) -> tf.Tensor:
+    """``librosa.onset.onset_strength`` with this n_fft, padded for the tempogram. [..., frames - 1] -> [..., frames + lags]."""
     delay = 1 + params.n_fft // (2 * params.hop_length)
-    padded = tf.pad(rise, [[0, 0]] * (rise.shape.rank - 1) + [[delay, 0]])
-    return padded[..., : tf.shape(mel_db)[-2]]
+    delayed = tf.pad(rise, [[0, 0]] * (rise.shape.rank - 1) + [[delay, 0]])[..., : tf.shape(rise)[-1] + 1]
+    return _pad_ramps(delayed, params.tempogram_lags // 2)
 
 
 def _pad_ramps(envelope: tf.Tensor, length: int) -> tf.Tensor:
@@ -209,7 +239,10 @@ def _pad_ramps(envelope: tf.Tensor, length: int) -> tf.Tensor:
 
 
 def _cens(chroma: tf.Tensor, params: FeatureParams) -> tf.Tensor:
-    """Chroma energy normalised statistics: L1 norm, quantise, smooth, L2 norm. [..., frames, n_chroma] -> the same shape."""
+    """Chroma energy normalised statistics: L1 norm, quantise, smooth, L2 norm.
+
+    [..., frames + smoothing + 1, n_chroma], with the neighbours that the smoother needs, -> [..., frames, n_chroma].
+    """
     chroma = _normalise(chroma, tf.reduce_sum(chroma, -1, keepdims=True))
     quantised = tf.add_n([tf.cast(chroma > step, tf.float32) * _CENS_WEIGHT for step in _CENS_STEPS])
     smoothed = _smooth(quantised, params.cens_smoothing)
@@ -217,12 +250,12 @@ def _cens(chroma: tf.Tensor, params: FeatureParams) -> tf.Tensor:
 
 
 def _smooth(chroma: tf.Tensor, length: int) -> tf.Tensor:
-    """Convolution along the frames with a Hann window of ``length`` non-zero values and sum 1; zeros outside the clip."""
+    """Convolution along the frames with a Hann window of ``length`` non-zero values and sum 1, where it fits whole."""
     window = np.hanning(length + 2).astype(np.float32)
     shape = tf.shape(chroma)
     columns = tf.reshape(tf.linalg.matrix_transpose(chroma), [-1, shape[-2], 1])
-    smoothed = tf.nn.conv1d(columns, tf.constant((window / window.sum())[:, None, None]), stride=1, padding="SAME")
-    turned = tf.concat([shape[:-2], [shape[-1], shape[-2]]], 0)
+    smoothed = tf.nn.conv1d(columns, tf.constant((window / window.sum())[:, None, None]), stride=1, padding="VALID")
+    turned = tf.concat([shape[:-2], [shape[-1], shape[-2] - length - 1]], 0)
     return tf.linalg.matrix_transpose(tf.reshape(smoothed, turned))
 
 

@@ -68,7 +68,9 @@ def test_features_equal_librosa_at_the_same_settings(y, preset):
     np.testing.assert_allclose(features.cens, librosa_cens(y, params), atol=1e-6)
 
 
-@pytest.mark.parametrize("clip", CLIPS[:3])  # in the last one's digital silence librosa's resampler rings, and norms blow that up
+@pytest.mark.parametrize(
+    "clip", CLIPS[:3]
+)  # in the last one's digital silence librosa's resampler rings, and norms blow that up
 def test_cqt_chroma_follows_librosa(music, clip):
     params = FEATURE_PRESETS["cqt"]
     y = librosa.load(music / clip, sr=params.sr)[0]

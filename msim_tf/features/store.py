@@ -1,0 +1,236 @@
+"""The feature store: what is on disk, and how it is read.
+
+A store is a directory::
+
+    manifest.json           format, FeatureParams and digest, one entry per clip with its status, the label table
+    shards/00000.json       the entries of the clips in this shard; written last, so its presence says that the shard is whole
+    shards/00000.mel.f16    [rows, n_mels] float16, the frames of the shard's clips one after the other
+    shards/00000.cens.f16   [rows, n_chroma] float16
+    shards/00000.onset.f16  [rows + clips * tempogram_lags] float16: each clip's onset envelope with its ramps
+
+The tempogram is not stored: the model computes it from the envelope (37 KB per segment instead of 270). Shards are raw arrays opened by memory
+map; any batch of segments is gathered in one vectorised read. ``writer.py`` makes stores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msim_tf.corpus.labels import Labels
+from msim_tf.errors import InputError
+from msim_tf.features.extract import Features
+from msim_tf.files import load_json, save_json, validate_format
+from msim_tf.params import FeatureParams
+
+FORMAT = "msim-feature-store"
+FORMAT_VERSION = 1
+OK, FAILED, PENDING = "ok", "failed", "pending"
+
+
+@dataclass(frozen=True)
+class ClipEntry:
+    """One clip of the store.
+
+    Attributes:
+        identifier: path relative to the extracted folder, POSIX style.
+        size: bytes of the audio file, with ``modified`` the mark by which a changed file is noticed.
+        modified: modification time in ns.
+        shard: number of its shard.
+        status: "ok", "failed" or "pending".
+        reason: why it failed.
+        frames: its frames.
+        row: first row in the shard's mel and CENS.
+        onset_row: first value in the shard's onset envelopes.
+    """
+
+    identifier: str
+    size: int
+    modified: int
+    shard: int
+    status: str = PENDING
+    reason: str = ""
+    frames: int = 0
+    row: int = 0
+    onset_row: int = 0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``manifest.json``: what the store is and what became of every file.
+
+    Attributes:
+        params: how the features were made.
+        clips: every file that was found, in order.
+        labels: the label table, JSON of ``corpus.datasets.Labels``.
+    """
+
+    params: FeatureParams
+    clips: tuple[ClipEntry, ...]
+    labels: dict[str, Any]
+
+    @property
+    def failed(self) -> tuple[ClipEntry, ...]:
+        """Clips that could not be extracted."""
+        return tuple(clip for clip in self.clips if clip.status == FAILED)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file has been dealt with."""
+        return all(clip.status != PENDING for clip in self.clips)
+
+
+def manifest_path(store: str | Path) -> Path:
+    """Where the manifest of ``store`` lies."""
+    return Path(store) / "manifest.json"
+
+
+def shard_path(store: str | Path, shard: int, suffix: str) -> Path:
+    """A file of one shard; ``suffix`` is "json", "mel.f16", "cens.f16" or "onset.f16"."""
+    return Path(store) / "shards" / f"{shard:05d}.{suffix}"
+
+
+def load_manifest(store: str | Path) -> Manifest:
+    """Reads the manifest.
+
+    Raises:
+        InputError: if there is none, or it is damaged or of another format.
+    """
+    path = manifest_path(store)
+    value = load_json(path, "the manifest of a feature store (msim extract makes one)")
+    validate_format(value, path, name=FORMAT, version=FORMAT_VERSION)
+    try:
+        params = FeatureParams.from_json(value["feature_params"])
+        clips = tuple(ClipEntry(**clip) for clip in value["clips"])
+        labels = value["labels"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged manifest ({error}); extract again into a new directory") from error
+    if params.digest != value["digest"]:
+        raise InputError(f"{path}: says digest {value['digest']}, but its parameters give {params.digest}")
+    return Manifest(params, clips, labels)
+
+
+def save_manifest(store: str | Path, manifest: Manifest) -> None:
+    """Writes the manifest, atomically."""
+    value = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "digest": manifest.params.digest,
+        "feature_params": manifest.params.to_json(),
+        "clips": [dataclasses.asdict(clip) for clip in manifest.clips],
+        "labels": manifest.labels,
+    }
+    save_json(manifest_path(store), value)
+
+
+def write_labels(store: str | Path, labels: Labels) -> None:
+    """Replaces the store's label table."""
+    save_manifest(store, dataclasses.replace(load_manifest(store), labels=labels.to_json()))
+
+
+class FeatureStore:
+    """A store opened for reading; safe to share between threads.
+
+    Args:
+        path: the store's directory.
+
+    Attributes:
+        params: how the features were made.
+        clips: the entries that were extracted; an index below is an index into these.
+        identifiers: their identifiers, same order.
+        labels: the label table.
+
+    Raises:
+        InputError: if it is missing, unfinished, empty, damaged or of another format.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        manifest = load_manifest(path)
+        if not manifest.complete:
+            raise InputError(f"{path}: extraction is unfinished; run the same msim extract command again, it resumes")
+        self.params = manifest.params
+        self.clips = tuple(clip for clip in manifest.clips if clip.status == OK)
+        if not self.clips:
+            raise InputError(f"{path}: none of its {len(manifest.clips)} clips could be extracted; see manifest.json")
+        self.identifiers = [clip.identifier for clip in self.clips]
+        self.labels = Labels.from_json(manifest.labels)
+        self._shard = np.array([clip.shard for clip in self.clips])
+        self._row = np.array([clip.row for clip in self.clips])
+        self._onset_row = np.array([clip.onset_row for clip in self.clips])
+        self.frames = np.array([clip.frames for clip in self.clips])
+        self._arrays = {shard: self._open_shard(int(shard)) for shard in np.unique(self._shard)}
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def read_clip(self, index: int) -> Features:
+        """The features of a whole clip, as float32."""
+        arrays, frames = self._arrays[self._shard[index]], self.frames[index]
+        rows = slice(self._row[index], self._row[index] + frames)
+        onsets = slice(self._onset_row[index], self._onset_row[index] + frames + self.params.tempogram_lags)
+        return Features(
+            mel=arrays["mel"][rows].T.astype(np.float32),
+            onset=arrays["onset"][onsets].astype(np.float32),
+            cens=arrays["cens"][rows].T.astype(np.float32),
+        )
+
+    def read_segments(
+        self, clips: Sequence[int] | np.ndarray, starts: Sequence[int] | np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Segments of any clips, gathered in one vectorised read per shard.
+
+        Args:
+            clips: [n] indices of clips.
+            starts: [n] first frame of each segment; start + segment_frames <= frames of the clip.
+
+        Returns:
+            float16 arrays ``mel`` [n, n_mels, frames], ``onset`` [n, frames + lags - 1], ``cens`` [n, n_chroma, frames].
+
+        Raises:
+            InputError: if a segment reaches beyond its clip.
+        """
+        clips, starts = np.asarray(clips), np.asarray(starts)
+        if np.any(starts < 0) or np.any(starts + self.params.segment_frames > self.frames[clips]):
+            raise InputError(f"{self.path}: a segment reaches beyond its clip")
+        if len(self._arrays) == 1:
+            return self._gather(next(iter(self._arrays)), clips, starts)
+        batch = {name: np.empty((len(clips), *shape), np.float16) for name, shape in self.params.input_shapes.items()}
+        shards = self._shard[clips]
+        for shard in np.unique(shards):
+            here = np.flatnonzero(shards == shard)
+            for name, value in self._gather(shard, clips[here], starts[here]).items():
+                batch[name][here] = value
+        return batch
+
+    def _gather(self, shard: int, clips: np.ndarray, starts: np.ndarray) -> dict[str, np.ndarray]:
+        arrays = self._arrays[shard]
+        rows = (self._row[clips] + starts)[:, None] + np.arange(self.params.segment_frames)
+        onsets = (self._onset_row[clips] + starts)[:, None] + np.arange(self.params.segment_onsets)
+        return {
+            "mel": arrays["mel"][rows].swapaxes(1, 2),
+            "onset": arrays["onset"][onsets],
+            "cens": arrays["cens"][rows].swapaxes(1, 2),
+        }
+
+    def _open_shard(self, shard: int) -> dict[str, np.ndarray]:
+        clips = [clip for clip in self.clips if clip.shard == shard]
+        rows = max(clip.row + clip.frames for clip in clips)
+        onsets = max(clip.onset_row + clip.frames for clip in clips) + self.params.tempogram_lags
+        shapes = {"mel": (rows, self.params.n_mels), "cens": (rows, self.params.n_chroma), "onset": (onsets,)}
+        return {
+            name: self._open_array(shard_path(self.path, shard, f"{name}.f16"), shape) for name, shape in shapes.items()
+        }
+
+    def _open_array(self, path: Path, shape: tuple[int, ...]) -> np.ndarray:
+        expected = 2 * int(np.prod(shape))
+        found = path.stat().st_size if path.exists() else 0
+        if found != expected:
+            raise InputError(f"{path}: {found} bytes, expected {expected}: the shard is damaged; extract again")
+        # A plain array over the map: np.memmap's own indexing costs more than the read.
+        return np.asarray(np.memmap(path, np.float16, "r", shape=shape))
