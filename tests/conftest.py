@@ -9,6 +9,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import numpy as np
 import pytest
 import tensorflow as tf
+from synthetic import SMALL, write_clip
 
 # MirroredStrategy over two logical CPUs makes distribution testable without a GPU.
 tf.config.set_logical_device_configuration(
@@ -28,3 +29,29 @@ def rng() -> np.random.Generator:
 def music() -> Path:
     """The folder of real excerpts that ships with the repository."""
     return MUSIC
+
+
+@pytest.fixture(scope="session")
+def small_params():
+    """Small feature parameters: features in milliseconds."""
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def clips_folder(tmp_path_factory):
+    """Twelve clips of 2 to 4 s by four artists."""
+    folder = tmp_path_factory.mktemp("clips")
+    for i in range(12):
+        write_clip(folder / f"artist{i % 4}" / f"{i:02d}.wav", 2 + i % 3, i)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def store(clips_folder, tmp_path_factory):
+    """The opened feature store of ``clips_folder``, without labels."""
+    from msim_tf.features.store import FeatureStore
+    from msim_tf.features.writer import extract_folder
+
+    path = tmp_path_factory.mktemp("store") / "features"
+    extract_folder(clips_folder, path, SMALL)
+    return FeatureStore(path)

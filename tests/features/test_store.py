@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import write_clip
+from synthetic import write_clip
 
 from msim_tf.corpus import audio
 from msim_tf.errors import InputError
@@ -94,7 +94,7 @@ def test_short_clips_are_padded_when_asked(tmp_path, small_params):
 EXTRACT = """
 import sys
 from msim_tf.features import writer
-from conftest import SMALL
+from synthetic import SMALL
 writer.CLIPS_PER_SHARD = 4
 done = lambda done, total: print(done, flush=True)
 writer.extract_folder(sys.argv[1], sys.argv[2], SMALL, progress=done)
@@ -102,7 +102,7 @@ writer.extract_folder(sys.argv[1], sys.argv[2], SMALL, progress=done)
 
 
 def start_extraction(source, store, **options):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
     command = [sys.executable, "-c", EXTRACT, str(source), str(store)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, **options)
 

@@ -1,0 +1,133 @@
+"""Batches are what they say: composed, related by the labels, read from the store, the same under the same seed."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from msim_tf.corpus.datasets import encode
+from msim_tf.corpus.labels import Labels
+from msim_tf.dimensions import DIMENSION_NAMES
+from msim_tf.errors import InputError
+from msim_tf.features.pipeline import TRACK, BatchComposer, BatchParams, make_dataset
+
+INPUTS = ("mel", "onset", "cens")
+
+
+def sparse_labels(identifiers):
+    """Few labels per dimension, so that random batches would hardly hold a pair."""
+    values = {identifier: {} for identifier in identifiers}
+    for i, identifier in enumerate(identifiers):
+        if i in (0, 5):
+            values[identifier]["genre"] = ("rock",)
+        if i in (1, 2, 7):
+            values[identifier]["mood"] = ("sad", "calm") if i == 2 else ("calm",)
+        if i in (3, 4):
+            values[identifier]["instrument"] = ("guitar",)
+        if i in (8, 9):
+            values[identifier]["era"] = ("80s",)
+        if i in (0, 9, 10):
+            values[identifier]["tempo"] = ({0: "60", 9: "124", 10: "93"}[i],)
+        if i in (6, 11, 2):
+            values[identifier]["key"] = ({6: "C major", 11: "C minor", 2: "D major"}[i],)
+    return Labels(values)
+
+
+@pytest.fixture
+def labels(store):
+    return encode(sparse_labels(store.identifiers), store.identifiers, DIMENSION_NAMES)
+
+
+def composer(labels, store, **params):
+    return BatchComposer(labels, store.frames, store.params.segment_frames, BatchParams(**params))
+
+
+def test_every_batch_has_a_positive_in_every_dimension_that_has_one(labels, store):
+    compose = composer(labels, store, batch_size=16)
+    for step in range(30):
+        clips, _ = compose.batch(step)
+        for name, relation in compose.relations(clips).items():
+            assert (relation > 0).any(), (name, step)
+
+
+def test_relations_are_those_of_the_labels_inside_each_block(labels, store):
+    compose = composer(labels, store, batch_size=8, replicas=3, key_relation="both")
+    clips, _ = compose.batch(4)
+    relations = compose.relations(clips)
+    for name, targets in relations.items():
+        assert targets.shape == (24, 8) and targets.dtype == np.int8
+        for i in range(24):
+            for j in range(8):
+                other = 8 * (i // 8) + j
+                pair = labels.relation(name, [clips[i]], [clips[other]], key_relation="both")[0, 0]
+                assert targets[i, j] == (0 if other == i else pair)
+
+
+def test_starts_are_inside_the_clip_and_fixed_ones_on_the_grid(labels, store):
+    length = store.params.segment_frames
+    for random_crops in (True, False):
+        compose = composer(labels, store, batch_size=16, random_crops=random_crops)
+        starts = np.concatenate([compose.batch(step)[1] for step in range(50)])
+        clips = np.concatenate([compose.batch(step)[0] for step in range(50)])
+        assert starts.min() == 0 and (starts + length <= store.frames[clips]).all()
+        assert (starts % length == 0).all() != random_crops
+
+
+def test_a_batch_depends_on_seed_and_step_only(labels, store):
+    first, again = composer(labels, store, seed=3), composer(labels, store, seed=3)
+    again.batch(0)
+    np.testing.assert_array_equal(first.batch(5), again.batch(5))
+    assert not np.array_equal(first.batch(5), first.batch(6))
+    assert not np.array_equal(first.batch(5), composer(labels, store, seed=4).batch(5))
+
+
+def test_track_pairs_relate_crops_of_one_clip(labels, store):
+    compose = composer(labels, store, batch_size=16, track_pairs=True)
+    clips, starts = compose.batch(0)
+    relation = compose.relations(clips)[TRACK]
+    np.testing.assert_array_equal(relation > 0, (clips[:, None] == clips) & ~np.eye(16, dtype=bool))
+    assert (relation > 0).any()
+
+
+def test_datasets_deliver_what_was_composed(labels, store):
+    compose = composer(labels, store, batch_size=8, replicas=2)
+    chosen = np.arange(len(store))
+    batches = list(make_dataset(store, chosen, compose, INPUTS, first=3, last=6))
+    assert len(batches) == 3
+    for step, (inputs, targets) in zip(range(3, 6), batches):
+        clips, starts = compose.batch(step)
+        expected = store.read_segments(clips, starts)
+        assert tuple(inputs) == INPUTS
+        for name in INPUTS:
+            np.testing.assert_array_equal(inputs[name], expected[name])
+        for name, relation in compose.relations(clips).items():
+            np.testing.assert_array_equal(targets[name], relation)
+
+
+def test_each_replica_gets_its_own_block(labels, store):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    compose = composer(labels, store, batch_size=8, replicas=2)
+    dataset = make_dataset(store, np.arange(len(store)), compose, INPUTS, first=0, last=1)
+    inputs, targets = next(iter(strategy.experimental_distribute_dataset(dataset)))
+    whole_inputs, whole_targets = next(iter(dataset))
+    for replica in range(2):
+        rows = slice(8 * replica, 8 * replica + 8)
+        np.testing.assert_array_equal(
+            strategy.experimental_local_results(inputs["mel"])[replica], whole_inputs["mel"][rows]
+        )
+        block = strategy.experimental_local_results(targets["genre"])[replica]
+        np.testing.assert_array_equal(block, whole_targets["genre"][rows])
+        assert block.shape == (8, 8)
+
+
+def test_too_small_batches_and_splits_are_refused(labels, store):
+    with pytest.raises(InputError, match="batch size 2"):
+        BatchParams(batch_size=2)
+    with pytest.raises(InputError, match="1 tracks"):
+        composer(labels.take(np.array([0])), _only_first(store))
+
+
+def _only_first(store):
+    class One:
+        frames, params = store.frames[:1], store.params
+
+    return One
