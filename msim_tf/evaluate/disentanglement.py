@@ -12,7 +12,7 @@ resampling plans", 1982; for a single AUC this is DeLong's variance), with Stude
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -50,8 +50,11 @@ class Leak:
 
     def line(self) -> str:
         """The flag as a sentence."""
-        certainty = "clearly" if self.sure else "within its uncertainty"
-        return f"the {self.subspace} subspace predicts {self.kind} ({self.other:.3f}) better than {self.subspace} ({self.own:.3f}), {certainty}"
+        certainty = "beyond" if self.sure else "within"
+        return (
+            f"The {self.subspace} subspace predicts {self.kind} ({self.other:.2f}) better than {self.subspace} ({self.own:.2f}), "
+            f"{certainty} the uncertainty."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +81,14 @@ class Disentanglement:
     leaks: tuple[Leak, ...]
     filtered: bool
 
+    @property
+    def at_chance(self) -> tuple[str, ...]:
+        """Subspaces whose accuracy on their own label is not above 0.5 beyond its uncertainty."""
+        own = [
+            (name, self.subspaces.index(name), self.kinds.index(name)) for name in self.subspaces if name in self.kinds
+        ]
+        return tuple(name for name, row, column in own if not self.low[row, column] > 0.5)
+
     def to_json(self) -> dict[str, Any]:
         """The matrix as a JSON object; cells without an anchor are null."""
         cells = [
@@ -93,7 +104,12 @@ class Disentanglement:
             for row, name in enumerate(self.subspaces)
             for column, kind in enumerate(self.kinds)
         ]
-        return {"cells": cells, "artist_filter": self.filtered, "leaks": [leak.line() for leak in self.leaks]}
+        return {
+            "cells": cells,
+            "artist_filter": self.filtered,
+            "leaks": [asdict(leak) for leak in self.leaks],
+            "at_chance": list(self.at_chance),
+        }
 
 
 def anchor_accuracy(distances: np.ndarray, relation: np.ndarray) -> tuple[float, np.ndarray]:

@@ -46,7 +46,7 @@ PAPER_TABLE2: dict[tuple[str, ...], float] = {
     ("tempo",): 0.5798,
     ("key",): 0.6362,
 }
-PAPER_COLUMN = f"paper (reference, N = {PAPER_N})"
+PAPER_COLUMN = f"paper, N = {PAPER_N}"
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def table1(results: Sequence[TripletResult], *, baseline: str, facts: Mapping[st
         *reference.dropped.lines(),
         "low, high: Wilson 95 % interval of the score.",
         f"difference: score minus that of {baseline}, with the paired bootstrap's 95 % interval; p: exact McNemar, not corrected for the number of systems.",
-        f"{PAPER_COLUMN}: published for models trained on the Million Song Dataset, on other triplets than these unless these are the same {PAPER_N}; not comparable otherwise.",
+        f"{PAPER_COLUMN}: a reference, not a result of this run; published for models trained on the Million Song Dataset, on other triplets than these unless these are the same {PAPER_N}; not comparable otherwise.",
     )
     return Table("Table 1: triplet prediction", TABLE1_COLUMNS, rows, notes)
 
@@ -293,7 +293,7 @@ def table2(scores: SubsetScores, *, best: int | None = None) -> Table:
     notes = (
         f"{scores.triplets.name}, {', '.join(scores.triplets.filters) or 'no filter'}.",
         "low, high: Wilson 95 % interval. The best of many subsets on the same triplets is an optimistic figure: choose subsets on other data.",
-        f"{PAPER_COLUMN}: published for multi384 trained on the Million Song Dataset; the paper lists twelve of the subsets.",
+        f"{PAPER_COLUMN}: a reference, not a result of this run; published for multi384 trained on the Million Song Dataset; the paper lists twelve of the subsets.",
     )
     return Table(
         "Table 2: subsets of the dimensions",

@@ -1,0 +1,224 @@
+"""One report of an evaluation: ``report.html`` for people, ``report.json`` for machines, and the tables and figures as files.
+
+The page is self-contained: no script, no external host; only the audio players of the worst triplets point at files. Everything that came
+from data (identifiers, names, notes) is escaped, and a link is made only to a file or to http(s).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from msim_tf.evaluate import plots
+from msim_tf.evaluate.disentanglement import Disentanglement
+from msim_tf.evaluate.report_html import page
+from msim_tf.evaluate.retrieval import NeighbourScore, Retrieval
+from msim_tf.evaluate.tables import SubsetScores, SystemFacts, Table, save_table, table1, table2
+from msim_tf.evaluate.triplets import TripletResult
+from msim_tf.files import atomic_file, save_json
+
+_BEST_SUBSETS = 6
+
+
+@dataclass(frozen=True)
+class Member:
+    """One track or clip of a failed triplet; ``href`` is its audio, relative to the page, or None."""
+
+    identifier: str
+    href: str | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A triplet that a system gets wrong.
+
+    Attributes:
+        triplet_id: its id.
+        anchor: the query.
+        positive: what listeners found nearer.
+        negative: what the system finds nearer.
+        near: distance anchor to positive.
+        far: distance anchor to negative, not above ``near``.
+        agreement: share of listeners, None where unknown.
+    """
+
+    triplet_id: str
+    anchor: Member
+    positive: Member
+    negative: Member
+    near: float
+    far: float
+    agreement: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a report is made of; parts that are None or empty are left out.
+
+    Attributes:
+        title: heading.
+        facts: what was evaluated, on what, with which versions: shown as given.
+        results: systems on the same triplets (``score_systems``); the first is the subject of headline and failures.
+        baseline: name of the system that Table 1 pairs the others with; None takes the last.
+        systems: name -> what Table 1 says besides the score.
+        subsets: of the subject (``subset_scores``), for Table 2 and the Kiviat diagram.
+        matrix: of the subject (``disentanglement``).
+        retrieval: of the subject.
+        neighbours: of the subject.
+        audio: identifier -> path or URL of its sound, for the links.
+        notes: what a reader must know, at the end.
+    """
+
+    title: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    results: tuple[TripletResult, ...] = ()
+    baseline: str | None = None
+    systems: Mapping[str, SystemFacts] = field(default_factory=dict)
+    subsets: SubsetScores | None = None
+    matrix: Disentanglement | None = None
+    retrieval: tuple[Retrieval, ...] = ()
+    neighbours: tuple[NeighbourScore, ...] = ()
+    audio: Mapping[str, str | Path] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def audio_href(target: str | Path | None, folder: Path) -> str | None:
+    """A safe link to sound: a quoted path relative to ``folder``, or an http(s) address; None for anything else."""
+    if target is None:
+        return None
+    text = str(target)
+    if re.match(r"(?i)https?://", text):
+        return text
+    # A scheme of two or more letters: "javascript:", "data:"; one letter is a drive.
+    if isinstance(target, str) and re.match(r"(?i)[a-z][a-z0-9+.-]+:", text):
+        return None
+    # "./" keeps a name with a colon from being read as a scheme.
+    return quote("./" + os.path.relpath(text, folder).replace(os.sep, "/"))
+
+
+def worst_triplets(
+    result: TripletResult, folder: str | Path, *, audio: Mapping[str, str | Path] | None = None, count: int = 10
+) -> tuple[Failure, ...]:
+    """The failures with the largest margin relative to the distances, worst first.
+
+    Args:
+        result: of one system.
+        folder: where the page will be, for relative links.
+        audio: identifier (of the track or the clip) -> path or URL.
+        count: at most so many.
+    """
+    total = result.near + result.far
+    margin = np.divide(result.near - result.far, total, out=np.zeros_like(total), where=total > 0)
+    wrong = np.flatnonzero(~result.correct)
+    order = wrong[np.argsort(-margin[wrong], kind="stable")][:count]
+    return tuple(_failure(result, int(row), Path(folder), audio or {}) for row in order)
+
+
+def _failure(result: TripletResult, row: int, folder: Path, audio: Mapping[str, str | Path]) -> Failure:
+    triplets = result.triplets
+    starts = None if triplets.starts is None else triplets.starts[row]
+    members = []
+    for place, name in enumerate((triplets.anchor[row], triplets.positive[row], triplets.negative[row])):
+        href = audio_href(audio.get(name), folder)
+        if href is None and starts is not None:
+            track = name.rsplit("@", 1)[0]
+            href = audio_href(audio.get(track), folder)
+        if href and starts is not None and triplets.clip_seconds:
+            href += f"#t={starts[place]:g},{starts[place] + triplets.clip_seconds:g}"
+        members.append(Member(name, href))
+    agreement = float(triplets.agreement[row])
+    return Failure(
+        triplets.triplet_ids[row],
+        anchor=members[0],
+        positive=members[1],
+        negative=members[2],
+        near=float(result.near[row]),
+        far=float(result.far[row]),
+        agreement=None if np.isnan(agreement) else agreement,
+    )
+
+
+def report_json(report: Report, tables: Mapping[str, Table], failures: tuple[Failure, ...]) -> dict[str, Any]:
+    """Everything the page says, for machines."""
+    return {
+        "format": "msim-evaluation",
+        "format_version": 1,
+        "title": report.title,
+        "facts": dict(report.facts),
+        "systems": [_result_json(result) for result in report.results],
+        "tables": {name: table.to_json() for name, table in tables.items()},
+        "single_dimensions": report.subsets.singles if report.subsets else None,
+        "disentanglement": report.matrix.to_json() if report.matrix else None,
+        "retrieval": [item.to_json() for item in report.retrieval],
+        "neighbours": [item.to_json() for item in report.neighbours],
+        "worst_triplets": [asdict(failure) for failure in failures],
+        "notes": list(report.notes),
+    }
+
+
+def _result_json(result: TripletResult) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "metric": result.metric,
+        "triplets": result.triplets.name,
+        "filters": list(result.triplets.filters),
+        "N": len(result.correct),
+        "correct": int(result.correct.sum()),
+        "score": result.score,
+        "wilson95": [result.interval.low, result.interval.high],
+        "dropped": {reason: list(ids) for reason, ids in result.dropped.reasons.items()},
+        "missing": list(result.dropped.missing),
+    }
+
+
+def write_report(report: Report, out_dir: str | Path) -> Path:
+    """Writes the page, its JSON, the tables (md, csv, json) and the figures (png, svg) into ``out_dir``.
+
+    Returns:
+        The path of ``report.html``.
+    """
+    folder = Path(out_dir)
+    tables = _tables(report)
+    for name, table in tables.items():
+        save_table(table, folder, name)
+    figures = _figures(report)
+    inline = {}
+    for name, figure in figures.items():
+        for suffix, content in ((".png", plots.png(figure)), (".svg", plots.svg(figure))):
+            with atomic_file(folder / f"{name}{suffix}") as file:
+                file.write(content)
+        inline[name] = plots.svg(figure, text=True, salt=name).decode()
+    failures = worst_triplets(report.results[0], folder, audio=report.audio) if report.results else ()
+    save_json(folder / "report.json", report_json(report, tables, failures))
+    with atomic_file(folder / "report.html", "w") as file:
+        file.write(page(report, tables, failures, inline.get("kiviat")))
+    return folder / "report.html"
+
+
+def _tables(report: Report) -> dict[str, Table]:
+    tables = {}
+    if report.results:
+        tables["table1"] = table1(
+            report.results, baseline=report.baseline or report.results[-1].name, facts=report.systems
+        )
+    if report.subsets:
+        tables["table2"] = table2(report.subsets)
+        tables["table2_best"] = table2(report.subsets, best=_BEST_SUBSETS)
+    return tables
+
+
+def _figures(report: Report) -> dict[str, Any]:
+    figures = {}
+    if report.subsets and len(report.subsets.layout.names) >= 3:
+        name = report.results[0].name if report.results else "triplet score"
+        figures["kiviat"] = plots.kiviat({name: report.subsets.singles})
+    if report.matrix:
+        figures["matrix"] = plots.heat_map(report.matrix)
+    return figures
