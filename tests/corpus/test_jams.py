@@ -65,7 +65,9 @@ def test_a_folder_is_matched_by_path_and_then_by_stem(tmp_path):
         read_labels_jams(tmp_path / "two.jams", ["a/three.ogg"])
 
 
-@pytest.mark.parametrize("text", ["", "not json", "[]", '{"annotations": 3}', '{"file_metadata": [], "annotations": []}'])
+@pytest.mark.parametrize(
+    "text", ["", "not json", "[]", '{"annotations": 3}', '{"file_metadata": [], "annotations": []}']
+)
 def test_what_is_no_jams_is_an_error(tmp_path, text):
     (tmp_path / "a.jams").write_text(text)
     with pytest.raises(InputError, match=r"a\.jams: not a JAMS file"):

@@ -133,7 +133,9 @@ def test_keys_are_parsed(text, key):
     assert parse_key(text) == key
 
 
-@pytest.mark.parametrize("text", ["", "H", "N", "c", "bb", "D dorian", "C maybe", "8A", "C##", "minor", "A minor minor"])
+@pytest.mark.parametrize(
+    "text", ["", "H", "N", "c", "bb", "D dorian", "C maybe", "8A", "C##", "minor", "A minor minor"]
+)
 def test_what_is_no_key_is_an_error(text):
     with pytest.raises(InputError, match="key "):
         parse_key(text)
