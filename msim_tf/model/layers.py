@@ -1,0 +1,79 @@
+"""The two layers of our own: the tempogram at the front of the model, and the dimensional masks at its end.
+
+Both are plain TensorFlow operations without weights, so one source runs on Keras 2.15 and Keras 3 and the export needs only stock operations.
+They are registered, so a ``.keras`` file loads without ``custom_objects`` wherever this module has been imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from msim_tf.errors import InputError
+from msim_tf.features.extract import tempogram
+
+
+@keras.saving.register_keras_serializable(package="msim")
+class Tempogram(keras.layers.Layer):
+    """Onset envelope -> tempogram; stores keep the envelope, which is hundreds of times smaller.
+
+    Always in float32, whatever the mixed precision policy: there is no half-precision Fourier transform.
+
+    Args:
+        lags: length of the autocorrelation window in frames, the number of rows.
+
+    Call:
+        onset: [batch, frames + lags - 1], cut from the padded envelope of the whole clip.
+        Returns [batch, lags, frames] float32 in [-1, 1].
+    """
+
+    def __init__(self, lags: int, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.lags = int(lags)
+
+    def call(self, onset: tf.Tensor) -> tf.Tensor:
+        """Computes the tempogram."""
+        rows = tempogram(tf.cast(onset, tf.float32), lags=self.lags)
+        frames = None if onset.shape[-1] is None else onset.shape[-1] - self.lags + 1
+        return tf.ensure_shape(rows, [onset.shape[0], self.lags, frames])
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {**super().get_config(), "lags": self.lags}
+
+
+@keras.saving.register_keras_serializable(package="msim")
+class SubspaceMask(keras.layers.Layer):
+    """A fixed 0/1 mask over the embedding (paper, section 2.2; Veit et al., "Conditional similarity networks", CVPR 2017).
+
+    Only the active coordinates are kept: the zeros would add nothing to any norm, inner product or distance.
+
+    Args:
+        mask: [size] of 0 and 1, a row of ``EmbeddingLayout.mask``; at least one is 1.
+
+    Call:
+        embedding: [batch, size].
+        Returns [batch, width] float32, ``width`` the number of ones.
+    """
+
+    def __init__(self, mask: Iterable[float], **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.mask = [int(value) for value in mask]
+        if set(self.mask) - {0, 1} or 1 not in self.mask:
+            raise InputError(f"mask {self.mask}: expected zeros and ones, at least one 1")
+
+    def call(self, embedding: tf.Tensor) -> tf.Tensor:
+        """Keeps the active coordinates."""
+        if embedding.shape[-1] != len(self.mask):
+            raise InputError(f"embedding of {embedding.shape[-1]} coordinates, the mask has {len(self.mask)}")
+        return tf.gather(tf.cast(embedding, tf.float32), np.flatnonzero(self.mask), axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {**super().get_config(), "mask": self.mask}

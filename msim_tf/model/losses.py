@@ -1,0 +1,233 @@
+"""The conditional triplet loss over relation masks (paper, section 3.3, eq. 1): pure functions, and thin Keras adapters on top.
+
+A *relation* says, for every two members of a batch and one dimension, whether they are similar (> 0), dissimilar (< 0) or of unknown relation
+(0). There are no class ids, because tempo similarity and shared tags are not transitive. Unknown pairs are neither positives nor negatives,
+and nobody is related to itself: the diagonal is ignored.
+
+Mining is *per replica*: an anchor meets the positives and negatives of its own replica's block only. The pipeline composes one block per
+replica on purpose, so a gather over replicas would add negatives that nobody chose, for the price of communication. Targets of a global batch
+of B are therefore [B, B / replicas]; row i relates member i to the members of its own block, and they split along axis 0 like the inputs.
+
+L_MD is the mean of L_s over dimensions: one loss per output, weighted by ``loss_weights``. Lee's track regularisation is the same loss with
+the relation "cut from the same track" (+1, else -1) on the whole embedding, the output "track" of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from msim_tf.errors import InputError
+
+MARGIN = 0.1  # paper, section 3.3
+FALLBACKS = ("hardest", "skip")
+
+
+def cosine_distances(embeddings: tf.Tensor) -> tf.Tensor:
+    """1 - cosine of every two vectors.
+
+    Args:
+        embeddings: [batch, width] float.
+
+    Returns:
+        [batch, batch] float32 in [0, 2]. A zero vector is at distance 1 from all, and gets no gradient.
+    """
+    embeddings = tf.cast(embeddings, tf.float32)
+    square = tf.reduce_sum(tf.square(embeddings), -1, keepdims=True)
+    present = square > 1e-12
+    # The inner where keeps 1 / 0 out of the gradient, which the outer one alone would turn into 0 * inf.
+    unit = embeddings * tf.where(present, tf.math.rsqrt(tf.where(present, square, 1.0)), 0.0)
+    return tf.maximum(1.0 - tf.matmul(unit, unit, transpose_b=True), 0.0)
+
+
+def relation_masks(relation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Splits a relation into who is similar and who is dissimilar.
+
+    Args:
+        relation: [batch, batch], > 0 similar, < 0 dissimilar, 0 unknown.
+
+    Returns:
+        similar and dissimilar, each [batch, batch] bool, False on the diagonal.
+
+    Raises:
+        InputError: if the relation is known not to be square.
+    """
+    rows, columns = relation.shape
+    if rows is not None and columns is not None and rows != columns:
+        raise InputError(
+            f"targets of shape [{rows}, {columns}] on one replica: expected a square block; "
+            "compose one block per replica, targets [batch, batch / replicas]"
+        )
+    others = tf.logical_not(tf.eye(tf.shape(relation)[0], dtype=tf.bool))
+    return tf.logical_and(relation > 0, others), tf.logical_and(relation < 0, others)
+
+
+def semi_hard_negatives(
+    distances: tf.Tensor, similar: tf.Tensor, dissimilar: tf.Tensor, *, margin: float, fallback: str
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mines a negative for every anchor-positive pair (Schroff et al., "FaceNet", CVPR 2015).
+
+    It is the nearest of those with d(a, p) < d(a, n) < d(a, p) + margin. If there is none, ``fallback`` "hardest" takes the nearest that is
+    farther than the positive, and if none is farther, the farthest of all; "skip" drops the pair.
+
+    Args:
+        distances: [batch, batch] float, from anchors (rows).
+        similar: [batch, batch] bool.
+        dissimilar: [batch, batch] bool.
+        margin: > 0.
+        fallback: "hardest" or "skip".
+
+    Returns:
+        Distance from anchor ``a`` to the negative of the pair (a, p), [batch, batch] float, meaningful where the second is True;
+        valid pairs, [batch, batch] bool: similar, and with a known negative.
+    """
+    _validate(margin, fallback)
+    fixed = tf.stop_gradient(distances)
+    order = tf.argsort(tf.where(dissimilar, fixed, fixed.dtype.max), axis=1, stable=True)
+    ascending = tf.gather(tf.where(dissimilar, fixed, fixed.dtype.max), order, batch_dims=1)
+    count = tf.reduce_sum(tf.cast(dissimilar, tf.int32), 1, keepdims=True)
+    # Position of the first negative farther than the positive; past the end of the negatives, that is the last, farthest one.
+    position = tf.minimum(tf.searchsorted(ascending, fixed, side="right"), tf.maximum(count - 1, 0))
+    negatives = tf.gather(distances, tf.gather(order, position, batch_dims=1), batch_dims=1)
+    valid = tf.logical_and(similar, count > 0)
+    if fallback == "skip":
+        valid &= tf.logical_and(negatives > distances, negatives < distances + margin)
+    return negatives, valid
+
+
+def triplet_hinges(
+    distances: tf.Tensor, relation: tf.Tensor, *, margin: float, fallback: str
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """max(d(a, p) - d(a, n) + margin, 0) with the mined negative.
+
+    Args:
+        distances: [batch, batch] float.
+        relation: [batch, batch], > 0 similar, < 0 dissimilar, 0 unknown.
+        margin: > 0.
+        fallback: "hardest" or "skip".
+
+    Returns:
+        [batch, batch] float, 0 where the pair is not valid; valid pairs, [batch, batch] bool.
+    """
+    similar, dissimilar = relation_masks(relation)
+    negatives, valid = semi_hard_negatives(distances, similar, dissimilar, margin=margin, fallback=fallback)
+    return tf.where(valid, tf.maximum(distances - negatives + margin, 0.0), 0.0), valid
+
+
+def triplet_loss(
+    embeddings: tf.Tensor, relation: tf.Tensor, *, margin: float = MARGIN, fallback: str = "hardest"
+) -> tf.Tensor:
+    """L_s of eq. (1): the mean hinge over all valid anchor-positive pairs; 0 when there is none.
+
+    Args:
+        embeddings: [batch, width], the subspace of one dimension.
+        relation: [batch, batch], > 0 similar, < 0 dissimilar, 0 unknown.
+        margin: > 0.
+        fallback: "hardest" or "skip", for pairs without a semi-hard negative.
+
+    Returns:
+        A float32 scalar >= 0.
+    """
+    hinges, valid = triplet_hinges(cosine_distances(embeddings), relation, margin=margin, fallback=fallback)
+    return tf.reduce_sum(hinges) / _count(valid)
+
+
+def loss_weights(dimensions: Sequence[str]) -> dict[str, float]:
+    """Weights that make the sum of the dimensions' losses L_MD: 1 / N_D each."""
+    return dict.fromkeys(dimensions, 1.0 / len(dimensions))
+
+
+@keras.saving.register_keras_serializable(package="msim")
+class ConditionalTripletLoss(keras.losses.Loss):
+    """``triplet_loss`` for ``compile``: one instance per output.
+
+    ``call`` returns one value per anchor, [batch], whose mean is L_s. So Keras' mean over the batch, and its mean over replicas, are that of
+    the losses of the replicas' blocks.
+
+    Args:
+        margin: > 0.
+        fallback: "hardest" or "skip".
+        reduction: as in ``keras.losses.Loss``.
+        name: as in ``keras.losses.Loss``.
+    """
+
+    def __init__(
+        self,
+        margin: float = MARGIN,
+        fallback: str = "hardest",
+        reduction: str = "sum_over_batch_size",
+        name: str = "conditional_triplet_loss",
+    ) -> None:
+        super().__init__(reduction=reduction, name=name)
+        _validate(margin, fallback)
+        self.margin = float(margin)
+        self.fallback = fallback
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Per-anchor losses; ``y_true`` is the relation [batch, batch], ``y_pred`` the subspace [batch, width]."""
+        hinges, valid = triplet_hinges(cosine_distances(y_pred), y_true, margin=self.margin, fallback=self.fallback)
+        batch = tf.cast(tf.shape(hinges)[0], tf.float32)
+        return tf.reduce_sum(hinges, 1) * batch / _count(valid)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {"margin": self.margin, "fallback": self.fallback, "reduction": self.reduction, "name": self.name}
+
+
+@keras.saving.register_keras_serializable(package="msim")
+def active_triplets(
+    y_true: tf.Tensor, y_pred: tf.Tensor, margin: float = MARGIN, fallback: str = "hardest"
+) -> tf.Tensor:
+    """Share of the valid pairs that still push: hinge > 0. Near 0 the dimension is learned, or has collapsed; 0 without any pair.
+
+    Args:
+        y_true: relation, [batch, batch].
+        y_pred: subspace, [batch, width].
+        margin: of the loss.
+        fallback: of the loss.
+
+    Returns:
+        A float32 scalar in [0, 1].
+    """
+    hinges, valid = triplet_hinges(cosine_distances(y_pred), y_true, margin=margin, fallback=fallback)
+    return tf.reduce_sum(tf.cast(hinges > 0, tf.float32)) / _count(valid)
+
+
+@keras.saving.register_keras_serializable(package="msim")
+def valid_pairs(y_true: tf.Tensor, y_pred: tf.Tensor, margin: float = MARGIN, fallback: str = "hardest") -> tf.Tensor:
+    """Anchor-positive pairs with a known negative. A batch without any adds nothing to this dimension's loss, and counts as 0 here.
+
+    Args:
+        y_true: relation, [batch, batch].
+        y_pred: subspace, [batch, width].
+        margin: of the loss; matters with "skip".
+        fallback: of the loss; with "skip" only pairs with a semi-hard negative count.
+
+    Returns:
+        A float32 scalar >= 0, ordered pairs in one replica's block.
+    """
+    _, valid = triplet_hinges(cosine_distances(y_pred), y_true, margin=margin, fallback=fallback)
+    return tf.reduce_sum(tf.cast(valid, tf.float32))
+
+
+def triplet_metrics(*, margin: float = MARGIN, fallback: str = "hardest") -> list[keras.metrics.Metric]:
+    """New metrics ``active_triplets`` and ``valid_pairs`` for one output, with the margin and fallback of its loss; means over batches."""
+    return [
+        keras.metrics.MeanMetricWrapper(function, name=function.__name__, margin=margin, fallback=fallback)
+        for function in (active_triplets, valid_pairs)
+    ]
+
+
+def _count(valid: tf.Tensor) -> tf.Tensor:
+    """Number of valid pairs, at least 1."""
+    return tf.maximum(tf.reduce_sum(tf.cast(valid, tf.float32)), 1.0)
+
+
+def _validate(margin: float, fallback: str) -> None:
+    if not margin > 0:
+        raise InputError(f"margin is {margin}, expected > 0")
+    if fallback not in FALLBACKS:
+        raise InputError(f"fallback {fallback!r}: expected one of {', '.join(FALLBACKS)}")

@@ -1,0 +1,251 @@
+"""The network: one branch per input, inception blocks, one embedding, one masked subspace per dimension.
+
+Paper, section 3.2 and Figure 1; Lee et al., ICASSP 2020 (the baseline); Szegedy et al., "Going deeper with convolutions", CVPR 2015 (the filter
+counts, which neither publishes: those of the block 3a sum to the 256 that Lee states). What the model takes is named ``mel``, ``onset``, ``cens``;
+what it gives is a dict by dimension. Inside, maps are ``[batch, frequency, frames, channels]``.
+
+``direct_paths`` is a variant of ours and off by default. The paper's network stayed at chance for tempo and key on a few thousand clips, while
+a small perceptron on the *time-mean* of the same tempogram or CENS learned both within a minute: six blocks of local maxima blur exactly the
+lag and the pitch class that count. With it, tempo and key are projected from those means alone, *in the place of* the backbone, not added to
+it: at chance the backbone adds only noise, and what it knows of genre or mood would leak into subspaces that should not know it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from msim_tf.dimensions import DIMENSION_NAMES, TAG_DIMENSION_NAMES, EmbeddingLayout
+from msim_tf.errors import InputError
+from msim_tf.model.layers import SubspaceMask, Tempogram
+from msim_tf.params import FeatureParams
+
+EMBEDDING = "embedding"  # layer whose output is the whole embedding
+TRACK = "track"  # output for Lee's track regularisation
+MULTI_INPUT = ("mel", "onset", "cens")
+DIRECT_INPUTS = {"tempo": "onset", "key": "cens"}  # dimension -> the input that its direct path starts from
+
+_STEM = 64  # rows and frames after the stem, filters of its convolution
+_JOIN = 16  # rows and frames where branches meet
+_BRANCH_BLOCKS = 2
+_BLOCKS = 6
+_DIRECT_UNITS = 128
+
+
+@dataclass(frozen=True)
+class NetworkParams:
+    """Which network.
+
+    Attributes:
+        inputs: ("mel",) or ("mel", "onset", "cens").
+        dimensions: names, in the order of ``DIMENSIONS``.
+        embedding_size: coordinates of the whole embedding; divides into equal subspaces.
+        width: scales every filter count of the convolutions, 1.0 is the paper's; each is at least 4 and a multiple of 4.
+        mel_mean: mean of the mel-spectrograms of the training split; the default is Lee's.
+        mel_variance: their variance, > 0; the default is Lee's.
+        direct_paths: project tempo and key from the time-averaged tempogram and CENS (ours; see the module's docstring).
+        track_output: also give the whole embedding as output "track", for the track regularisation of Lee et al., ISMIR 2020.
+    """
+
+    inputs: tuple[str, ...] = MULTI_INPUT
+    dimensions: tuple[str, ...] = DIMENSION_NAMES
+    embedding_size: int = 384
+    width: float = 1.0
+    mel_mean: float = 0.2
+    mel_variance: float = 0.25**2
+    direct_paths: bool = False
+    track_output: bool = False
+
+    def __post_init__(self) -> None:
+        if self.inputs not in (("mel",), MULTI_INPUT):
+            raise InputError(f"NetworkParams.inputs is {self.inputs}, expected ('mel',) or {MULTI_INPUT}")
+        for name in ("width", "mel_variance"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"NetworkParams.{name} is {getattr(self, name)}, expected > 0")
+        EmbeddingLayout.equal(self.dimensions, self.embedding_size)
+        if self.direct_paths and (self.inputs != MULTI_INPUT or not set(self.dimensions) - set(DIRECT_INPUTS)):
+            raise InputError(
+                f"NetworkParams.direct_paths with inputs {self.inputs} and dimensions {self.dimensions}: expected inputs "
+                f"{MULTI_INPUT}, and a dimension besides {' and '.join(DIRECT_INPUTS)}"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The parameters as a JSON object."""
+        return {**dataclasses.asdict(self), "inputs": list(self.inputs), "dimensions": list(self.dimensions)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> NetworkParams:
+        """The inverse of ``to_json``.
+
+        Raises:
+            InputError: if a name is unknown or missing.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        if set(value) != names:
+            raise InputError(f"network parameters differ in names: {sorted(names ^ set(value))}")
+        return cls(**{**value, "inputs": tuple(value["inputs"]), "dimensions": tuple(value["dimensions"])})
+
+
+# Table 1 of the paper; "multi384" is the proposed model.
+NETWORK_PRESETS: dict[str, NetworkParams] = {
+    "baseline": NetworkParams(inputs=("mel",), dimensions=TAG_DIMENSION_NAMES, embedding_size=256),
+    "multi4": NetworkParams(dimensions=TAG_DIMENSION_NAMES, embedding_size=256),
+    "single258": NetworkParams(inputs=("mel",), embedding_size=258),
+    "single384": NetworkParams(inputs=("mel",)),
+    "multi384": NetworkParams(),
+}
+
+
+def layout(network: NetworkParams) -> EmbeddingLayout:
+    """Which coordinates of the embedding belong to which dimension."""
+    return EmbeddingLayout.equal(network.dimensions, network.embedding_size)
+
+
+def build_network(network: NetworkParams, features: FeatureParams) -> keras.Model:
+    """Builds the functional model.
+
+    Args:
+        network: which network.
+        features: gives the input shapes; ``paper`` and ``literal`` both lead to the paper's 16 x 16 maps where branches meet.
+
+    Returns:
+        A model from a dict of the inputs, each [batch, *features.input_shapes[name]] in any float type, to a dict of the subspaces, each
+        [batch, width] float32 under the name of its dimension (and "track" [batch, embedding_size] when asked for).
+
+    Raises:
+        InputError: if the features do not fit the maps.
+    """
+    inputs = {name: keras.Input(features.input_shapes[name], name=name, dtype="float32") for name in network.inputs}
+    # Two-dimensional features [batch, rows, frames], under the names of their branches' inputs.
+    maps = {"mel": _standardised(inputs["mel"], network)}
+    if "onset" in inputs:
+        maps["onset"] = Tempogram(features.tempogram_lags, name="tempogram")(inputs["onset"])
+        maps["cens"] = inputs["cens"]
+
+    branches = [_branch(x, name, network.width) for name, x in maps.items()]
+    x = keras.layers.Concatenate(name="join")(branches) if len(branches) > 1 else branches[0]
+    for number in range(_BRANCH_BLOCKS + 1, _BLOCKS + 1):
+        x = _inception_block(x, f"block{number}", network.width)
+    backbone = keras.layers.Flatten(name="backbone")(x)
+
+    projection = _projection(backbone, maps, network)
+    embedding = _layer_normalisation(EMBEDDING)(projection)
+    slices = layout(network)
+    outputs = {name: SubspaceMask(slices.mask([name]), name=name)(embedding) for name in network.dimensions}
+    if network.track_output:
+        outputs[TRACK] = SubspaceMask(slices.mask(network.dimensions), name=TRACK)(embedding)
+    return keras.Model(inputs, outputs, name="msim")
+
+
+def embedding_model(model: keras.Model) -> keras.Model:
+    """The model from the same inputs to the whole embedding, [batch, embedding_size] float32; shares all weights with ``model``."""
+    return keras.Model(model.input, model.get_layer(EMBEDDING).output, name="msim_embedding")
+
+
+def filters(count: int, width: float) -> int:
+    """``count`` scaled by ``width``: the nearest multiple of 4, at least 4."""
+    return max(4, 4 * round(count * width / 4))
+
+
+def _standardised(mel: Any, network: NetworkParams) -> Any:
+    return keras.layers.Normalization(
+        axis=None, mean=network.mel_mean, variance=network.mel_variance, name="mel_zscore", dtype="float32"
+    )(mel)
+
+
+def _branch(x: Any, name: str, width: float) -> Any:
+    """Stem and two blocks: [batch, rows, frames] -> [batch, 16, 16, channels]."""
+    rows, frames = x.shape[1:]
+    x = keras.layers.Reshape((rows, frames, 1), name=f"{name}_channel")(x)
+    halve_rows = name != "cens"
+    if halve_rows:
+        pool = (_pool_size(rows, _STEM, f"rows of {name}"), _pool_size(frames, _STEM, f"frames of {name}"))
+    else:
+        # Twelve chroma are too few to be halved: padded to the common 16 rows, and only time is pooled.
+        if rows > _JOIN:
+            raise InputError(f"{rows} rows of {name}: the network takes at most {_JOIN}")
+        below = (_JOIN - rows) // 2
+        pad = ((below, _JOIN - rows - below), (0, 0))
+        x = keras.layers.ZeroPadding2D(pad, name=f"{name}_pad")(x)
+        pool = (1, _pool_size(frames, _STEM, f"frames of {name}"))
+    x = _conv(x, filters(_STEM, width), 5, (1, 1), f"{name}_stem_5x5")
+    x = keras.layers.MaxPooling2D(pool, name=f"{name}_stem_pool")(x)
+    for number in range(1, _BRANCH_BLOCKS + 1):
+        x = _inception_block(x, f"{name}_block{number}", width, strides=(2 if halve_rows else 1, 2))
+    return x
+
+
+def _pool_size(length: int, target: int, what: str) -> int:
+    """Size of the pooling that takes ``length`` to ``target``; 129 frames to 64 by 2, 259 by 4, 384 lags by 6."""
+    size = length // target
+    if size < 1 or length // size != target:
+        raise InputError(
+            f"{length} {what} cannot be pooled to {target} for the network; see FEATURE_PRESETS for shapes that fit"
+        )
+    return size
+
+
+def _inception_block(x: Any, name: str, width: float, *, strides: tuple[int, int] = (2, 2)) -> Any:
+    """A "naive" module with strides, then a "dimension reduction" module of 256 (times ``width``) channels."""
+    # A 1x1 convolution with strides is written as picking, then convolving: the backward pass of the former writes beyond its buffer on CPUs
+    # when channels are fewer than a vector register holds (uxlfoundation/oneDNN, issue 6035), and kills the process.
+    picked = keras.layers.MaxPooling2D(1, strides=strides, name=f"{name}_naive_pick")(x)
+    x = keras.layers.Concatenate(name=f"{name}_naive")(
+        [
+            _conv(picked, filters(64, width), 1, (1, 1), f"{name}_naive_1x1"),
+            _conv(x, filters(128, width), 3, strides, f"{name}_naive_3x3"),
+            _conv(x, filters(32, width), 5, strides, f"{name}_naive_5x5"),
+            keras.layers.MaxPooling2D(3, strides=strides, padding="same", name=f"{name}_naive_pool")(x),
+        ]
+    )
+    reduced3 = _conv(x, filters(96, width), 1, (1, 1), f"{name}_3x3_reduce")
+    reduced5 = _conv(x, filters(16, width), 1, (1, 1), f"{name}_5x5_reduce")
+    pooled = keras.layers.MaxPooling2D(3, strides=1, padding="same", name=f"{name}_pool")(x)
+    return keras.layers.Concatenate(name=name)(
+        [
+            _conv(x, filters(64, width), 1, (1, 1), f"{name}_1x1"),
+            _conv(reduced3, filters(128, width), 3, (1, 1), f"{name}_3x3"),
+            _conv(reduced5, filters(32, width), 5, (1, 1), f"{name}_5x5"),
+            _conv(pooled, filters(32, width), 1, (1, 1), f"{name}_pool_1x1"),
+        ]
+    )
+
+
+def _conv(x: Any, count: int, kernel: int, strides: tuple[int, int], name: str) -> Any:
+    return keras.layers.Conv2D(count, kernel, strides=strides, padding="same", activation="relu", name=name)(x)
+
+
+def _projection(backbone: Any, maps: dict[str, Any], network: NetworkParams) -> Any:
+    """The embedding before its layer normalisation: [batch, embedding_size]."""
+    direct = [name for name in network.dimensions if network.direct_paths and name in DIRECT_INPUTS]
+    if not direct:
+        return keras.layers.Dense(network.embedding_size, name="projection")(backbone)
+    width = network.embedding_size // len(network.dimensions)
+    rest = keras.layers.Dense(network.embedding_size - width * len(direct), name="projection")(backbone)
+    # Each part is normalised alone before all are together: else the part with the largest scale would decide the common mean and
+    # variance, its mean would be added to every other subspace, and distances over the whole embedding would be its distances.
+    parts = [_layer_normalisation("projection_norm")(rest)]
+    for name in direct:
+        parts.append(_direct_path(maps[DIRECT_INPUTS[name]], width, name))
+    # The directly projected dimensions are the last of ``DIMENSIONS``, so this is the order of the layout.
+    return keras.layers.Concatenate(name="parts")(parts)
+
+
+def _direct_path(x: Any, width: int, name: str) -> Any:
+    """[batch, rows, frames] -> [batch, width], from the mean over time.
+
+    The mean is standardised over its rows first. All entries of an averaged CENS are positive and alike, and the key is in their contrast.
+    """
+    x = keras.layers.GlobalAveragePooling1D(data_format="channels_first", name=f"{name}_time_mean", dtype="float32")(x)
+    x = _layer_normalisation(f"{name}_contrast")(x)
+    x = keras.layers.Dense(_DIRECT_UNITS, activation="relu", name=f"{name}_hidden")(x)
+    x = keras.layers.Dense(width, name=f"{name}_projection")(x)
+    return _layer_normalisation(f"{name}_norm")(x)
+
+
+def _layer_normalisation(name: str) -> keras.layers.Layer:
+    """Without affine parameters (a scale per coordinate would be a second, learned mask), in float32 under every policy."""
+    return keras.layers.LayerNormalization(center=False, scale=False, name=name, dtype="float32")
