@@ -167,7 +167,7 @@ def disentanglement(
     names, kinds = subspace_names(system), tuple(relations)
     rows = [_row(subspace(system, name), relations, groups, anchors, metric) for name in names]
     accuracy, influence = np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
-    labels = _sample_units(groups, size)
+    labels = np.arange(size) if groups is None else groups
     half = np.array(
         [[group_error(influence[row, :, column], labels) for column in range(len(kinds))] for row in range(len(names))]
     )
@@ -201,13 +201,6 @@ def _row(
     # A track moves the mean as an anchor too, by how far its own accuracy is from it.
     influence += np.nan_to_num(each - accuracy)
     return accuracy, influence / np.maximum(counted, 1), counted
-
-
-def _sample_units(groups: np.ndarray | None, size: int) -> np.ndarray:
-    """Group of each track; a track of unknown group is one of its own."""
-    if groups is None:
-        return np.arange(size).astype(str)
-    return np.array([group or f"\0{row}" for row, group in enumerate(groups)])
 
 
 def _leaks(

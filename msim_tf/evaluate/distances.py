@@ -66,15 +66,18 @@ def distances_from(
 def candidate_mask(anchor: int, groups: np.ndarray | None, size: int) -> np.ndarray:
     """Who may be retrieved for ``anchor``: not itself and, with the artist filter, nobody of its group ([size] bool).
 
-    A group label of "" means unknown: such a track is in no group with any other.
+    Groups are the codes of ``validate_relations``.
     """
-    mask = np.ones(size, bool) if groups is None or groups[anchor] == "" else groups != groups[anchor]
+    mask = np.ones(size, bool) if groups is None else groups != groups[anchor]
     mask[anchor] = False
     return mask
 
 
 def validate_relations(relations: dict[str, np.ndarray], groups: np.ndarray | None, size: int) -> np.ndarray | None:
-    """Checks relation matrices and group labels against ``size`` tracks; returns the labels as text.
+    """Checks relation matrices and group labels against ``size`` tracks.
+
+    Returns:
+        [size] int, equal for tracks of one group; an unknown group ("" or None) is a group of its own. None without labels.
 
     Raises:
         InputError: naming the matrix, its shape or its values.
@@ -86,7 +89,9 @@ def validate_relations(relations: dict[str, np.ndarray], groups: np.ndarray | No
             raise InputError(f"relations of {kind}: expected only +1 (similar), -1 (dissimilar) and 0 (unknown)")
     if groups is None:
         return None
-    groups = np.array(["" if group is None else str(group) for group in groups])
-    if groups.shape != (size,):
-        raise InputError(f"{groups.size} group labels for {size} tracks")
-    return groups
+    labels = ["" if group is None else str(group) for group in groups]
+    if len(labels) != size:
+        raise InputError(f"{len(labels)} group labels for {size} tracks")
+    # Labels that no artist can have keep the unknown apart.
+    unique = [label or f"\0{row}" for row, label in enumerate(labels)]
+    return np.unique(unique, return_inverse=True)[1].ravel()

@@ -21,7 +21,7 @@ from msim_tf.evaluate.disentanglement import Disentanglement
 from msim_tf.evaluate.report_html import page
 from msim_tf.evaluate.retrieval import NeighbourScore, Retrieval
 from msim_tf.evaluate.tables import SubsetScores, SystemFacts, Table, save_table, table1, table2
-from msim_tf.evaluate.triplets import TripletResult
+from msim_tf.evaluate.triplet_scores import TripletResult
 from msim_tf.files import atomic_file, save_json
 
 _BEST_SUBSETS = 6

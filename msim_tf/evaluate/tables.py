@@ -19,7 +19,8 @@ from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.evaluate.embeddings import Embeddings
 from msim_tf.evaluate.statistics import mcnemar, paired_bootstrap, wilson_interval
-from msim_tf.evaluate.triplets import TripletResult, Triplets, scorable, triplet_outcomes, triplet_rows
+from msim_tf.evaluate.triplet_scores import TripletResult, triplet_outcomes, triplet_rows
+from msim_tf.evaluate.triplets import Triplets, scorable
 from msim_tf.files import atomic_file, save_json
 
 # Paper, Tables 1 and 2: N = 426 Dim-Sim triplets at >= 90 % agreement, models trained on the Million Song Dataset.

@@ -12,6 +12,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,13 @@ def _magnatagatune(path: Path, rows: list[Row]) -> tuple[Triplets, Dropped]:
                 "agreement": max(votes) / sum(votes),
             }
         )
-    return _made(path, kept, starts=False, seconds=None), Dropped(reasons)
+    paths = {
+        str(row[f"clip{clip}_id"]).strip(): str(row[f"clip{clip}_mp3_path"]).strip()
+        for row in rows
+        for clip in (1, 2, 3)
+        if row.get(f"clip{clip}_mp3_path")
+    }
+    return replace(_made(path, kept, starts=False, seconds=None), paths=paths), Dropped(reasons)
 
 
 def _plain(path: Path, rows: list[Row]) -> tuple[Triplets, Dropped]:

@@ -1,27 +1,22 @@
-"""Triplets and how well vectors predict them.
+"""Triplets as data: who was compared with whom, which are kept, and what must be embedded to score them.
 
 A triplet is (anchor, positive, negative): listeners found the positive nearer to the anchor. Conventions: identifiers are text; a *clip* of
 a track has the identifier ``<track>@<start in seconds>``, so both readings of Dim-Sim (exact 3 s clips, whole-track mean) are the same
-computation on other identifiers. Distances are compared block by block: a million triplets need no more memory than their outcomes.
+computation on other identifiers.
 A triplet that cannot be scored is never an error: it is dropped, counted, and its reason kept.
 
-Does not read files (``triplet_files``) and does not decide significance (``statistics``).
+Does not read files (``triplet_files``) and does not compute distances (``triplet_scores``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 
 import numpy as np
 
-from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
-from msim_tf.evaluate.embeddings import Embeddings
-from msim_tf.evaluate.statistics import Interval, wilson_interval
-
-METRICS = ("euclidean", "cosine")
-_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -80,6 +75,7 @@ class Triplets:
         clip_seconds: length of the clips that listeners heard, or None.
         exact_clips: whether the identifiers are those of clips (``clip_reading``) rather than of tracks.
         filters: what was applied so far, for the tables.
+        paths: identifier -> path of its sound as the file tells it (MagnaTagATune), where it does.
     """
 
     name: str
@@ -92,6 +88,7 @@ class Triplets:
     clip_seconds: float | None = None
     exact_clips: bool = False
     filters: tuple[str, ...] = ()
+    paths: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.triplet_ids)
@@ -153,6 +150,46 @@ def clip_reading(triplets: Triplets) -> Triplets:
     )
 
 
+def matched(names: Iterable[str], known: Sequence[str], *, paths: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Which of the ``known`` identifiers each name means: itself, its path in the file, or the one file ``<name>.<suffix>``.
+
+    Dim-Sim says ``TRABC``, a folder of sound has ``TRABC.mp3`` (perhaps in a subfolder); where two files would fit, neither does.
+
+    Args:
+        names: as in the triplets.
+        known: as in an embeddings file or a folder.
+        paths: see ``Triplets``.
+
+    Returns:
+        name -> identifier, for the names that have one.
+    """
+    exact = set(known)
+    stems: dict[str, set[str]] = {}
+    for identifier in known:
+        stems.setdefault(PurePosixPath(identifier).stem, set()).add(identifier)
+    found = {}
+    for name in names:
+        path = (paths or {}).get(name)
+        candidates = stems.get(name, set())
+        if name in exact:
+            found[name] = name
+        elif path in exact:
+            found[name] = str(path)
+        elif len(candidates) == 1:
+            (found[name],) = candidates
+    return found
+
+
+def renamed(triplets: Triplets, known: Sequence[str]) -> Triplets:
+    """The triplets in the words of ``known`` (see ``matched``); names that match nothing stay and will be dropped as missing."""
+    names = matched(triplets.identifiers, known, paths=triplets.paths)
+    anchor, positive, negative = (
+        tuple(names.get(name, name) for name in column)
+        for column in (triplets.anchor, triplets.positive, triplets.negative)
+    )
+    return replace(triplets, anchor=anchor, positive=positive, negative=negative)
+
+
 def agreeing(triplets: Triplets, threshold: float) -> tuple[Triplets, Dropped]:
     """Keeps triplets on which at least ``threshold`` of the listeners agree (paper, section 4.1: 0.9).
 
@@ -191,202 +228,3 @@ def scorable(triplets: Triplets, known: Iterable[str]) -> tuple[Triplets, Droppe
 def _dropped(triplets: Triplets, masks: Mapping[str, np.ndarray]) -> Dropped:
     ids = {reason: tuple(triplets.triplet_ids[row] for row in np.flatnonzero(mask)) for reason, mask in masks.items()}
     return Dropped({reason: names for reason, names in ids.items() if names})
-
-
-def triplet_score(anchor_positive: np.ndarray, anchor_negative: np.ndarray) -> float:
-    """Share of triplets whose positive is nearer to the anchor than the negative.
-
-    A tie counts as wrong (paper, section 4.1: "smaller than").
-
-    Args:
-        anchor_positive: [num_triplets] float, distances >= 0.
-        anchor_negative: [num_triplets] float, same order.
-
-    Returns:
-        A score in [0, 1]; 0.5 is chance.
-
-    Raises:
-        InputError: if the shapes differ or there is no triplet.
-    """
-    anchor_positive, anchor_negative = np.asarray(anchor_positive), np.asarray(anchor_negative)
-    if anchor_positive.shape != anchor_negative.shape or anchor_positive.ndim != 1:
-        raise InputError(f"distances of shapes {anchor_positive.shape} and {anchor_negative.shape}, expected [n] twice")
-    if not anchor_positive.size:
-        raise InputError("no triplet is left to score; see what was dropped and why")
-    return float(np.mean(anchor_positive < anchor_negative))
-
-
-def weight_rows(layout: EmbeddingLayout, weights: Mapping[str, float]) -> np.ndarray:
-    """Weights of the dimensions as one row for ``triplet_distances``; a dimension not named weighs 0.
-
-    Returns:
-        [1, d] float.
-
-    Raises:
-        InputError: if a name is not in the layout, a weight is negative, or all are 0.
-    """
-    unknown = [name for name in weights if name not in layout.names]
-    if unknown:
-        raise InputError(f"dimension {unknown[0]!r} is not in this embedding, which has {', '.join(layout.names)}")
-    row = np.array([[float(weights.get(name, 0.0)) for name in layout.names]])
-    if not np.isfinite(row).all() or row.min() < 0 or not row.any():
-        raise InputError(f"weights {dict(weights)}: expected numbers >= 0, at least one above 0")
-    return row
-
-
-def triplet_distances(
-    embeddings: Embeddings, rows: np.ndarray, weights: np.ndarray, *, metric: str = "euclidean"
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Distances of all triplets under several weightings of the subspaces, from one look at the vectors.
-
-    Args:
-        embeddings: vectors with ``d`` parts.
-        rows: [n, 3] rows of anchor, positive, negative.
-        weights: [s, d] float >= 0; a mask is a row of zeros and ones. A weight multiplies a subspace's squared distance.
-        metric: "euclidean" (squared here; the order is the same) or "cosine" (1 - cosine of the weighted vectors, 1 where one has no length).
-
-    Yields:
-        Which triplets, then [s, block] distances anchor-positive and anchor-negative, float64.
-
-    Raises:
-        InputError: if the metric is unknown.
-    """
-    if metric not in METRICS:
-        raise InputError(f"metric {metric!r}, expected one of {', '.join(METRICS)}")
-    distance = _euclidean if metric == "euclidean" else _cosine
-    for start in range(0, len(rows), _BLOCK):
-        block = slice(start, min(start + _BLOCK, len(rows)))
-        anchor, positive, negative = (
-            embeddings.embeddings[rows[block, column]].astype(np.float64) for column in range(3)
-        )
-        yield (
-            block,
-            distance(anchor, positive, embeddings.parts, weights),
-            distance(anchor, negative, embeddings.parts, weights),
-        )
-
-
-def _products(x: np.ndarray, y: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
-    """Inner products inside each part: [d, block]."""
-    return np.stack([np.einsum("ij,ij->i", x[:, part], y[:, part]) for part in parts])
-
-
-def _euclidean(x: np.ndarray, y: np.ndarray, parts: Sequence[slice], weights: np.ndarray) -> np.ndarray:
-    difference = x - y
-    return weights @ _products(difference, difference, parts)
-
-
-def _cosine(x: np.ndarray, y: np.ndarray, parts: Sequence[slice], weights: np.ndarray) -> np.ndarray:
-    length = np.sqrt((weights @ _products(x, x, parts)) * (weights @ _products(y, y, parts)))
-    inner = weights @ _products(x, y, parts)
-    return 1.0 - np.divide(inner, length, out=np.zeros_like(inner), where=length > 0)
-
-
-def triplet_outcomes(
-    embeddings: Embeddings, rows: np.ndarray, weights: np.ndarray, *, metric: str = "euclidean"
-) -> np.ndarray:
-    """Which triplets each weighting predicts; arguments as ``triplet_distances``.
-
-    Returns:
-        [s, n] bool.
-    """
-    outcomes = np.empty((len(weights), len(rows)), bool)
-    for block, near, far in triplet_distances(embeddings, rows, weights, metric=metric):
-        outcomes[:, block] = near < far
-    return outcomes
-
-
-@dataclass(frozen=True, eq=False)
-class TripletResult:
-    """How one system did on one set of triplets.
-
-    Attributes:
-        name: the system.
-        triplets: those scored, in order.
-        near: [n] distance anchor to positive.
-        far: [n] distance anchor to negative.
-        metric: the distance.
-        dropped: what could not be scored.
-    """
-
-    name: str
-    triplets: Triplets
-    near: np.ndarray
-    far: np.ndarray
-    metric: str
-    dropped: Dropped
-
-    @property
-    def correct(self) -> np.ndarray:
-        """[n] bool, positive strictly nearer."""
-        return self.near < self.far
-
-    @property
-    def score(self) -> float:
-        """The triplet score."""
-        return triplet_score(self.near, self.far)
-
-    @property
-    def interval(self) -> Interval:
-        """Wilson's 95 % interval of the score."""
-        return wilson_interval(int(self.correct.sum()), len(self.correct))
-
-    def lines(self) -> list[str]:
-        """The result in words: score, interval, N, filters, what was dropped."""
-        filters = ", ".join(self.triplets.filters) or "no filter"
-        head = (
-            f"{self.name}: triplet score {self.score:.4f} (95 % {self.interval.low:.4f} to {self.interval.high:.4f}), "
-            f"N = {len(self.correct)}, {self.metric}, {self.triplets.name}, {filters}"
-        )
-        return [head, *self.dropped.lines()]
-
-
-def score_systems(
-    triplets: Triplets,
-    systems: Sequence[Embeddings],
-    *,
-    metric: str = "euclidean",
-    weights: Mapping[str, float] | None = None,
-) -> list[TripletResult]:
-    """Scores every system on the same triplets: those that all of them have vectors for, so that results can be paired.
-
-    Args:
-        triplets: any reading, already filtered by agreement.
-        systems: at least one.
-        metric: see ``triplet_distances``.
-        weights: weight of each dimension, for systems with subspaces; None weighs all coordinates 1.
-
-    Raises:
-        InputError: if two systems share a name, or no triplet is left.
-    """
-    names = [system.name for system in systems]
-    if not systems or len(set(names)) < len(names):
-        raise InputError(f"systems {names}: expected at least one, each under its own name")
-    known = set(systems[0].identifiers).intersection(*(system.identifiers for system in systems[1:]))
-    kept, dropped = scorable(triplets, known)
-    if not len(kept):
-        raise InputError(
-            f"{triplets.name}: no triplet is left to score; {'; '.join(dropped.lines()) or 'the file has none'}"
-        )
-    return [_result(system, kept, dropped, metric, weights) for system in systems]
-
-
-def _result(
-    system: Embeddings, kept: Triplets, dropped: Dropped, metric: str, weights: Mapping[str, float] | None
-) -> TripletResult:
-    row = np.ones((1, len(system.parts)))
-    if weights is not None:
-        if system.layout is None:
-            raise InputError(f"{system.name} has no subspaces to weigh; leave out the weights")
-        row = weight_rows(system.layout, weights)
-    near, far = np.empty(len(kept)), np.empty(len(kept))
-    for block, block_near, block_far in triplet_distances(system, triplet_rows(kept, system), row, metric=metric):
-        near[block], far[block] = block_near[0], block_far[0]
-    if metric == "euclidean":
-        near, far = np.sqrt(near), np.sqrt(far)
-    return TripletResult(system.name, kept, near, far, metric, dropped)
-
-
-def triplet_rows(triplets: Triplets, system: Embeddings) -> np.ndarray:
-    """Rows of anchor, positive and negative in ``system``: [n, 3] int; every identifier must have a vector."""
-    return np.stack([system.rows(names) for names in (triplets.anchor, triplets.positive, triplets.negative)], axis=1)

@@ -20,7 +20,8 @@ from msim_tf.evaluate.embeddings import Embeddings
 from msim_tf.evaluate.report import Report, audio_href, worst_triplets, write_report
 from msim_tf.evaluate.retrieval import neighbour_scores, retrieval
 from msim_tf.evaluate.tables import SystemFacts, subset_scores
-from msim_tf.evaluate.triplets import Triplets, clip_reading, score_systems
+from msim_tf.evaluate.triplet_scores import score_systems
+from msim_tf.evaluate.triplets import Triplets, clip_reading
 
 HOSTILE = "<script>alert('x')</script>&\"|\n"
 SCORES = dict(zip(DIMENSION_NAMES, (0.75, 0.7, 0.69, 0.76, 0.58, 0.64)))

@@ -11,7 +11,7 @@ import pytest
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.evaluate.disentanglement import anchor_accuracy, disentanglement
-from msim_tf.evaluate.distances import candidate_mask, distances_from
+from msim_tf.evaluate.distances import candidate_mask, distances_from, validate_relations
 from msim_tf.evaluate.embeddings import Embeddings
 from msim_tf.evaluate.retrieval import (
     key_score,
@@ -177,7 +177,7 @@ def test_wrong_shapes_are_named():
 
 
 def test_artist_filter_leaves_out_the_artist_but_not_the_unknown():
-    groups = np.array(["x", "x", "", "", "y"])
+    groups = validate_relations({}, np.array(["x", "x", "", None, "y"], object), 5)
     assert candidate_mask(0, groups, 5).tolist() == [False, False, True, True, True]
     assert candidate_mask(2, groups, 5).tolist() == [True, True, False, True, True]
     assert candidate_mask(1, None, 3).tolist() == [True, False, True]

@@ -11,7 +11,7 @@ import pytest
 
 from msim_tf.errors import InputError
 from msim_tf.evaluate.triplet_files import read_triplets
-from msim_tf.evaluate.triplets import agreeing, clip_reading
+from msim_tf.evaluate.triplets import agreeing, clip_reading, matched, renamed
 
 DATA = Path(__file__).parent / "data"
 A, B, C, D = (f"TRSYNTH000000000{letter}" for letter in "ABCD")
@@ -169,3 +169,16 @@ def test_a_row_cut_short_is_named(tmp_path):
     (tmp_path / "cut.csv").write_text(text[: text.rindex(",")])
     with pytest.raises(InputError, match="triplet 5: song2_vote is None"):
         read_triplets(tmp_path / "cut.csv")
+
+
+def test_names_find_their_files():
+    known = ["TR1.mp3", "deep/TR2.mp3", "TR3.mp3", "TR3.ogg", "TR4", "TR4.mp3", "z/b.mp3"]
+    found = matched(["TR1", "TR2", "TR3", "TR4", "TR5", "9", "TR1.mp3"], known, paths={"9": "z/b.mp3"})
+    assert found == {"TR1": "TR1.mp3", "TR2": "deep/TR2.mp3", "TR4": "TR4", "9": "z/b.mp3", "TR1.mp3": "TR1.mp3"}
+
+
+def test_magnatagatune_clips_are_found_by_their_path():
+    triplets, _ = read_triplets(DATA / "synthetic-comparisons_final.csv")
+    assert triplets.paths["9000003"] == "z/c.mp3"
+    assert renamed(triplets, ["z/a.mp3", "z/b.mp3", "9000003"]).positive[0] == "z/b.mp3"
+    assert renamed(triplets, ["z/a.mp3", "z/b.mp3", "9000003"]).negative[0] == "9000003"

@@ -25,8 +25,7 @@ from msim_tf.evaluate.tables import (
     table1,
     table2,
 )
-from msim_tf.evaluate.triplets import (
-    Triplets,
+from msim_tf.evaluate.triplet_scores import (
     score_systems,
     triplet_distances,
     triplet_outcomes,
@@ -34,6 +33,7 @@ from msim_tf.evaluate.triplets import (
     triplet_score,
     weight_rows,
 )
+from msim_tf.evaluate.triplets import Triplets
 
 
 def _triplets(members: list[tuple[str, str, str]]) -> Triplets:
@@ -139,7 +139,7 @@ def test_blocks_do_not_change_outcomes(random_system, monkeypatch):
     rows = triplet_rows(triplets, system)
     _, weights = subset_weights(system.layout)
     whole = triplet_outcomes(system, rows, weights)
-    monkeypatch.setattr("msim_tf.evaluate.triplets._BLOCK", 7)
+    monkeypatch.setattr("msim_tf.evaluate.triplet_scores._BLOCK", 7)
     np.testing.assert_array_equal(triplet_outcomes(system, rows, weights), whole)
     assert len(list(triplet_distances(system, rows, weights))) == 29
 
