@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,10 +66,14 @@ def library_root(path: str | Path) -> tuple[Path, list[str]]:
         InputError: as ``find_audio``.
     """
     path = Path(path)
-    if path.is_file():
+    try:
+        folder = stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); expected a folder of music or a sound file"
+        ) from error
+    if not folder:
         return path.parent, [path.name]
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
     identifiers = sorted(_walk(path))
     if not identifiers:
         raise InputError(f"{path}: holds no audio; looked below it for {' '.join(AUDIO_SUFFIXES)}")

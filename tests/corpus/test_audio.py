@@ -80,6 +80,24 @@ def test_blocks_together_equal_resampling_at_once(tmp_path, rng, native, block_s
     np.testing.assert_allclose(np.concatenate(blocks), expected, atol=2e-6)
 
 
+def test_hours_need_the_memory_of_a_block(tmp_path):
+    import tracemalloc
+
+    frames = 8000 * 60 * 20
+    path = tmp_path / "long.wav"
+    with soundfile.SoundFile(path, "w", 8000, 2, subtype="PCM_16") as file:
+        for _ in range(20):
+            file.write(np.full((8000 * 60, 2), 0.25, np.float32))
+    tracemalloc.start()
+    try:
+        samples = sum(len(block) for block in audio.read_blocks(path, sr=16000, block_seconds=5.0))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert samples == frames * 2
+    assert peak < 5e6  # the whole would be 77 MB decoded and 77 MB resampled
+
+
 def test_real_clips_equal_librosa(music):
     import librosa
 
@@ -167,12 +185,16 @@ def test_each_reason_is_named(tmp_path):
 def test_a_file_without_permission_is_named(tmp_path):
     path = write(tmp_path / "secret.wav", sine(440, 8000, 1), 8000)
     path.chmod(0)
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0)
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)  # root may read everything, so the test is nobody for a moment
     try:
         with pytest.raises(InputError, match=r"secret\.wav: cannot be read \(Permission denied"):
             audio.duration(path)
+        with pytest.raises(InputError, match=r"locked.*: cannot be read \(Permission denied"):
+            audio.find_audio(locked)
     finally:
         if root:
             os.seteuid(0)
@@ -197,7 +219,7 @@ def test_a_library_is_found_sorted_recursive_without_hidden_files(tmp_path):
 
 
 def test_a_library_that_is_none_is_an_error(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere: no such file or folder"):
+    with pytest.raises(InputError, match=r"nowhere: cannot be read \(No such file"):
         audio.find_audio(tmp_path / "nowhere")
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"holds no audio; looked below it for \.wav \.flac \.ogg"):
