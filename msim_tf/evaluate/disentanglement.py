@@ -82,12 +82,17 @@ class Disentanglement:
     filtered: bool
 
     @property
+    def tested(self) -> tuple[str, ...]:
+        """Subspaces that could be tested on their own label."""
+        return tuple(name for name, row, column in self._own() if not np.isnan(self.accuracy[row, column]))
+
+    @property
     def at_chance(self) -> tuple[str, ...]:
-        """Subspaces whose accuracy on their own label is not above 0.5 beyond its uncertainty."""
-        own = [
-            (name, self.subspaces.index(name), self.kinds.index(name)) for name in self.subspaces if name in self.kinds
-        ]
-        return tuple(name for name, row, column in own if not self.low[row, column] > 0.5)
+        """Tested subspaces whose accuracy on their own label is not above 0.5 beyond its uncertainty."""
+        return tuple(name for name, row, column in self._own() if self.low[row, column] <= 0.5)
+
+    def _own(self) -> list[tuple[str, int, int]]:
+        return [(name, row, self.kinds.index(name)) for row, name in enumerate(self.subspaces) if name in self.kinds]
 
     def to_json(self) -> dict[str, Any]:
         """The matrix as a JSON object; cells without an anchor are null."""

@@ -78,7 +78,14 @@ def kiviat(series: Mapping[str, Mapping[str, float]], *, title: str = "") -> Fig
     for row, name in enumerate(series):
         _polygon(axes, corners * ((values[row] - low) / (high - low))[:, None], row, name, filled=len(series) == 1)
     if len(series) > 1:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, frameon=False, labelcolor=INK, fontsize=10)
+        axes.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0.0),
+            ncols=3 if len(series) == 3 else 2,
+            frameon=False,
+            labelcolor=INK,
+            fontsize=10,
+        )
     if title:
         axes.set_title(title, color=INK, fontsize=12, pad=14)
     axes.text(0, -1.34, "dashed: 0.5, chance", color=MUTED, fontsize=8.5, ha="center", va="center")

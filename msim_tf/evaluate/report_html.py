@@ -88,10 +88,10 @@ def _tiles(report: Report, tables: Mapping[str, Table]) -> str:
         tiles += _comparison_tile(tables["table1"])
     if report.matrix:
         sure = sum(leak.sure for leak in report.matrix.leaks)
-        total = len(report.matrix.kinds)
-        above = sum(name in report.matrix.kinds for name in report.matrix.subspaces) - len(report.matrix.at_chance)
+        tested = len(report.matrix.tested)
+        above = tested - len(report.matrix.at_chance)
         leaks = f"{sure} {'leak' if sure == 1 else 'leaks'} beyond uncertainty"
-        tiles.append(_tile(f"{above} of {total}", "subspaces above chance on their label", leaks))
+        tiles.append(_tile(f"{above} of {tested}", "subspaces above chance on their label", leaks))
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 

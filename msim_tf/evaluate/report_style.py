@@ -41,8 +41,9 @@ td small { color: var(--muted); font-size: .8125rem; }
 .two th, .two td { padding: 8px 7px; font-size: .8125rem; }
 .two { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 7fr); gap: 32px; align-items: start; }
 figure { margin: 16px 0 0; } figure svg { width: 100%; height: auto; max-height: 460px; display: block; font-family: inherit; }
-table.matrix { table-layout: fixed; min-width: 620px; border-spacing: 3px; border-collapse: separate; }
+table.matrix { table-layout: fixed; min-width: 700px; border-spacing: 3px; border-collapse: separate; }
 table.matrix th, table.matrix td { border: 0; padding: 8px 6px; text-align: center; border-radius: 8px; }
+table.matrix thead th:first-child { width: 104px; }
 table.matrix tfoot th { color: var(--muted); font-weight: 400; font-size: .8125rem; }
 table.matrix tbody th { text-align: right; padding-right: 12px; }
 table.matrix td { background: color-mix(in oklab, var(--tint) var(--much), var(--card)); line-height: 1.25; }

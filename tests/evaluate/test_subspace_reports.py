@@ -148,6 +148,7 @@ def test_kinds_without_pairs_are_empty_and_json_stays_valid():
     system = _system(np.eye(4), np.eye(4))
     found = disentanglement(system, {"genre": np.zeros((4, 4), np.int8)})
     assert np.isnan(found.accuracy).all() and found.anchors.tolist() == [0]
+    assert found.tested == found.at_chance == found.leaks == ()
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["cells"][0]["accuracy"] is None
 
 
