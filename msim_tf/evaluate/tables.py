@@ -75,7 +75,7 @@ class Table:
         lines = [self.columns, ["---" if _is_text(column, self) else "---:" for column in range(len(self.columns))]]
         lines += [[cell_text(cell) for cell in row] for row in self.rows]
         body = "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines)
-        notes = "".join(f"\n- {note}" for note in self.notes)
+        notes = "".join(f"\n- {_escaped(note)}" for note in self.notes)
         return f"**{self.title}**\n\n{body}\n" + (f"{notes}\n" if notes else "")
 
     def csv(self) -> str:
@@ -188,7 +188,7 @@ def table1(results: Sequence[TripletResult], *, baseline: str, facts: Mapping[st
     rows = tuple(_table1_row(result, reference, (facts or {}).get(result.name, SystemFacts())) for result in results)
     notes = (
         f"{reference.triplets.name}, {', '.join(reference.triplets.filters) or 'no filter'}; {reference.metric} distance; a tie counts as wrong.",
-        *reference.dropped.lines(),
+        *reference.dropped.lines(shown=10),
         "low, high: Wilson 95 % interval of the score.",
         f"difference: score minus that of {baseline}, with the paired bootstrap's 95 % interval; p: exact McNemar, not corrected for the number of systems.",
         f"{PAPER_COLUMN}: a reference, not a result of this run; published for models trained on the Million Song Dataset, on other triplets than these unless these are the same {PAPER_N}; not comparable otherwise.",
@@ -266,7 +266,7 @@ def subset_scores(triplets: Triplets, system: Embeddings, *, metric: str = "eucl
         raise InputError(f"{system.name} has no subspaces, so there are no subsets to compare")
     kept, dropped = scorable(triplets, system.identifiers)
     if not len(kept):
-        raise InputError(f"{triplets.name}: no triplet is left to score; {'; '.join(dropped.lines())}")
+        raise InputError(f"{triplets.name}: no triplet is left to score; {'; '.join(dropped.lines(shown=10))}")
     subsets, weights = subset_weights(system.layout)
     outcomes = triplet_outcomes(system, triplet_rows(kept, system), weights, metric=metric)
     return SubsetScores(system.layout, subsets, outcomes.sum(axis=1), len(kept), kept)

@@ -195,7 +195,7 @@ def score_systems(
     kept, dropped = scorable(triplets, known)
     if not len(kept):
         raise InputError(
-            f"{triplets.name}: no triplet is left to score; {'; '.join(dropped.lines()) or 'the file has none'}"
+            f"{triplets.name}: no triplet is left to score; {'; '.join(dropped.lines(shown=10)) or 'the file has none'}"
         )
     return [_result(system, kept, dropped, metric, weights) for system in systems]
 

@@ -52,11 +52,12 @@ class Dropped:
         """Triplets dropped, all reasons together."""
         return sum(len(triplet_ids) for triplet_ids in self.reasons.values())
 
-    def lines(self) -> list[str]:
-        """One line per reason with its count; then every identifier without a vector."""
+    def lines(self, *, shown: int | None = None) -> list[str]:
+        """One line per reason with its count; then the identifiers without a vector: all, or the first ``shown``."""
         lines = [f"dropped {len(ids)}: {reason}" for reason, ids in self.reasons.items() if ids]
         if self.missing:
-            lines.append(f"{len(self.missing)} without a vector: {' '.join(self.missing)}")
+            more = "" if shown is None or len(self.missing) <= shown else " ..."
+            lines.append(f"{len(self.missing)} without a vector: {' '.join(self.missing[:shown])}{more}")
         return lines
 
 

@@ -92,6 +92,7 @@ def test_missing_vectors_and_repeated_tracks_are_dropped_and_listed():
     assert result.dropped.reasons == {"same track twice": ("t2",), "audio or vector missing": ("t1", "t3")}
     assert result.dropped.missing == ("gone", "lost")
     assert result.lines()[-1] == "2 without a vector: gone lost"
+    assert result.dropped.lines(shown=1)[-1] == "2 without a vector: gone ..."
     with pytest.raises(InputError, match="no triplet is left to score; dropped 1: audio"):
         score_systems(_triplets([("x", "b", "c")]), [LINE])
 
