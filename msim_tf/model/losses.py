@@ -213,12 +213,46 @@ def valid_pairs(y_true: tf.Tensor, y_pred: tf.Tensor, margin: float = MARGIN, fa
     return tf.reduce_sum(tf.cast(valid, tf.float32))
 
 
+@keras.saving.register_keras_serializable(package="msim")
+class TripletMetric(keras.metrics.Mean):
+    """Mean over batches (and replicas) of ``active_triplets`` or ``valid_pairs``, with the margin and fallback of the loss.
+
+    Args:
+        statistic: "active_triplets" or "valid_pairs"; also the name in the logs.
+        margin: > 0.
+        fallback: "hardest" or "skip".
+        name: as in ``keras.metrics.Metric``.
+        dtype: as in ``keras.metrics.Metric``.
+    """
+
+    def __init__(
+        self,
+        statistic: str,
+        margin: float = MARGIN,
+        fallback: str = "hardest",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name or statistic, dtype=dtype)
+        _validate(margin, fallback)
+        self.statistic = statistic
+        self.margin = float(margin)
+        self.fallback = fallback
+
+    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> Any:
+        """Adds one block: relation [batch, batch], subspace [batch, width]; weights of samples have no meaning for pairs."""
+        function = active_triplets if self.statistic == "active_triplets" else valid_pairs
+        return super().update_state(function(y_true, y_pred, margin=self.margin, fallback=self.fallback))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        own = {"statistic": self.statistic, "margin": self.margin, "fallback": self.fallback}
+        return {**super().get_config(), **own}
+
+
 def triplet_metrics(*, margin: float = MARGIN, fallback: str = "hardest") -> list[keras.metrics.Metric]:
-    """New metrics ``active_triplets`` and ``valid_pairs`` for one output, with the margin and fallback of its loss; means over batches."""
-    return [
-        keras.metrics.MeanMetricWrapper(function, name=function.__name__, margin=margin, fallback=fallback)
-        for function in (active_triplets, valid_pairs)
-    ]
+    """New metrics ``active_triplets`` and ``valid_pairs`` for one output, with the margin and fallback of its loss."""
+    return [TripletMetric(statistic, margin, fallback) for statistic in ("active_triplets", "valid_pairs")]
 
 
 def _count(valid: tf.Tensor) -> tf.Tensor:

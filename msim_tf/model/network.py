@@ -18,6 +18,7 @@ from typing import Any
 
 import keras
 
+import msim_tf.model.losses  # noqa: F401  (registers what the file of a trained model names, so that importing this module can load it)
 from msim_tf.dimensions import DIMENSION_NAMES, TAG_DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.model.layers import SubspaceMask, Tempogram
