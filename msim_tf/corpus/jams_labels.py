@@ -78,7 +78,7 @@ def _track(relative: PurePosixPath, known: dict[str, list[str]] | None, file: Pa
 
 
 def _values(file: Path) -> Iterator[tuple[str, str]]:
-    import jams  # 0.4 s, and needed by nobody else
+    import jams  # takes most of a second to load, and is needed by nobody else
 
     try:
         annotations = jams.load(str(file), validate=False)
