@@ -9,7 +9,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import numpy as np
 import pytest
 import tensorflow as tf
-from synthetic import SMALL, write_clip
+from synthetic import SMALL, some_labels, write_clip
 
 # MirroredStrategy over two logical CPUs makes distribution testable without a GPU.
 tf.config.set_logical_device_configuration(
@@ -54,4 +54,17 @@ def store(clips_folder, tmp_path_factory):
 
     path = tmp_path_factory.mktemp("store") / "features"
     extract_folder(clips_folder, path, SMALL)
+    return FeatureStore(path)
+
+
+@pytest.fixture(scope="session")
+def labelled_store(store, tmp_path_factory):
+    """A copy of ``store`` with labels in every dimension."""
+    import shutil
+
+    from msim_tf.features.store import FeatureStore, write_labels
+
+    path = tmp_path_factory.mktemp("labelled") / "features"
+    shutil.copytree(store.path, path)
+    write_labels(path, some_labels(store.identifiers))
     return FeatureStore(path)

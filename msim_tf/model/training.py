@@ -1,0 +1,397 @@
+"""Training: a store and its labels in, a run directory with the best model out, by Keras ``compile`` and ``fit`` under MirroredStrategy.
+
+A run directory holds everything about one training::
+
+    run.json          TrainParams, digest of the features, dimensions, the split by identifiers
+    best.keras        the model of the epoch with the least validation loss
+    history.csv       one row per epoch
+    tensorboard/      scalars per dimension, embedding statistics, input images, HParams, projector
+    summary.json      written last: the training is finished
+
+The same command on the same directory resumes: weights, optimizer, learning-rate schedule, best loss and data order continue as if nothing had
+happened. Another command on it is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from msim_tf.corpus.datasets import EncodedLabels, encode, split_by_group
+from msim_tf.errors import InputError
+from msim_tf.features.pipeline import TRACK, BatchComposer, BatchParams, make_dataset
+from msim_tf.features.store import FeatureStore
+from msim_tf.files import load_json, save_json, validate_format
+from msim_tf.model import callbacks as own
+from msim_tf.model.backup import backed_up_epochs
+from msim_tf.model.losses import ConditionalTripletLoss, loss_weights, triplet_metrics
+from msim_tf.model.network import NETWORK_PRESETS, NetworkParams, build_network
+
+FORMAT = "msim-training-run"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TrainParams:
+    """Everything that decides a training, together with the store.
+
+    Attributes:
+        network: the network.
+        epochs: passes of ``steps_per_epoch`` batches.
+        steps_per_epoch: batches per epoch; 0 means as many as hear each training clip about once.
+        validation_steps: batches of the validation split; 0 likewise.
+        batch_size: segments per replica.
+        learning_rate: initial learning rate of Adam.
+        schedule: "plateau" (paper 3.4: divide by 5 after ``patience`` epochs without a better validation loss) or "cosine" (decay to
+            ``min_learning_rate`` over the whole training after ``warmup_steps``).
+        plateau_factor: what the learning rate is multiplied with on a plateau.
+        patience: epochs without a better validation loss before that.
+        min_learning_rate: floor of the learning rate.
+        warmup_steps: steps of linear warm-up of the cosine schedule.
+        clip_norm: bound of the gradient's global norm; 0 for none.
+        margin: of the triplet loss, and of semi-hard mining.
+        fallback: "hardest" or "skip", for pairs without a semi-hard negative.
+        key_relation: "parallel", "relative" or "both".
+        track_weight: weight of Lee's track regularisation; 0 switches it off.
+        mixed_precision: compute in float16 on a GPU, bfloat16 on a CPU.
+        validation: share of the tracks, by whole groups, that is held out.
+        seed: decides initial weights, split and batches.
+    """
+
+    network: NetworkParams = field(default_factory=lambda: NETWORK_PRESETS["multi384"])
+    epochs: int = 200
+    steps_per_epoch: int = 0
+    validation_steps: int = 0
+    batch_size: int = 64
+    learning_rate: float = 1e-5
+    schedule: str = "plateau"
+    plateau_factor: float = 0.2
+    patience: int = 10
+    min_learning_rate: float = 1e-10
+    warmup_steps: int = 0
+    clip_norm: float = 0.0
+    margin: float = 0.1
+    fallback: str = "hardest"
+    key_relation: str = "parallel"
+    track_weight: float = 0.0
+    mixed_precision: bool = False
+    validation: float = 0.15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("plateau", "cosine"):
+            raise InputError(f"schedule {self.schedule!r}: expected 'plateau' or 'cosine'")
+        for name in ("epochs", "learning_rate", "margin"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} is {getattr(self, name)}, expected > 0")
+
+    def to_json(self) -> dict[str, Any]:
+        """The parameters as a JSON object."""
+        return {**dataclasses.asdict(self), "network": self.network.to_json()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> TrainParams:
+        """The inverse of ``to_json``."""
+        return cls(**{**value, "network": NetworkParams.from_json(value["network"])})
+
+
+# "paper" is section 3.4 as it stands. It needs the paper's data: at this learning rate a few thousand clips teach it nothing. "small" is ours,
+# for a few hours of music on a laptop: the learning rate was the best of those tried, and a cosine ends in the time that was asked for.
+TRAIN_PRESETS: dict[str, TrainParams] = {
+    "paper": TrainParams(),
+    "small": TrainParams(
+        network=dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.25, direct_paths=True),
+        epochs=30,
+        learning_rate=1e-3,
+        schedule="cosine",
+        min_learning_rate=1e-5,
+        warmup_steps=40,
+        clip_norm=1.0,
+        batch_size=48,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training as it lies on disk.
+
+    Attributes:
+        path: the run directory.
+        params: what was asked for.
+        digest: of the features.
+        identifiers: those of each split, by name.
+        summary: what came of it; empty while it is unfinished.
+    """
+
+    path: Path
+    params: TrainParams
+    digest: str
+    identifiers: dict[str, list[str]]
+    summary: dict[str, Any]
+
+    @property
+    def model_path(self) -> Path:
+        """The best model."""
+        return self.path / "best.keras"
+
+
+@dataclass(frozen=True)
+class _Split:
+    """One part of the data, ready to compose batches from."""
+
+    clips: np.ndarray
+    composer: BatchComposer
+    steps: int
+
+
+def load_run(path: str | Path) -> Run:
+    """Reads a run directory.
+
+    Raises:
+        InputError: if it is none.
+    """
+    path = Path(path)
+    value = load_json(path / "run.json", "a training run (msim train makes one)")
+    validate_format(value, path / "run.json", name=FORMAT, version=FORMAT_VERSION)
+    summary = load_json(path / "summary.json", "a summary") if (path / "summary.json").exists() else {}
+    return Run(path, TrainParams.from_json(value["params"]), value["digest"], value["identifiers"], summary)
+
+
+def train(
+    store: FeatureStore,
+    run_path: str | Path,
+    params: TrainParams,
+    *,
+    strategy: tf.distribute.Strategy | None = None,
+    allow_unlabelled: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Run:
+    """Trains, or resumes, or returns at once when the run is finished.
+
+    Args:
+        store: features and labels.
+        run_path: directory of the run.
+        params: what to do; must equal the run's when it exists.
+        strategy: how to distribute; default MirroredStrategy over all GPUs, or the CPU.
+        allow_unlabelled: train although a dimension has no pair of similar and dissimilar tracks; its subspace then stays as initialised.
+        callbacks: further Keras callbacks, e.g. a progress bar.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        InputError: if the run belongs to another command, or labels are missing.
+    """
+    run_path = Path(run_path)
+    strategy = strategy or tf.distribute.MirroredStrategy()
+    labels = encode(store.labels, store.identifiers, params.network.dimensions)
+    validate_labels(labels, store.path, allow_unlabelled=allow_unlabelled)
+    parts = _split(store, params)
+    run = _open_run(run_path, store, params, parts)
+    if run.summary:
+        return run
+    params = dataclasses.replace(params, network=_with_statistics(params.network, store, parts["train"]))
+    train_part = _make_split(store, labels, parts["train"], params, strategy.num_replicas_in_sync, training=True)
+    held_out = _make_split(store, labels, parts["validation"], params, strategy.num_replicas_in_sync, training=False)
+    started = time.time()
+    _fit(store, run, params, train_part, held_out, strategy, callbacks)
+    summary = {**_best_row(run_path / "history.csv"), "seconds": round(time.time() - started, 1)}
+    save_json(run_path / "summary.json", summary)
+    shutil.rmtree(run_path / "backup", ignore_errors=True)
+    return dataclasses.replace(run, summary=summary)
+
+
+def validate_labels(labels: EncodedLabels, where: str | Path, *, allow_unlabelled: bool) -> list[str]:
+    """Looks for dimensions in which no triplet can be formed.
+
+    Returns:
+        Their names, if they are allowed.
+
+    Raises:
+        InputError: naming them, if they are not.
+    """
+    empty = [name for name in labels.arrays if not labels.known(name).any()]
+    if empty and not allow_unlabelled:
+        raise InputError(
+            f"{where}: no track has a label in {', '.join(empty)}; add them with msim label or msim annotate, "
+            "train without them by --dimensions, or leave those subspaces untrained by --allow-unlabelled"
+        )
+    return empty
+
+
+def _split(store: FeatureStore, params: TrainParams) -> dict[str, np.ndarray]:
+    parts = split_by_group(store.identifiers, store.labels.groups, validation=params.validation, seed=params.seed)
+    for name in ("train", "validation"):
+        if len(parts[name]) < 2:
+            raise InputError(
+                f"{store.path}: {len(parts[name])} tracks for {name}, expected at least 2; add music, or change --validation"
+            )
+    return parts
+
+
+def _open_run(path: Path, store: FeatureStore, params: TrainParams, parts: dict[str, np.ndarray]) -> Run:
+    """Starts a run directory, or checks that the one that is there belongs to the same command."""
+    identifiers = {name: [store.identifiers[i] for i in indices] for name, indices in parts.items()}
+    fresh = Run(path, params, store.params.digest, identifiers, {})
+    if not (path / "run.json").exists():
+        value = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "digest": fresh.digest,
+            "params": params.to_json(),
+            "identifiers": identifiers,
+        }
+        save_json(path / "run.json", value)
+        return fresh
+    run = load_run(path)
+    old, new = run.params.to_json(), params.to_json()
+    changed = [f"{name} {old[name]} -> {new[name]}" for name in new if old[name] != new[name] and name != "network"]
+    changed += [f"network.{name}" for name in new["network"] if old["network"].get(name) != new["network"][name]]
+    if run.digest != fresh.digest or run.identifiers != identifiers:
+        changed.append("the store's features, tracks or groups")
+    if changed:
+        raise InputError(f"{path} is a run of another command ({'; '.join(changed)}); choose another directory")
+    return run
+
+
+def _with_statistics(network: NetworkParams, store: FeatureStore, clips: np.ndarray) -> NetworkParams:
+    """The network with the mel statistics of the training split (paper 3.1: "z-score standardized")."""
+    total = square = count = 0.0
+    for clip in clips:
+        mel = store.read_clip(int(clip)).mel.astype(np.float64)
+        total, square, count = total + mel.sum(), square + np.square(mel).sum(), count + mel.size
+    mean = total / count
+    return dataclasses.replace(network, mel_mean=float(mean), mel_variance=float(square / count - mean**2))
+
+
+def _make_split(
+    store: FeatureStore, labels: EncodedLabels, clips: np.ndarray, params: TrainParams, replicas: int, *, training: bool
+) -> _Split:
+    batches = BatchParams(
+        batch_size=params.batch_size,
+        replicas=replicas,
+        key_relation=params.key_relation,
+        track_pairs=params.track_weight > 0,
+        random_crops=training,
+        seed=params.seed + (0 if training else 1),
+    )
+    composer = BatchComposer(labels.take(clips), store.frames[clips], store.params.segment_frames, batches)
+    asked = params.steps_per_epoch if training else params.validation_steps
+    segments = int((store.frames[clips] // store.params.segment_frames).sum())
+    return _Split(clips, composer, asked or max(1, round(segments / (params.batch_size * replicas))))
+
+
+def _compile(params: TrainParams, store: FeatureStore, steps: int, strategy: tf.distribute.Strategy) -> keras.Model:
+    """Builds and compiles the network under ``strategy``; L_MD is one loss per dimension with weight 1 / N_D (eq. 1)."""
+    keras.utils.set_random_seed(params.seed)
+    network = dataclasses.replace(params.network, track_output=params.track_weight > 0)
+    with strategy.scope():
+        model = build_network(network, store.params)
+        weights = loss_weights(network.dimensions)
+        if params.track_weight > 0:
+            weights[TRACK] = params.track_weight
+        model.compile(
+            optimizer=keras.optimizers.Adam(_learning_rate(params, steps), global_clipnorm=params.clip_norm or None),
+            loss={name: ConditionalTripletLoss(margin=params.margin, fallback=params.fallback) for name in weights},
+            loss_weights=weights,
+            metrics={
+                name: triplet_metrics(margin=params.margin, fallback=params.fallback) for name in network.dimensions
+            },
+            jit_compile=False,  # XLA slows convolutions on the CPU
+        )
+    return model
+
+
+def _learning_rate(params: TrainParams, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    if params.schedule == "plateau":
+        return params.learning_rate
+    return keras.optimizers.schedules.CosineDecay(
+        params.learning_rate / max(1, params.warmup_steps),
+        decay_steps=max(1, params.epochs * steps - params.warmup_steps),
+        alpha=params.min_learning_rate / params.learning_rate,
+        warmup_target=params.learning_rate,
+        warmup_steps=params.warmup_steps,
+    )
+
+
+def _fit(
+    store: FeatureStore,
+    run: Run,
+    params: TrainParams,
+    train_part: _Split,
+    held_out: _Split,
+    strategy: tf.distribute.Strategy,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    steps, inputs = train_part.steps, params.network.inputs
+    done = backed_up_epochs(run.path / "backup", steps)
+    own.truncate_history(run.path / "history.csv", done)
+    before = keras.mixed_precision.global_policy() if hasattr(keras.mixed_precision, "global_policy") else None
+    if params.mixed_precision:
+        gpu = bool(tf.config.list_physical_devices("GPU"))
+        keras.mixed_precision.set_global_policy("mixed_float16" if gpu else "mixed_bfloat16")
+    try:
+        model = _compile(params, store, steps, strategy)
+    finally:
+        keras.mixed_precision.set_global_policy(before or "float32")
+    data = make_dataset(
+        store, train_part.clips, train_part.composer, inputs, first=done * steps, last=params.epochs * steps
+    )
+    validation = make_dataset(store, held_out.clips, held_out.composer, inputs, first=0, last=held_out.steps)
+    if done >= params.epochs:
+        return
+    model.fit(
+        data,
+        epochs=params.epochs,
+        steps_per_epoch=steps,
+        validation_data=validation.cache(),
+        callbacks=[*_callbacks(store, run, params, held_out, done), *callbacks],
+        verbose=0,
+    )
+
+
+def _callbacks(
+    store: FeatureStore, run: Run, params: TrainParams, held_out: _Split, done: int
+) -> list[keras.callbacks.Callback]:
+    """All callbacks; what the resumed run needs is written before the backup that will be restored with it."""
+    best = own.SaveBest(run.model_path)
+    remembered: dict[str, Any] = {"best": (best, ["value"])}
+    chain: list[keras.callbacks.Callback] = [best]
+    if params.schedule == "plateau":
+        plateau = keras.callbacks.ReduceLROnPlateau(
+            monitor="val_loss",
+            factor=params.plateau_factor,
+            patience=params.patience,
+            min_delta=0.0,
+            min_lr=params.min_learning_rate,
+        )
+        remembered["plateau"] = (plateau, ["best", "wait", "cooldown_counter"])
+        chain.insert(0, plateau)
+    tensorboard = run.path / "tensorboard"
+    sample = own.sample_tracks(store, held_out.clips, params.network.inputs)
+    return [
+        *chain,
+        own.EmbeddingStatistics(tensorboard, sample),
+        keras.callbacks.TensorBoard(str(tensorboard), write_graph=False, profile_batch=0),
+        own.RunRecord(tensorboard, sample, params, store),
+        keras.callbacks.CSVLogger(str(run.path / "history.csv"), append=True),
+        own.RememberState(run.path / "schedule.json", remembered, done),
+        keras.callbacks.BackupAndRestore(str(run.path / "backup"), delete_checkpoint=False),
+    ]
+
+
+def _best_row(history: Path) -> dict[str, Any]:
+    """The history's row with the least validation loss, and how many epochs there were."""
+    rows = own.read_history(history)
+    best = min(rows, key=lambda row: row["val_loss"])
+    return {"epochs": len(rows), "best_epoch": int(best["epoch"]) + 1, "first_loss": rows[0]["loss"], **best}

@@ -1,0 +1,90 @@
+"""``assets.extra/msim.json`` and the numbering of versions: what an exported model says of itself. Needs no TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msim_tf.dimensions import EmbeddingLayout
+from msim_tf.errors import InputError
+from msim_tf.files import load_json, validate_format
+from msim_tf.params import FeatureParams
+
+FORMAT = "msim-model"
+FORMAT_VERSION = 1
+METADATA_FILE = "assets.extra/msim.json"
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What a reader needs to know of an exported model.
+
+    Attributes:
+        directory: the version directory.
+        name: the model's name.
+        features: how its inputs are made.
+        layout: its subspaces.
+        inputs: names of its inputs.
+        training: how it was trained, for people.
+    """
+
+    directory: Path
+    name: str
+    features: FeatureParams
+    layout: EmbeddingLayout
+    inputs: tuple[str, ...]
+    training: dict[str, Any]
+
+
+def load_metadata(path: str | Path) -> ModelMetadata:
+    """Reads what the model at ``path`` says of itself.
+
+    Args:
+        path: ``saved_models/NAME`` (its newest version is taken) or a version directory.
+
+    Raises:
+        InputError: if there is no exported model of ours.
+    """
+    directory = version_directory(path)
+    file = directory / METADATA_FILE
+    value = load_json(file, "the description of an exported model (msim export makes one)")
+    validate_format(value, file, name=FORMAT, version=FORMAT_VERSION)
+    return ModelMetadata(
+        directory=directory,
+        name=value["name"],
+        features=FeatureParams.from_json(value["feature_params"]),
+        layout=EmbeddingLayout.from_json(value),
+        inputs=tuple(value["inputs"]),
+        training=value["training"],
+    )
+
+
+def versions(base: str | Path) -> list[int]:
+    """Published versions below ``base``, ascending: directories whose name is a number, as TensorFlow Serving reads them."""
+    base = Path(base)
+    if not base.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in base.iterdir() if entry.name.isdecimal() and entry.is_dir())
+
+
+def next_version(base: str | Path) -> int:
+    """The number of the version to publish next."""
+    return max(versions(base), default=0) + 1
+
+
+def version_directory(path: str | Path) -> Path:
+    """``path`` itself if it is a version directory, else its newest version.
+
+    Raises:
+        InputError: if there is none.
+    """
+    path = Path(path)
+    if (path / "saved_model.pb").exists():
+        return path
+    found = versions(path)
+    if not found:
+        raise InputError(
+            f"{path}: no exported model here; expected a directory like saved_models/NAME with versions 1, 2, ..."
+        )
+    return next(entry for entry in path.iterdir() if entry.name.isdecimal() and int(entry.name) == found[-1])
