@@ -123,7 +123,7 @@ def _message_classes() -> dict[str, Any]:
         for name, (number, kind) in fields.items():
             _add_field(message, name, number, kind)
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file) if not hasattr(pool, "AddSerializedFile") else pool.AddSerializedFile(file.SerializeToString())
+    pool.AddSerializedFile(file.SerializeToString())
     # protobuf 4.22 brought GetMessageClass, 5 took GetPrototype away.
     get_class = getattr(message_factory, "GetMessageClass", None) or message_factory.MessageFactory(pool).GetPrototype
     return {name: get_class(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES}

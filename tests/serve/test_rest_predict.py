@@ -28,14 +28,13 @@ TWO = signature(a="float", b="float")
 
 def test_floats_are_short_and_come_back_exactly(rng):
     bits = rng.integers(0, 2**32, 100_000, dtype=np.uint32)
-    values = np.concatenate(
-        [bits.view(np.float32), rng.normal(size=1000).astype(np.float32), [0.0, -0.0, 1e-45, 3.4028235e38]]
-    )
-    values = values.astype(np.float32)
+    special = np.array([0.0, -0.0, 1e-45, 3.4028235e38], np.float32)
+    # NaN has many bit patterns and one literal.
+    values = np.concatenate([np.nan_to_num(bits.view(np.float32)), rng.normal(size=1000).astype(np.float32), special])
     text = json.dumps(array_to_json(values))
     back = json_to_array(json.loads(text), info("float"))
     np.testing.assert_array_equal(back, values)
-    np.testing.assert_array_equal(np.signbit(back[~np.isnan(values)]), np.signbit(values[~np.isnan(values)]))
+    np.testing.assert_array_equal(np.signbit(back), np.signbit(values))
 
 
 @pytest.mark.parametrize("value", [0.1, 0.2, 1.0, -2.5, 1e-5, 3e10, 123456.0, 0.333333])
