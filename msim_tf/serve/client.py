@@ -35,7 +35,7 @@ _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True)
-class ModelMetadata:
+class ModelSignatures:
     """What a server says of a model: its name, the version served, and the signatures by name."""
 
     name: str
@@ -78,7 +78,7 @@ class Client(Protocol):
             ServingError: NOT_FOUND for an unknown model.
         """
 
-    def metadata(self, model: str, *, version: int | None = None, timeout: float = TIMEOUT) -> ModelMetadata:
+    def metadata(self, model: str, *, version: int | None = None, timeout: float = TIMEOUT) -> ModelSignatures:
         """The signatures.
 
         Raises:
@@ -171,13 +171,13 @@ class GrpcClient:
         ]
         return sorted(statuses, key=lambda status: -status.version)
 
-    def metadata(self, model: str, *, version: int | None = None, timeout: float = TIMEOUT) -> ModelMetadata:
+    def metadata(self, model: str, *, version: int | None = None, timeout: float = TIMEOUT) -> ModelSignatures:
         """See ``Client.metadata``."""
         request = wire.GetModelMetadataRequest(metadata_field=["signature_def"])
         _set_spec(request.model_spec, model, version)
         response = self._metadata(request, timeout)
         signatures = wire.SignatureDefMap.FromString(response.metadata["signature_def"].value)
-        return ModelMetadata(
+        return ModelSignatures(
             response.model_spec.name,
             response.model_spec.version.value,
             {name: signature_from_proto(proto) for name, proto in sorted(signatures.signature_def.items())},
@@ -282,11 +282,11 @@ class RestClient:
         ]
         return sorted(statuses, key=lambda status: -status.version)
 
-    def metadata(self, model: str, *, version: int | None = None, timeout: float = TIMEOUT) -> ModelMetadata:
+    def metadata(self, model: str, *, version: int | None = None, timeout: float = TIMEOUT) -> ModelSignatures:
         """See ``Client.metadata``."""
         value = self._request("GET", _model_path(model, version) + "/metadata", timeout)
         signatures = value["metadata"]["signature_def"]["signature_def"]
-        return ModelMetadata(
+        return ModelSignatures(
             value["model_spec"]["name"],
             int(value["model_spec"]["version"]),
             {name: signature_from_json(signature) for name, signature in sorted(signatures.items())},

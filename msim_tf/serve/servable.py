@@ -18,12 +18,11 @@ from tensorflow.python.client import pywrap_tf_session
 
 from msim_tf.errors import InputError
 from msim_tf.files import load_json
+from msim_tf.serve.metadata import METADATA_FILE
 from msim_tf.serve.signatures import DEFAULT_SIGNATURE, Signature, signature_from_proto
 from msim_tf.serve.status import ServingError
 from msim_tf.serve.warmup import warmup_requests
 from msim_tf.serve.wire import byte_strings
-
-METADATA_FILE = Path("assets.extra", "msim.json")
 
 _CODE_NAMES = {
     number: name.removesuffix("_CODE")
