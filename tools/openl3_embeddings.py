@@ -18,7 +18,7 @@ import numpy as np
 
 from msim_tf.corpus.audio import library_root, load_clip
 from msim_tf.errors import InputError
-from msim_tf.evaluate.embeddings import save_embeddings
+from msim_tf.embeddings import save_embeddings
 
 SR = 48000
 SIZE = 512

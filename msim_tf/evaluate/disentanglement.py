@@ -26,7 +26,7 @@ from msim_tf.evaluate.distances import (
     subspace_names,
     validate_relations,
 )
-from msim_tf.evaluate.embeddings import Embeddings
+from msim_tf.embeddings import Embeddings
 from msim_tf.evaluate.statistics import group_error
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from msim_tf.errors import InputError
-from msim_tf.evaluate.embeddings import Embeddings
+from msim_tf.embeddings import Embeddings
 
 WHOLE = "all"
 _BLOCK = 256

@@ -7,7 +7,7 @@ import pytest
 
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
-from msim_tf.evaluate.embeddings import Embeddings, load_embeddings, save_embeddings
+from msim_tf.embeddings import Embeddings, load_embeddings, save_embeddings
 
 LAYOUT = EmbeddingLayout(("genre", "tempo"), (3, 2))
 

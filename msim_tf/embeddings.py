@@ -1,4 +1,4 @@
-"""Embeddings as evaluation sees them: identifiers, one vector each, and (for our own models) which coordinates hold which dimension.
+"""Embeddings as search and evaluation see them: identifiers, one vector each, and (for our own models) which coordinates hold which dimension.
 
 Owns the npz format of ``msim embed``. Any other system takes part with a file of only two arrays:
 

@@ -1,0 +1,248 @@
+"""Training end to end on a few synthetic clips: what a run holds, and that a killed run ends as an uninterrupted one."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from msim_tf.dimensions import DIMENSION_NAMES
+from msim_tf.errors import InputError
+from msim_tf.features.store import write_labels
+from msim_tf.model import backup
+from msim_tf.model.network import NETWORK_PRESETS
+from msim_tf.model.training import TRAIN_PRESETS, TrainParams, load_run, train
+
+NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, embedding_size=24)
+PARAMS = TrainParams(
+    network=NETWORK,
+    epochs=6,
+    steps_per_epoch=2,
+    validation_steps=1,
+    batch_size=8,
+    learning_rate=1e-2,
+    patience=1,
+    validation=0.25,
+)
+
+
+
+
+# Tracing the multi-input network takes most of a test's time; one input is enough where the network is not the point.
+SINGLE = dataclasses.replace(PARAMS, network=dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, embedding_size=24))
+
+
+def one_device():
+    """The tests share two logical CPUs, over which MirroredStrategy would spread."""
+    return tf.distribute.MirroredStrategy(["CPU:0"])
+
+
+@pytest.fixture(scope="module")
+def finished(labelled_store, tmp_path_factory):
+    """An uninterrupted run."""
+    return train(labelled_store, tmp_path_factory.mktemp("run") / "whole", PARAMS, strategy=one_device())
+
+
+def history(run_path):
+    with open(run_path / "history.csv", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_presets_are_the_papers_and_survive_json():
+    paper = TRAIN_PRESETS["paper"]
+    assert (paper.learning_rate, paper.plateau_factor, paper.patience, paper.min_learning_rate) == (1e-5, 0.2, 10, 1e-10)
+    assert (paper.margin, paper.track_weight, paper.schedule) == (0.1, 0.0, "plateau")
+    assert paper.network == NETWORK_PRESETS["multi384"]
+    for params in TRAIN_PRESETS.values():
+        assert TrainParams.from_json(json.loads(json.dumps(params.to_json()))) == params
+
+
+def test_a_run_holds_what_it_says(finished, labelled_store):
+    run = load_run(finished.path)
+    assert run == finished
+    assert run.params == PARAMS and run.digest == labelled_store.params.digest
+    groups = {name: {i.split("/")[0] for i in run.identifiers[name]} for name in ("train", "validation")}
+    assert not groups["train"] & groups["validation"]
+    rows = history(run.path)
+    assert [row["epoch"] for row in rows] == list(range(6))
+    assert run.summary["val_loss"] == min(row["val_loss"] for row in rows)
+    assert not (run.path / "backup").exists()
+
+
+def test_total_loss_is_the_mean_over_dimensions(finished):
+    for row in history(finished.path):
+        mean = np.mean([row[f"{name}_loss"] for name in DIMENSION_NAMES])
+        np.testing.assert_allclose(row["loss"], mean, rtol=1e-4)
+
+
+def test_the_best_model_is_saved_with_the_training_statistics(finished, labelled_store):
+    model = keras.models.load_model(finished.model_path, compile=False)
+    mels = [
+        labelled_store.read_clip(i).mel
+        for i, identifier in enumerate(labelled_store.identifiers)
+        if identifier in finished.identifiers["train"]
+    ]
+    values = np.concatenate([mel.ravel() for mel in mels])
+    zscore = model.get_layer("mel_zscore")
+    np.testing.assert_allclose(np.ravel(zscore.mean), values.mean(), rtol=1e-3)
+    np.testing.assert_allclose(np.ravel(zscore.variance), values.var(), rtol=1e-3)
+
+
+def test_tensorboard_shows_every_dimension(finished):
+    logdir = finished.path / "tensorboard"
+    train_events = EventAccumulator(str(logdir / "train")).Reload()
+    validation = EventAccumulator(str(logdir / "validation")).Reload()
+    for name in DIMENSION_NAMES:
+        for tag in (f"epoch_{name}_loss", f"epoch_{name}_active_triplets", f"epoch_{name}_valid_pairs"):
+            assert len(train_events.Tensors(tag)) == 6, tag
+        spread = tf.make_ndarray(validation.Tensors(f"embedding_spread/{name}")[-1].tensor_proto)
+        assert 0 <= spread <= 1
+    assert {"input/mel", "input/tempogram", "input/cens"} <= set(train_events.Tags()["tensors"])
+    assert train_events.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name == "hparams"
+
+
+def test_the_projector_has_one_entry_per_subspace(finished):
+    logdir = finished.path / "tensorboard"
+    config = (logdir / "projector_config.pbtxt").read_text()
+    metadata = (logdir / "projector" / "metadata.tsv").read_text().splitlines()
+    for name in DIMENSION_NAMES:
+        assert f'tensor_path: "projector/{name}.tsv"' in config
+        vectors = np.loadtxt(logdir / "projector" / f"{name}.tsv", delimiter="\t")
+        assert vectors.shape == (len(metadata) - 1, 4)
+    assert [line.split("\t")[0] for line in metadata[1:]] == finished.identifiers["validation"]
+
+
+RUN = """
+import sys
+sys.path[:0] = {path!r}
+import keras, tensorflow as tf
+import test_training
+from msim_tf.features.store import FeatureStore
+from msim_tf.model.training import train
+
+class Say(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        print(epoch, flush=True)
+
+train(FeatureStore(sys.argv[1]), sys.argv[2], test_training.PARAMS, callbacks=[Say()])
+"""
+
+
+def start_training(store, run_path):
+    path = [str(Path(__file__).parent), str(Path(__file__).parents[1]), *sys.path]
+    command = [sys.executable, "-c", RUN.format(path=path), str(store.path), str(run_path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+
+
+def test_a_killed_run_ends_as_an_uninterrupted_one(finished, labelled_store, tmp_path):
+    process = start_training(labelled_store, tmp_path / "killed")
+    for line in process.stdout:
+        if line.strip() == "3":
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert not load_run(tmp_path / "killed").summary
+
+    resumed = train(labelled_store, tmp_path / "killed", PARAMS, strategy=one_device())
+    assert [row["epoch"] for row in history(resumed.path)] == list(range(6))
+    for ours, theirs in zip(history(resumed.path), history(finished.path)):
+        for name, value in theirs.items():
+            np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    rate = next(name for name in history(finished.path)[0] if name in ("lr", "learning_rate"))
+    assert history(finished.path)[-1][rate] < PARAMS.learning_rate  # the schedule did act
+    states = [json.loads((path / "schedule.json").read_text()) for path in (resumed.path, finished.path)]
+    assert states[0]["6"]["plateau"]["wait"] == states[1]["6"]["plateau"]["wait"]
+    np.testing.assert_allclose(states[0]["6"]["best"]["value"], states[1]["6"]["best"]["value"], rtol=1e-4)
+    models = [keras.models.load_model(path.model_path, compile=False) for path in (resumed, finished)]
+    for ours, theirs in zip(*(model.get_weights() for model in models)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.skipif(keras.__version__.startswith("2."), reason="Keras 2 writes whole checkpoints")
+def test_a_torn_backup_falls_back_or_starts_again(labelled_store, tmp_path, finished):
+    import h5py
+
+    folder = tmp_path / "backup"
+    folder.mkdir()
+
+    def weights(path, steps):
+        with h5py.File(path, "w") as file:
+            file["optimizer/vars/0"] = np.int64(steps)
+
+    weights(folder / "latest.weights.h5", 8)
+    (folder / "training_metadata.json").write_text('{"epoch": 3, "batch": 0}')  # killed before the metadata followed
+    assert backup.backed_up_epochs(folder, 2) == 4
+    assert json.loads((folder / "training_metadata.json").read_text())["epoch"] == 4
+    weights(folder / "latest.weights.h5.bkp", 6)
+    (folder / "latest.weights.h5").write_bytes(b"torn")
+    assert backup.backed_up_epochs(folder, 2) == 3
+    for name in ("latest.weights.h5", "latest.weights.h5.bkp"):
+        (folder / name).write_bytes(b"torn")
+    assert backup.backed_up_epochs(folder, 2) == 0
+    assert not folder.exists()
+
+
+def test_a_finished_run_is_returned_and_another_command_refused(finished, labelled_store):
+    assert train(labelled_store, finished.path, PARAMS, strategy=one_device()) == finished
+    with pytest.raises(InputError, match="another command.*learning_rate 0.01 -> 0.5"):
+        train(labelled_store, finished.path, dataclasses.replace(PARAMS, learning_rate=0.5))
+
+
+@pytest.mark.parametrize("devices", [["CPU:0"], ["CPU:0", "CPU:1"]])
+def test_trains_on_one_and_on_two_devices(labelled_store, tmp_path, devices):
+    params = dataclasses.replace(SINGLE, epochs=1, track_weight=0.5, fallback="skip", schedule="cosine", clip_norm=1.0)
+    run = train(labelled_store, tmp_path / "run", params, strategy=tf.distribute.MirroredStrategy(devices))
+    assert np.isfinite(run.summary["val_loss"]) and run.summary["track_loss"] > 0
+
+
+def test_mixed_precision_trains_and_restores_the_policy(labelled_store, tmp_path):
+    run = train(
+        labelled_store,
+        tmp_path / "run",
+        dataclasses.replace(SINGLE, epochs=1, mixed_precision=True),
+        strategy=one_device(),
+    )
+    assert np.isfinite(run.summary["val_loss"])
+    assert keras.layers.Dense(1).compute_dtype == "float32"
+
+
+def test_a_small_corpus_is_learned(labelled_store, tmp_path):
+    params = dataclasses.replace(SINGLE, epochs=15, steps_per_epoch=4, schedule="cosine", learning_rate=3e-3)
+    run = train(labelled_store, tmp_path / "run", params, strategy=one_device())
+    rows = history(run.path)
+    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
+
+
+def test_a_dimension_nobody_labels_is_an_error_unless_allowed(labelled_store, tmp_path, store):
+    import shutil
+
+    from msim_tf.features.store import FeatureStore
+
+    shutil.copytree(store.path, tmp_path / "store")
+    labels = labelled_store.labels.to_json()
+    for known in labels["values"].values():
+        known.pop("era", None)
+    write_labels(tmp_path / "store", labelled_store.labels.from_json(labels))
+    partly = FeatureStore(tmp_path / "store")
+    with pytest.raises(InputError, match="no track has a label in era"):
+        train(partly, tmp_path / "run", PARAMS)
+    params = dataclasses.replace(SINGLE, epochs=1)
+    run = train(partly, tmp_path / "run", params, allow_unlabelled=True, strategy=one_device())
+    assert run.summary["era_valid_pairs"] == 0 and run.summary["era_loss"] == 0
+
+
+def test_too_few_tracks_are_refused(labelled_store, tmp_path, monkeypatch):
+    groups = dict.fromkeys(labelled_store.identifiers, "many") | {labelled_store.identifiers[0]: "alone"}
+    monkeypatch.setattr(labelled_store, "labels", dataclasses.replace(labelled_store.labels, groups=groups))
+    with pytest.raises(InputError, match="1 tracks for validation, expected at least 2"):
+        train(labelled_store, tmp_path / "run", PARAMS)
