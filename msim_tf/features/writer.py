@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -109,7 +110,11 @@ def extract_folder(
         done = len(manifest.clips) - len(pending)
         progress(done, len(manifest.clips))
         extractor = Extractor(params)
-        extracted = _extract_in_order(pending, root, extractor, pad=pad, workers=workers or os.cpu_count() or 1)
+        extracted = in_order(
+            lambda clip: features_or_reason(root / clip.identifier, extractor, pad=pad),
+            sorted(pending, key=lambda clip: clip.shard),
+            workers or os.cpu_count() or 1,
+        )
         for shard, results in groupby(extracted, key=lambda result: result[0].shard):
             entries = []
             for entry in _write_shard(store, shard, results):
@@ -144,25 +149,18 @@ def _plan(root: Path, identifiers: list[str], store: Path, params: FeatureParams
     return Manifest(params, tuple(clips), labels)
 
 
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
 Result = tuple[ClipEntry, Features | str]
 
 
-def _extract_in_order(
-    clips: Iterable[ClipEntry], root: Path, extractor: Extractor, *, pad: bool, workers: int
-) -> Iterator[Result]:
-    """Yields (clip, features or the reason of failure), shard by shard; at most ``2 * workers`` clips are in memory."""
-
-    def work(clip: ClipEntry) -> Features | str:
-        try:
-            return extract_file(root / clip.identifier, extractor, pad=pad)
-        except InputError as error:
-            return str(error).removeprefix(f"{root / clip.identifier}: ")
-
-    waiting: deque[tuple[ClipEntry, Future]] = deque()
+def in_order(work: Callable[[Item], Outcome], items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Outcome]]:
+    """Runs ``work`` in threads and yields (item, outcome) in the order of the items; at most ``2 * workers`` are under way."""
+    waiting: deque[tuple[Item, Future[Outcome]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for clip in sorted(clips, key=lambda clip: clip.shard):
-                waiting.append((clip, pool.submit(work, clip)))
+            for item in items:
+                waiting.append((item, pool.submit(work, item)))
                 if len(waiting) >= 2 * workers:
                     done, future = waiting.popleft()
                     yield done, future.result()
@@ -172,6 +170,14 @@ def _extract_in_order(
         finally:
             for _, future in waiting:
                 future.cancel()
+
+
+def features_or_reason(path: Path, extractor: Extractor, *, pad: bool) -> Features | str:
+    """The file's features, or why it has none, without its path."""
+    try:
+        return extract_file(path, extractor, pad=pad)
+    except InputError as error:
+        return str(error).removeprefix(f"{path}: ")
 
 
 def _write_shard(store: Path, shard: int, results: Iterable[Result]) -> Iterator[ClipEntry]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,9 +20,7 @@ from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.features.extract import tempogram
 from msim_tf.features.store import FeatureStore
 from msim_tf.files import atomic_file, load_json, save_json, temporary_name
-
-if TYPE_CHECKING:
-    from msim_tf.model.training import TrainParams
+from msim_tf.model.params import TrainParams
 
 _SAMPLE = 256  # tracks at most in embedding statistics and projector
 _IMAGES = 4

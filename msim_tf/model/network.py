@@ -12,97 +12,24 @@ it: at chance the backbone adds only noise, and what it knows of genre or mood w
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 import msim_tf.model.losses  # noqa: F401  (registers what the file of a trained model names, so that importing this module can load it)
-from msim_tf.dimensions import DIMENSION_NAMES, TAG_DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.model.layers import SubspaceMask, Tempogram
+from msim_tf.model.params import DIRECT_INPUTS, NetworkParams, layout
 from msim_tf.params import FeatureParams
 
 EMBEDDING = "embedding"  # layer whose output is the whole embedding
 TRACK = "track"  # output for Lee's track regularisation
-MULTI_INPUT = ("mel", "onset", "cens")
-DIRECT_INPUTS = {"tempo": "onset", "key": "cens"}  # dimension -> the input that its direct path starts from
 
 _STEM = 64  # rows and frames after the stem, filters of its convolution
 _JOIN = 16  # rows and frames where branches meet
 _BRANCH_BLOCKS = 2
 _BLOCKS = 6
 _DIRECT_UNITS = 128
-
-
-@dataclass(frozen=True)
-class NetworkParams:
-    """Which network.
-
-    Attributes:
-        inputs: ("mel",) or ("mel", "onset", "cens").
-        dimensions: names, in the order of ``DIMENSIONS``.
-        embedding_size: coordinates of the whole embedding; divides into equal subspaces.
-        width: scales every filter count of the convolutions, 1.0 is the paper's; each is at least 4 and a multiple of 4.
-        mel_mean: mean of the mel-spectrograms of the training split; the default is Lee's.
-        mel_variance: their variance, > 0; the default is Lee's.
-        direct_paths: project tempo and key from the time-averaged tempogram and CENS (ours; see the module's docstring).
-        track_output: also give the whole embedding as output "track", for the track regularisation of Lee et al., ISMIR 2020.
-    """
-
-    inputs: tuple[str, ...] = MULTI_INPUT
-    dimensions: tuple[str, ...] = DIMENSION_NAMES
-    embedding_size: int = 384
-    width: float = 1.0
-    mel_mean: float = 0.2
-    mel_variance: float = 0.25**2
-    direct_paths: bool = False
-    track_output: bool = False
-
-    def __post_init__(self) -> None:
-        if self.inputs not in (("mel",), MULTI_INPUT):
-            raise InputError(f"NetworkParams.inputs is {self.inputs}, expected ('mel',) or {MULTI_INPUT}")
-        for name in ("width", "mel_variance"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"NetworkParams.{name} is {getattr(self, name)}, expected > 0")
-        EmbeddingLayout.equal(self.dimensions, self.embedding_size)
-        if self.direct_paths and (self.inputs != MULTI_INPUT or not set(self.dimensions) - set(DIRECT_INPUTS)):
-            raise InputError(
-                f"NetworkParams.direct_paths with inputs {self.inputs} and dimensions {self.dimensions}: expected inputs "
-                f"{MULTI_INPUT}, and a dimension besides {' and '.join(DIRECT_INPUTS)}"
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """The parameters as a JSON object."""
-        return {**dataclasses.asdict(self), "inputs": list(self.inputs), "dimensions": list(self.dimensions)}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> NetworkParams:
-        """The inverse of ``to_json``.
-
-        Raises:
-            InputError: if a name is unknown or missing.
-        """
-        names = {field.name for field in dataclasses.fields(cls)}
-        if set(value) != names:
-            raise InputError(f"network parameters differ in names: {sorted(names ^ set(value))}")
-        return cls(**{**value, "inputs": tuple(value["inputs"]), "dimensions": tuple(value["dimensions"])})
-
-
-# Table 1 of the paper; "multi384" is the proposed model.
-NETWORK_PRESETS: dict[str, NetworkParams] = {
-    "baseline": NetworkParams(inputs=("mel",), dimensions=TAG_DIMENSION_NAMES, embedding_size=256),
-    "multi4": NetworkParams(dimensions=TAG_DIMENSION_NAMES, embedding_size=256),
-    "single258": NetworkParams(inputs=("mel",), embedding_size=258),
-    "single384": NetworkParams(inputs=("mel",)),
-    "multi384": NetworkParams(),
-}
-
-
-def layout(network: NetworkParams) -> EmbeddingLayout:
-    """Which coordinates of the embedding belong to which dimension."""
-    return EmbeddingLayout.equal(network.dimensions, network.embedding_size)
 
 
 def build_network(network: NetworkParams, features: FeatureParams) -> keras.Model:

@@ -18,7 +18,7 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,91 +34,11 @@ from msim_tf.files import load_json, save_json, validate_format
 from msim_tf.model import callbacks as own
 from msim_tf.model.backup import backed_up_epochs
 from msim_tf.model.losses import ConditionalTripletLoss, loss_weights, triplet_metrics
-from msim_tf.model.network import NETWORK_PRESETS, NetworkParams, build_network
+from msim_tf.model.network import build_network
+from msim_tf.model.params import NetworkParams, TrainParams
 
 FORMAT = "msim-training-run"
 FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class TrainParams:
-    """Everything that decides a training, together with the store.
-
-    Attributes:
-        network: the network.
-        epochs: passes of ``steps_per_epoch`` batches.
-        steps_per_epoch: batches per epoch; 0 means as many as hear each training clip about once.
-        validation_steps: batches of the validation split; 0 likewise.
-        batch_size: segments per replica.
-        learning_rate: initial learning rate of Adam.
-        schedule: "plateau" (paper 3.4: divide by 5 after ``patience`` epochs without a better validation loss) or "cosine" (decay to
-            ``min_learning_rate`` over the whole training after ``warmup_steps``).
-        plateau_factor: what the learning rate is multiplied with on a plateau.
-        patience: epochs without a better validation loss before that.
-        min_learning_rate: floor of the learning rate.
-        warmup_steps: steps of linear warm-up of the cosine schedule.
-        clip_norm: bound of the gradient's global norm; 0 for none.
-        margin: of the triplet loss, and of semi-hard mining.
-        fallback: "hardest" or "skip", for pairs without a semi-hard negative.
-        key_relation: "parallel", "relative" or "both".
-        track_weight: weight of Lee's track regularisation; 0 switches it off.
-        mixed_precision: compute in float16 on a GPU, bfloat16 on a CPU.
-        validation: share of the tracks, by whole groups, that is held out.
-        seed: decides initial weights, split and batches.
-    """
-
-    network: NetworkParams = field(default_factory=lambda: NETWORK_PRESETS["multi384"])
-    epochs: int = 200
-    steps_per_epoch: int = 0
-    validation_steps: int = 0
-    batch_size: int = 64
-    learning_rate: float = 1e-5
-    schedule: str = "plateau"
-    plateau_factor: float = 0.2
-    patience: int = 10
-    min_learning_rate: float = 1e-10
-    warmup_steps: int = 0
-    clip_norm: float = 0.0
-    margin: float = 0.1
-    fallback: str = "hardest"
-    key_relation: str = "parallel"
-    track_weight: float = 0.0
-    mixed_precision: bool = False
-    validation: float = 0.15
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.schedule not in ("plateau", "cosine"):
-            raise InputError(f"schedule {self.schedule!r}: expected 'plateau' or 'cosine'")
-        for name in ("epochs", "learning_rate", "margin"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name} is {getattr(self, name)}, expected > 0")
-
-    def to_json(self) -> dict[str, Any]:
-        """The parameters as a JSON object."""
-        return {**dataclasses.asdict(self), "network": self.network.to_json()}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> TrainParams:
-        """The inverse of ``to_json``."""
-        return cls(**{**value, "network": NetworkParams.from_json(value["network"])})
-
-
-# "paper" is section 3.4 as it stands. It needs the paper's data: at this learning rate a few thousand clips teach it nothing. "small" is ours,
-# for a few hours of music on a laptop: the learning rate was the best of those tried, and a cosine ends in the time that was asked for.
-TRAIN_PRESETS: dict[str, TrainParams] = {
-    "paper": TrainParams(),
-    "small": TrainParams(
-        network=dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.25, direct_paths=True),
-        epochs=30,
-        learning_rate=1e-3,
-        schedule="cosine",
-        min_learning_rate=1e-5,
-        warmup_steps=40,
-        clip_norm=1.0,
-        batch_size=48,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -356,6 +276,7 @@ def _fit(
         steps_per_epoch=steps,
         validation_data=validation.cache(),
         callbacks=[*_callbacks(store, run, params, held_out, done), *callbacks],
+        shuffle=False,  # the pipeline has composed the order
         verbose=0,
     )
 

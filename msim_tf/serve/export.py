@@ -31,7 +31,8 @@ from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.features.extract import clip_features, frame_features, halo, segments
 from msim_tf.files import atomic_directory, save_json
-from msim_tf.model.network import NetworkParams, embedding_model, layout
+from msim_tf.model.network import embedding_model
+from msim_tf.model.params import NetworkParams, layout
 from msim_tf.model.training import Run
 from msim_tf.params import FeatureParams
 from msim_tf.serve.metadata import FORMAT, FORMAT_VERSION, METADATA_FILE, next_version
@@ -214,7 +215,7 @@ def _metadata(
         "network": network.to_json(),
         "training": dict(training),
         "versions": {"msim_tf": msim_tf.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
-        "exported": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 

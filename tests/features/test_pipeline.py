@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from msim_tf.corpus.datasets import encode
 from msim_tf.corpus.labels import Labels
@@ -103,8 +102,8 @@ def test_datasets_deliver_what_was_composed(labels, store):
             np.testing.assert_array_equal(targets[name], relation)
 
 
-def test_each_replica_gets_its_own_block(labels, store):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def test_each_replica_gets_its_own_block(labels, store, two_replicas):
+    strategy = two_replicas
     compose = composer(labels, store, batch_size=8, replicas=2)
     dataset = make_dataset(store, np.arange(len(store)), compose, INPUTS, first=0, last=1)
     inputs, targets = next(iter(strategy.experimental_distribute_dataset(dataset)))

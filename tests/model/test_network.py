@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from msim_tf.errors import InputError
 from msim_tf.model.losses import ConditionalTripletLoss, loss_weights, triplet_metrics
-from msim_tf.model.network import NETWORK_PRESETS, NetworkParams, build_network, embedding_model, filters, layout
+from msim_tf.model.network import build_network, embedding_model, filters
+from msim_tf.model.params import NETWORK_PRESETS, NetworkParams, layout
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
 
 FEATURES = FeatureParams(n_mels=64, tempogram_lags=64, segment_frames=64)  # the smallest that fit

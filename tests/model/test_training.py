@@ -19,8 +19,8 @@ from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.errors import InputError
 from msim_tf.features.store import write_labels
 from msim_tf.model import backup
-from msim_tf.model.network import NETWORK_PRESETS
-from msim_tf.model.training import TRAIN_PRESETS, TrainParams, load_run, train
+from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, TrainParams
+from msim_tf.model.training import load_run, train
 
 NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, embedding_size=24)
 PARAMS = TrainParams(
@@ -133,7 +133,13 @@ class Say(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         print(epoch, flush=True)
 
-train(FeatureStore(sys.argv[1]), sys.argv[2], test_training.PARAMS, callbacks=[Say()])
+train(
+    FeatureStore(sys.argv[1]),
+    sys.argv[2],
+    test_training.PARAMS,
+    strategy=tf.distribute.MirroredStrategy(["CPU:0"]),
+    callbacks=[Say()],
+)
 """
 
 
@@ -198,10 +204,11 @@ def test_a_finished_run_is_returned_and_another_command_refused(finished, labell
         train(labelled_store, finished.path, dataclasses.replace(PARAMS, learning_rate=0.5))
 
 
-@pytest.mark.parametrize("devices", [["CPU:0"], ["CPU:0", "CPU:1"]])
-def test_trains_on_one_and_on_two_devices(labelled_store, tmp_path, devices):
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_trains_on_one_and_on_two_devices(labelled_store, tmp_path, replicas, two_replicas):
     params = dataclasses.replace(SINGLE, epochs=1, track_weight=0.5, fallback="skip", schedule="cosine", clip_norm=1.0)
-    run = train(labelled_store, tmp_path / "run", params, strategy=tf.distribute.MirroredStrategy(devices))
+    strategy = two_replicas if replicas == 2 else one_device()
+    run = train(labelled_store, tmp_path / "run", params, strategy=strategy)
     assert np.isfinite(run.summary["val_loss"]) and run.summary["track_loss"] > 0
 
 

@@ -1,0 +1,117 @@
+"""``msim extract``, ``msim annotate``, ``msim label``: from a folder of audio to a store with labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from msim_tf.cli.options import import_tensorflow, preset, progress_bar
+from msim_tf.dimensions import DIMENSION_NAMES
+from msim_tf.params import FEATURE_PRESETS
+
+_PATH = click.Path(path_type=Path)
+_SHOWN = 10
+
+
+@click.command()
+@click.argument("source", type=_PATH)
+@click.argument("store", type=_PATH)
+@click.option("--features", default="paper", show_default=True, help=f"Feature preset: {', '.join(FEATURE_PRESETS)}.")
+@click.option(
+    "--pad", is_flag=True, help="Lengthen clips shorter than one segment with silence instead of leaving them out."
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Threads; default one per core.")
+@click.pass_context
+def extract(ctx: click.Context, source: Path, store: Path, features: str, pad: bool, workers: int | None) -> None:
+    """Extract mel-spectrogram, onset envelope and CENS chroma of every audio file below SOURCE into STORE.
+
+    Run again after an interruption, or after files were added, changed or deleted: only what is new is extracted. Files that cannot be used
+    are listed with the reason, and the exit status is then 1.
+    """
+    params = preset(FEATURE_PRESETS, features, "feature")
+    import_tensorflow()
+    from msim_tf.features.writer import extract_folder
+
+    with progress_bar("extract") as progress:
+        manifest = extract_folder(source, store, params, pad=pad, workers=workers, progress=progress)
+    done = [clip for clip in manifest.clips if clip.status == "ok"]
+    hours = sum(clip.frames for clip in done) / params.frame_rate / 3600
+    click.echo(f"{store}: {len(done)} clips, {hours:.2f} h, features {params.digest}")
+    _list_failures({clip.identifier: clip.reason for clip in manifest.failed})
+    if manifest.failed:
+        ctx.exit(1)
+
+
+@click.command()
+@click.argument("source", type=_PATH)
+@click.argument("store", type=_PATH)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; default one per core.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=10), default=120, show_default=True, help="Middle part that is heard."
+)
+@click.pass_context
+def annotate(ctx: click.Context, source: Path, store: Path, workers: int | None, seconds: float) -> None:
+    """Estimate tempo and key of the clips of STORE with madmom, from the audio in SOURCE, and add them to its labels.
+
+    Labels that STORE has already win over estimates. An estimate of low confidence is left out: that track is unknown there. madmom's
+    models are licensed CC BY-NC-SA.
+    """
+    from msim_tf.corpus.annotate import annotate_folder, annotation_labels
+
+    import_tensorflow()
+    from msim_tf.features.store import FeatureStore, write_labels
+
+    opened = FeatureStore(store)
+    root = source if source.is_dir() else source.parent
+    with progress_bar("annotate") as progress:
+        annotations, failures = annotate_folder(
+            root, opened.identifiers, store / "annotations.jsonl", workers=workers, progress=progress, seconds=seconds
+        )
+    labels = annotation_labels(annotations).merge(opened.labels)
+    write_labels(store, labels)
+    _print_coverage(store, labels.values, opened.identifiers)
+    _list_failures(failures)
+    if failures:
+        ctx.exit(1)
+
+
+@click.command()
+@click.argument("store", type=_PATH)
+@click.argument("labels", type=_PATH, nargs=-1, required=True)
+def label(store: Path, labels: tuple[Path, ...]) -> None:
+    """Add LABELS to STORE: CSV tables (columns track, dimension, value), JAMS files or folders of JAMS files.
+
+    A dimension is genre, mood, instrument, era, tempo (bpm) or key; "tag" lets the taxonomy decide; "artist" gives the group that is never
+    split between training and validation. What is given here wins over what STORE had for the same track and dimension.
+    """
+    import_tensorflow()
+    from msim_tf.corpus.datasets import read_labels_csv, read_labels_jams, validate_tracks
+    from msim_tf.features.store import FeatureStore, write_labels
+
+    opened = FeatureStore(store)
+    merged = opened.labels
+    for path in labels:
+        jams = path.is_dir() or path.suffix == ".jams"
+        table = read_labels_jams(path, opened.identifiers) if jams else read_labels_csv(path)
+        validate_tracks(table, opened.identifiers, path)
+        merged = merged.merge(table)
+    write_labels(store, merged)
+    _print_coverage(store, merged.values, opened.identifiers)
+
+
+def _print_coverage(store: Path, values: dict[str, dict[str, tuple[str, ...]]], identifiers: list[str]) -> None:
+    """How many tracks are labelled in each dimension, and with what."""
+    click.echo(f"{store}: labels of {len(identifiers)} tracks")
+    for name in DIMENSION_NAMES:
+        known = [values[identifier][name] for identifier in identifiers if name in values.get(identifier, {})]
+        common = ", ".join(f"{value} {count}" for value, count in Counter(sum(known, ())).most_common(4))
+        click.echo(f"  {name:<11}{len(known):>6} known  {common}")
+
+
+def _list_failures(failures: dict[str, str]) -> None:
+    for identifier, reason in list(failures.items())[:_SHOWN]:
+        click.echo(f"  left out: {identifier}: {reason}", err=True)
+    if len(failures) > _SHOWN:
+        click.echo(f"  left out: {len(failures) - _SHOWN} more", err=True)

@@ -1,0 +1,151 @@
+"""``msim train`` and ``msim export``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from msim_tf.cli.options import field_options, given, import_tensorflow, preset
+from msim_tf.dimensions import DIMENSION_NAMES
+from msim_tf.errors import InputError
+from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, NetworkParams, TrainParams
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("store", type=_PATH)
+@click.argument("run", type=_PATH)
+@click.option(
+    "--preset", "preset_name", default="small", help=f"Recipe: {', '.join(TRAIN_PRESETS)}. Other options change it."
+)
+@click.option(
+    "--network", "network_name", default=None, help=f"Network of the paper's Table 1: {', '.join(NETWORK_PRESETS)}."
+)
+@click.option(
+    "--dimensions",
+    default=None,
+    help=f"Comma-separated, of {','.join(DIMENSION_NAMES)}; the embedding shrinks with them.",
+)
+@click.option(
+    "--allow-unlabelled", is_flag=True, help="Train although nobody labels a dimension; its subspace stays untrained."
+)
+@field_options(NetworkParams, {"width": "Scale of all filter counts; 1.0 is the paper's."})
+@field_options(
+    TrainParams,
+    {
+        "epochs": "Passes of --steps-per-epoch batches.",
+        "steps_per_epoch": "Batches per epoch; 0: as many as hear each clip about once.",
+        "batch_size": "Segments per replica.",
+        "learning_rate": "Initial learning rate of Adam.",
+        "schedule": "plateau (the paper's) or cosine.",
+        "patience": "Epochs without a better validation loss before the rate is divided.",
+        "margin": "Margin of the triplet loss.",
+        "fallback": "For pairs without a semi-hard negative: hardest or skip.",
+        "key_relation": "Which keys are similar: parallel, relative or both.",
+        "track_weight": "Weight of the track regularisation of Lee et al.; 0 is off.",
+        "mixed_precision": "Compute in 16 bits.",
+        "validation": "Share of tracks, by whole artists, that is held out.",
+        "seed": "Decides weights, split and batches.",
+    },
+)
+def train(
+    store: Path,
+    run: Path,
+    preset_name: str,
+    network_name: str | None,
+    dimensions: str | None,
+    allow_unlabelled: bool,
+    width: float | None,
+    **changes: Any,
+) -> None:
+    """Train a model on the features and labels of STORE; everything goes into the directory RUN.
+
+    The same command on the same RUN resumes an interrupted training. Watch it with: tensorboard --logdir RUN/tensorboard
+    """
+    params = _train_params(preset_name, network_name, dimensions, width, given(changes))
+    import_tensorflow()
+    from msim_tf.features.store import FeatureStore
+    from msim_tf.model import training
+
+    progress = _progress_callback(params.epochs)
+    finished = training.train(FeatureStore(store), run, params, allow_unlabelled=allow_unlabelled, callbacks=[progress])
+    summary = finished.summary
+    click.echo(
+        f"{run}: {summary['epochs']} epochs, best {summary['best_epoch']}: validation loss {summary['val_loss']:.4f} "
+        f"({summary['seconds']:.0f} s)"
+    )
+    untrained = [name for name in params.network.dimensions if not summary.get(f"{name}_valid_pairs", 1)]
+    if untrained:
+        click.echo(f"  no triplets, so untrained: {', '.join(untrained)}")
+    click.echo(f"  watch: tensorboard --logdir {run / 'tensorboard'}")
+
+
+@click.command()
+@click.argument("run", type=_PATH)
+@click.argument("store", type=_PATH)
+@click.argument("target", type=_PATH)
+def export(run: Path, store: Path, target: Path) -> None:
+    """Export the best model of RUN, trained on STORE, as the next version below TARGET (saved_models/NAME).
+
+    Every signature is run through TensorFlow Serving's own loader and compared with the model before the version appears.
+    """
+    import_tensorflow()
+    from msim_tf.features.store import load_manifest
+    from msim_tf.model.training import load_run
+    from msim_tf.serve.export import export_run
+
+    version = export_run(load_run(run), load_manifest(store).params, target)
+    megabytes = sum(file.stat().st_size for file in version.rglob("*") if file.is_file()) / 1e6
+    click.echo(f"{version}: {megabytes:.1f} MB, verified signature by signature")
+
+
+def _train_params(
+    name: str, network_name: str | None, dimensions: str | None, width: float | None, changes: dict[str, Any]
+) -> TrainParams:
+    params = preset(TRAIN_PRESETS, name, "training")
+    network = params.network
+    if network_name:
+        network = dataclasses.replace(preset(NETWORK_PRESETS, network_name, "network"), width=network.width)
+    if width is not None:
+        network = dataclasses.replace(network, width=width)
+    if dimensions:
+        chosen = tuple(text.strip() for text in dimensions.split(","))
+        unknown = [text for text in chosen if text not in DIMENSION_NAMES]
+        if unknown:
+            raise InputError(f"--dimensions: unknown {', '.join(unknown)}; there are {', '.join(DIMENSION_NAMES)}")
+        size = network.embedding_size // len(network.dimensions) * len(chosen)
+        ordered = tuple(text for text in DIMENSION_NAMES if text in chosen)
+        direct = network.direct_paths and bool({"tempo", "key"} & set(chosen)) and bool(set(chosen) - {"tempo", "key"})
+        network = dataclasses.replace(network, dimensions=ordered, embedding_size=size, direct_paths=direct)
+    return dataclasses.replace(params, network=network, **changes)
+
+
+def _progress_callback(epochs: int) -> Any:
+    """A Keras callback: one bar over all epochs, with the losses beside it."""
+    import sys
+
+    import keras
+    from tqdm import tqdm
+
+    class Progress(keras.callbacks.Callback):
+        bar: Any = None
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if self.bar is None:
+                options = {"unit": "epoch", "dynamic_ncols": True, "file": sys.stderr}
+                self.bar = tqdm(desc="train", total=epochs, initial=epoch, **options)
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            logs = logs or {}
+            self.bar.set_postfix_str(f"loss {logs['loss']:.4f}, validation {logs['val_loss']:.4f}", refresh=False)
+            self.bar.update(1)
+
+        def on_train_end(self, logs: Any = None) -> None:
+            if self.bar is not None:
+                self.bar.close()
+
+    return Progress()

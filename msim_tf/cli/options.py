@@ -1,0 +1,103 @@
+"""What several commands share: options made from dataclass fields, progress bars, weights."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+from msim_tf.errors import InputError
+
+
+def field_options(cls: type, names: dict[str, str]) -> Callable[[Callable], Callable]:
+    """Options for fields of a dataclass; an option that is not given is None, so that a preset can decide.
+
+    Args:
+        cls: the dataclass.
+        names: field -> help text.
+    """
+    types = {field.name: field.type for field in dataclasses.fields(cls)}
+    kinds: dict[Any, Any] = {"int": int, "float": float, "str": str}
+
+    def decorate(function: Callable) -> Callable:
+        for name, text in reversed(names.items()):
+            flag = "--" + name.replace("_", "-")
+            if types[name] == "bool":
+                option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)
+            else:
+                option = click.option(flag, name, type=kinds[types[name]], default=None, help=text)
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def preset(presets: dict[str, Any], name: str, what: str) -> Any:
+    """A preset by name.
+
+    Raises:
+        InputError: naming the presets that there are.
+    """
+    if name not in presets:
+        raise InputError(f"no {what} preset {name!r}; there are {', '.join(presets)}")
+    return presets[name]
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, unit: str = "track") -> Iterator[Callable[[int, int], None]]:
+    """Yields a function to be called with (done, total); draws on standard error, with rate and remaining time."""
+    from tqdm import tqdm
+
+    with tqdm(desc=what, unit=unit, dynamic_ncols=True, file=sys.stderr, mininterval=0.2) as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield report
+
+
+def parse_weights(texts: tuple[str, ...]) -> dict[str, float]:
+    """``("mood=1", "tempo=0.5")`` as a dict.
+
+    Raises:
+        InputError: for another form.
+    """
+    weights = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError:
+            raise InputError(f"weight {text!r}: expected DIMENSION=NUMBER, for example mood=1") from None
+    return weights
+
+
+@contextlib.contextmanager
+def quiet_native_start() -> Iterator[None]:
+    """Hides what TensorFlow's C++ prints on standard error while it is imported, before its log level applies."""
+    saved = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without its start-up messages and deprecation notices, which are for us and not for the user."""
+    with quiet_native_start():
+        import tensorflow as tf
+    tf.get_logger().setLevel("ERROR")

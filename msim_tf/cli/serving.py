@@ -1,0 +1,128 @@
+"""``msim serve`` and ``msim predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from msim_tf.cli.options import import_tensorflow, preset
+from msim_tf.errors import InputError
+from msim_tf.params import FEATURE_PRESETS, FeatureParams
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("models", type=_PATH, nargs=-1, required=True)
+@click.option(
+    "--host", default="127.0.0.1", help="Address to listen on; the default is not reachable from other machines."
+)
+@click.option("--grpc-port", type=click.IntRange(0, 65535), default=8500, help="0 takes any free port.")
+@click.option("--rest-port", type=click.IntRange(0, 65535), default=8501, help="0 takes any free port.")
+@click.option(
+    "--poll-seconds", type=click.FloatRange(min=0.05), default=1.0, help="Time between looks for new versions."
+)
+def serve(models: tuple[Path, ...], host: str, grpc_port: int, rest_port: int, poll_seconds: float) -> None:
+    """Serve exported MODELS (directories saved_models/NAME) as TensorFlow Serving does, until interrupted.
+
+    The newest version below each is served, and replaced while running when a newer one appears.
+    """
+    import_tensorflow()
+    from msim_tf.serve import server
+
+    names = {path.resolve().name: path for path in models}
+    if len(names) < len(models):
+        raise InputError("two of these models have the same name; serve them from directories of different names")
+    options = server.ServerOptions(host=host, grpc_port=grpc_port, rest_port=rest_port, poll_seconds=poll_seconds)
+    server.serve(names, options, on_start=lambda addresses: _announce(addresses.grpc, addresses.rest, list(names)))
+
+
+def _announce(grpc: str, rest: str, names: list[str]) -> None:
+    click.echo(f"serving {', '.join(names)}: gRPC {grpc}, REST {rest} (stop with Ctrl-C)")
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("audio", type=_PATH)
+@click.option("--model", required=True, help="Name of the served model.")
+@click.option("--grpc", "grpc_address", help="HOST:PORT of the server's gRPC API, e.g. 127.0.0.1:8500.")
+@click.option("--rest", "rest_url", help="URL of the server's REST API, e.g. http://127.0.0.1:8501.")
+@click.option("--signature", "signatures", multiple=True, help="May be repeated; default every signature.")
+@click.option("--seconds", type=float, default=30.0, help="How much of AUDIO is sent, from its beginning.")
+@click.option(
+    "--features", default="paper", help="Preset of the model's features, to compute the segment that is sent."
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0.1), default=60.0, help="Seconds to wait for the server and for an answer."
+)
+def predict(
+    audio: Path,
+    model: str,
+    grpc_address: str | None,
+    rest_url: str | None,
+    signatures: tuple[str, ...],
+    seconds: float,
+    features: str,
+    timeout: float,
+) -> None:
+    """Ask a running server, ours or TensorFlow Serving, about AUDIO: one line per signature.
+
+    With both --grpc and --rest each is asked and the two answers are compared.
+    """
+    from msim_tf.serve.client import Client, GrpcClient, RestClient
+
+    params = preset(FEATURE_PRESETS, features, "feature")
+    clients: dict[str, Client] = {}
+    if grpc_address:
+        clients["gRPC"] = GrpcClient(grpc_address)
+    if rest_url:
+        clients["REST"] = RestClient(rest_url)
+    if not clients:
+        raise InputError("no server given; name it by --grpc HOST:PORT, --rest URL, or both")
+    for client in clients.values():
+        client.wait_until_ready(model, timeout)
+    described = next(iter(clients.values())).metadata(model, timeout=timeout)
+    known = [name for name in described.signatures if not name.startswith("__")]
+    unknown = [name for name in signatures if name not in known]
+    if unknown:
+        raise InputError(f"model {model} has no signature {', '.join(unknown)}; it has {', '.join(known)}")
+    import_tensorflow()
+    inputs = _inputs(audio, params, seconds)
+    click.echo(f"{model} version {described.version}, {audio.name}")
+    for name in signatures or known:
+        feeds = {argument: inputs[argument] for argument in described.signatures[name].inputs}
+        answers = {
+            api: client.predict(model, feeds, signature=name, timeout=timeout) for api, client in clients.items()
+        }
+        click.echo(f"  {name:<16}{_described(answers)}")
+
+
+def _inputs(path: Path, params: FeatureParams, seconds: float) -> dict[str, np.ndarray]:
+    """Arguments of every signature: the waveform, and the features of its middle segment."""
+    from msim_tf.corpus.audio import load_clip
+    from msim_tf.features.extract import Extractor
+    from msim_tf.serve.embedding import segments_of
+
+    y = load_clip(path, sr=params.sr, seconds=seconds)
+    if len(y) < params.segment_samples:
+        raise InputError(
+            f"{path}: {len(y) / params.sr:.2f} s is shorter than one segment of {params.segment_seconds:.2f} s"
+        )
+    clip = Extractor(params)([y])
+    middle = params.segments(clip.frames) // 2
+    return {"audio": y[None], **segments_of(clip, range(middle, middle + 1), params)}
+
+
+def _described(answers: dict[str, dict[str, np.ndarray]]) -> str:
+    """Shapes and first values of the first answer, and how far the others are from it."""
+    apis = list(answers)
+    first = answers[apis[0]]
+    shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in first.items())
+    value = next(iter(first.values())).ravel()
+    numbers = " ".join(f"{number:+.3f}" for number in value[:3])
+    text = f"{apis[0]} {shapes}: {numbers} ..."
+    for api in apis[1:]:
+        gap = max(float(np.abs(answers[api][name] - value).max()) for name, value in first.items())
+        text += f"; {api} differs by {gap:.0e}" if gap else f"; {api} the same"
+    return text
