@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.evaluate.distances import (
     WHOLE,
@@ -26,7 +27,6 @@ from msim_tf.evaluate.distances import (
     subspace_names,
     validate_relations,
 )
-from msim_tf.embeddings import Embeddings
 from msim_tf.evaluate.statistics import group_error
 
 

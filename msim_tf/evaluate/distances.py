@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from msim_tf.errors import InputError
 from msim_tf.embeddings import Embeddings
+from msim_tf.errors import InputError
 
 WHOLE = "all"
 _BLOCK = 256

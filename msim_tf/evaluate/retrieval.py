@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.evaluate.distances import candidate_mask, distances_from, subspace, subspace_names, validate_relations
-from msim_tf.embeddings import Embeddings
 
 TEMPO_TOLERANCE = 0.04
 # The score of one query with each of its candidates as the estimate.

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
-from msim_tf.errors import InputError
 from msim_tf.embeddings import Embeddings
+from msim_tf.errors import InputError
 from msim_tf.evaluate.statistics import mcnemar, paired_bootstrap, wilson_interval
 from msim_tf.evaluate.triplet_scores import TripletResult, triplet_outcomes, triplet_rows
 from msim_tf.evaluate.triplets import Triplets, scorable

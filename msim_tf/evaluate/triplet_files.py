@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from msim_tf.errors import InputError
 from msim_tf.embeddings import shortlist
+from msim_tf.errors import InputError
 from msim_tf.evaluate.triplets import Dropped, Triplets
 from msim_tf.files import load_json
 

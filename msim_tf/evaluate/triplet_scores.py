@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from msim_tf.dimensions import EmbeddingLayout
-from msim_tf.errors import InputError
 from msim_tf.embeddings import Embeddings
+from msim_tf.errors import InputError
 from msim_tf.evaluate.statistics import Interval, wilson_interval
 from msim_tf.evaluate.triplets import Dropped, Triplets, scorable
 

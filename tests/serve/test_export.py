@@ -177,7 +177,10 @@ def test_embedding_a_store_is_that_of_its_audio_within_float16(base, store, clip
     stored, fresh = embedder.embed(store.path), embedder.embed(clips_folder)
     assert stored[0] == fresh[0]
     np.testing.assert_allclose(stored[1], fresh[1], atol=0.05)
-    assert np.mean(np.sum(stored[1] * fresh[1], 1) / np.linalg.norm(stored[1], axis=1) / np.linalg.norm(fresh[1], axis=1)) > 0.9999
+    assert (
+        np.mean(np.sum(stored[1] * fresh[1], 1) / np.linalg.norm(stored[1], axis=1) / np.linalg.norm(fresh[1], axis=1))
+        > 0.9999
+    )
     embedder.close()
 
 
