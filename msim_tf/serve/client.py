@@ -123,13 +123,15 @@ class GrpcClient:
     def __init__(self, address: str, *, max_message_bytes: int = -1) -> None:
         if "://" in address or ":" not in address:
             raise InputError(f"gRPC address {address!r}: expected host:port, e.g. 127.0.0.1:8500")
-        limits = [
+        options = [
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.enable_http_proxy", 0),
+            # gRPC would wait up to two minutes between attempts to connect, long after a starting server is ready.
+            ("grpc.max_reconnect_backoff_ms", 1000),
         ]
         self.address = address
-        self._channel = grpc.insecure_channel(address, options=limits)
+        self._channel = grpc.insecure_channel(address, options=options)
         self._predict = self._method("PredictionService/Predict", wire.PredictRequest, wire.PredictResponse)
         self._metadata = self._method(
             "PredictionService/GetModelMetadata", wire.GetModelMetadataRequest, wire.GetModelMetadataResponse

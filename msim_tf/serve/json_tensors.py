@@ -162,12 +162,19 @@ def is_binary(value: Any) -> bool:
 
 def _bytes(leaf: str | Mapping[str, str]) -> bytes:
     if isinstance(leaf, str):
-        return leaf.encode("utf-8", "surrogatepass")
+        return _utf8(leaf)
     text = leaf["b64"].rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise invalid("Unable to base64 decode") from None
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise invalid("JSON Parse error: The surrogate pair in string is invalid.") from None
 
 
 def _fault(value: Any, level: int, shape: Sequence[int], info: TensorInfo) -> ServingError | None:

@@ -180,4 +180,6 @@ def _json(body: str | bytes) -> Response:
 
 
 def _error(status: int, message: str) -> Response:
-    return Response(json.dumps({"error": message}, ensure_ascii=False), status, media_type="application/json")
+    # A message may quote half a surrogate pair, which has no bytes.
+    body = json.dumps({"error": message}, ensure_ascii=False).encode("utf-8", "replace")
+    return Response(body, status, media_type="application/json")

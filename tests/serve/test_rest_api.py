@@ -101,6 +101,21 @@ def test_errors_of_other_requests(http, method, path, status, error):
     assert (answer.status_code, answer.json()) == (status, {"error": error})
 
 
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (rb'{"inputs": ["\ud800"]}', 'JSON Value: "?" Type: String is not of expected type: float'),
+        (
+            rb'{"inputs": {"a": [[1, 1]], "n": [1], "s": ["\ud800"], "b": [true]}, "signature_name": "mixed"}',
+            "JSON Parse error: The surrogate pair in string is invalid.",
+        ),
+    ],
+)
+def test_half_a_surrogate_pair_is_answered(http, body, error):
+    answer = post(http, body)
+    assert (answer.status_code, answer.json()) == (400, {"error": error})
+
+
 def test_classify_finds_no_inputs(http):
     for verb, kind in (("classify", "classification"), ("regress", "regression")):
         answer = post(http, {"examples": [{}]}, f"/v1/models/m:{verb}")

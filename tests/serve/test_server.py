@@ -77,6 +77,26 @@ def test_a_broken_version_keeps_the_old_one_serving(tmp_path, toy_version):
             bias(client)
 
 
+def test_clients_wait_for_a_server_that_starts_later(tmp_path, toy_version):
+    publish(toy_version, tmp_path, "1")
+    ports = []
+    for _ in range(2):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            ports.append(listener.getsockname()[1])
+    clients = [GrpcClient(f"127.0.0.1:{ports[0]}"), RestClient(f"127.0.0.1:{ports[1]}")]
+    ready = []
+    threads = [threading.Thread(target=lambda c=c: (c.wait_until_ready("m", 60), ready.append(c))) for c in clients]
+    for thread in threads:
+        thread.start()
+    with running_server({"m": tmp_path}, dataclasses.replace(ANY_PORTS, grpc_port=ports[0], rest_port=ports[1])):
+        for thread in threads:
+            thread.join()
+        assert len(ready) == 2 and [bias(client) for client in clients] == [0, 0]
+    for client in clients:
+        client.close()
+
+
 def test_several_models(tmp_path, toy_version, biased_version):
     for name, version in (("a", toy_version), ("b", biased_version)):
         (tmp_path / name).mkdir()
