@@ -1,7 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# E501: docstrings may be a little longer than code. B905: strict zip() is not worth its noise. SIM117: nested with reads better when long.
+RUFF := --line-length 120 --select E,F,W,I,B,UP,SIM,C4,RET --ignore E501,B905,SIM117
 
-.PHONY: demo test lint types oldest golden bench bench-quick clean
+.PHONY: demo test lint types oldest golden clean
 
 demo: .venv/installed  ## every stage on the music that ships here, through the command line
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh
@@ -10,7 +12,7 @@ test: .venv/installed  ## the tests
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 lint: .venv/lint  ## style and import contracts
-	$(BIN)/ruff check --line-length 120 --select E,F,W,I,B,UP,SIM,C4,RET --ignore SIM117,B905,E501 msim_tf tests tools
+	$(BIN)/ruff check $(RUFF) msim_tf tests tools
 	$(BIN)/ruff format --line-length 120 --check msim_tf tests tools
 	$(BIN)/lint-imports
 
@@ -19,6 +21,10 @@ types: .venv/lint  ## static types
 
 oldest: .venv/lint  ## the design card's exact stack (TensorFlow 2.15, Keras 2.15, tensorflow-addons, tensorflow-io)
 	$(BIN)/tox run -e oldest -- -m "not slow" $(ARGS)
+
+golden: .venv/lint  ## make the golden files again, in the oldest environment
+	$(BIN)/tox exec -e oldest -- python tools/make_golden_loss.py
+	$(BIN)/tox exec -e oldest -- python tools/make_golden_decoder.py
 
 clean:
 	rm -rf .venv .tox demo build *.egg-info

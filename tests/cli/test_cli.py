@@ -1,0 +1,179 @@
+"""The command line: instant help, one line per wrong input, and results that are those of the library."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from msim_tf.cli import _COMMANDS, cli, main
+from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
+from msim_tf.embeddings import save_embeddings
+from msim_tf.features.store import load_manifest
+
+LAYOUT = EmbeddingLayout.equal(DIMENSION_NAMES, 24)
+
+
+def run(*arguments):
+    """As a user sees it: exit status, standard output, standard error."""
+    process = subprocess.run(
+        [sys.executable, "-m", "msim_tf", *map(str, arguments)], capture_output=True, text=True, env={**os.environ}
+    )
+    return process.returncode, process.stdout, process.stderr
+
+
+@pytest.fixture
+def embeddings(tmp_path, rng):
+    identifiers = [f"artist/{i:02d}.ogg" for i in range(20)]
+    path = tmp_path / "library.npz"
+    save_embeddings(path, identifiers=identifiers, embeddings=rng.normal(size=(20, 24)), layout=LAYOUT, meta={})
+    return path
+
+
+@pytest.mark.parametrize("command", [(), *[(name,) for name in _COMMANDS]])
+def test_help_imports_nothing_heavy(command):
+    code = (
+        "import sys\nfrom msim_tf.cli import cli\n"
+        f"try: cli({[*command, '--help']!r})\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {'tensorflow', 'keras', 'librosa', 'madmom', 'scipy', 'matplotlib', 'grpc'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: " in done.stdout
+
+
+def test_every_command_says_what_it_does():
+    text = CliRunner().invoke(cli, ["--help"]).output
+    for name in _COMMANDS:
+        assert f"  {name} " in text
+        help_text = CliRunner().invoke(cli, [name, "--help"]).output
+        assert len(help_text.splitlines()) > 6
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["extract", "nowhere", "store"], "nowhere"),
+        (["extract", "{empty}", "{new}"], "no audio|no sound"),
+        (["extract", "{empty}", "{new}", "--features", "best"], "no feature preset 'best'"),
+        (["label", "{empty}", "labels.csv"], "expected the manifest of a feature store"),
+        (["annotate", "{empty}", "{empty}"], "expected the manifest of a feature store"),
+        (["train", "{empty}", "{new}"], "expected the manifest of a feature store"),
+        (["train", "{store}", "{new}"], "no track has a label in genre.*msim label"),
+        (["train", "{store}", "{new}", "--preset", "huge"], "no training preset 'huge'"),
+        (["train", "{store}", "{new}", "--dimensions", "genre,colour"], "unknown colour"),
+        (["train", "{store}", "{new}", "--learning-rate", "-1"], "learning_rate is -1"),
+        (["export", "{empty}", "{store}", "{new}"], "expected a training run"),
+        (["serve", "{empty}"], "version"),
+        (["predict", "{clip}", "--model", "m"], "no server given"),
+        (["predict", "{clip}", "--model", "m", "--grpc", "127.0.0.1:9", "--timeout", "0.3"], "not ready"),
+        (["embed", "{clips}", "--model", "{empty}", "--out", "x.npz"], "no exported model here"),
+        (["embed", "{clips}", "--model", "{empty}", "--out", "x.txt"], "ends in .npz"),
+        (["query", "nowhere.npz", "a"], "nowhere.npz"),
+        (["query", "{embeddings}", "artist/0"], "did you mean artist/00.ogg"),
+        (["query", "{embeddings}", "artist/00.ogg", "-w", "mood"], "expected DIMENSION=NUMBER"),
+        (["query", "{embeddings}", "artist/00.ogg", "-w", "taste=1"], "not in this embedding"),
+        (["query", "{embeddings}", "{clip}"], "name the model with --model"),
+    ],
+)
+def test_wrong_input_is_one_line(arguments, message, tmp_path, store, clips_folder, embeddings):
+    (tmp_path / "empty").mkdir()
+    names = {
+        "empty": tmp_path / "empty",
+        "new": tmp_path / "new",
+        "store": store.path,
+        "clips": clips_folder,
+        "clip": clips_folder / store.identifiers[0],
+        "embeddings": embeddings,
+    }
+    status, output, errors = run(*(text.format(**names) for text in arguments))
+    assert status == 2, errors
+    assert "Traceback" not in errors
+    lines = [line for line in errors.splitlines() if line.strip() and "?track" not in line]
+    assert len(lines) == 1 and lines[0].startswith("msim: "), errors
+    import re
+
+    assert re.search(message, lines[0]), lines[0]
+    assert not (tmp_path / "new" / "manifest.json").exists() and not (tmp_path / "new" / "run.json").exists()
+
+
+def test_extract_reports_what_was_left_out(tmp_path, music):
+    folder = tmp_path / "music"
+    folder.mkdir()
+    (folder / "good.ogg").write_bytes((music / "zaz__mus4.ogg").read_bytes())
+    (folder / "bad.ogg").write_bytes(b"nothing")
+    status, output, errors = run("extract", folder, tmp_path / "store")
+    assert status == 1
+    assert "1 clips" in output and "left out: bad.ogg" in errors
+    assert [clip.status for clip in load_manifest(tmp_path / "store").clips] == ["failed", "ok"]
+    again = run("extract", folder, tmp_path / "store")
+    assert again[:2] == (status, output)
+
+
+def test_labels_are_added_and_covered(tmp_path, store):
+    import shutil
+
+    shutil.copytree(store.path, tmp_path / "store")
+    table = tmp_path / "labels.csv"
+    table.write_text(f"track,dimension,value\n{store.identifiers[0]},mood,sad\n{store.identifiers[1]},tempo,120\n")
+    status, output, _ = run("label", tmp_path / "store", table)
+    assert status == 0
+    assert [line.split()[:3] for line in output.splitlines()[1:]] == [
+        [name, str({"mood": 1, "tempo": 1}.get(name, 0)), "known"] for name in DIMENSION_NAMES
+    ]
+    assert load_manifest(tmp_path / "store").labels["values"][store.identifiers[0]] == {"mood": ["sad"]}
+    table.write_text("track,dimension,value\nother.wav,mood,sad\n")
+    status, _, errors = run("label", tmp_path / "store", table)
+    assert status == 2 and "other.wav" in errors
+
+
+def test_query_ranks_and_explains(embeddings):
+    result = CliRunner().invoke(
+        cli, ["query", str(embeddings), "artist/03.ogg", "-w", "mood=1", "-w", "key=2", "--json", "-k", "4"]
+    )
+    hits = json.loads(result.output)["overall"]
+    assert len(hits) == 4 and "artist/03.ogg" not in [hit["identifier"] for hit in hits]
+    distances = [hit["distance"] for hit in hits]
+    assert distances == sorted(distances)
+    for hit in hits:
+        assert sum(hit["shares"].values()) == pytest.approx(hit["distance"])
+        assert {name for name, share in hit["shares"].items() if share} == {"mood", "key"}
+    text = CliRunner().invoke(cli, ["query", str(embeddings), "artist/03.ogg", "--each", "-k", "2"]).output
+    assert [line for line in text.splitlines() if not line.startswith(" ")] == ["overall", *DIMENSION_NAMES]
+
+
+def test_other_exceptions_keep_their_traceback(monkeypatch, embeddings):
+    def fail(*_, **__):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("msim_tf.cli.search.load_embeddings", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["query", str(embeddings), "x"])
+
+
+def test_embeddings_of_another_model_are_refused(tmp_path, rng, clips_folder, store, embeddings):
+    import dataclasses
+
+    from msim_tf.model.network import build_network
+    from msim_tf.model.params import NETWORK_PRESETS
+    from msim_tf.serve.export import export_model
+
+    network = dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, embedding_size=24)
+    model = build_network(network, store.params)
+    base = tmp_path / "models" / "tiny"
+    export_model(model, network, store.params, base, training={})
+    status, _, errors = run("query", embeddings, clips_folder / store.identifiers[0], "--model", base)
+    assert status == 2 and "embed the library again" in errors
+    status, output, _ = run("embed", clips_folder, "--model", base, "--out", tmp_path / "own.npz")
+    assert status == 0 and "12 tracks, 24 coordinates" in output
+    status, output, _ = run("query", tmp_path / "own.npz", clips_folder / store.identifiers[0], "--model", base, "-k", 1)
+    # The same file is in the library, under its identifier, at distance 0.
+    assert status == 0 and store.identifiers[0] in output and " 0.000 " in output
+    with np.load(tmp_path / "own.npz") as arrays:
+        assert set(arrays) >= {"identifiers", "embeddings", "dimensions", "widths"}
+        assert arrays["embeddings"].dtype == np.float32
