@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from msim_tf.dimensions import EmbeddingLayout
-from msim_tf.errors import InputError
 from msim_tf.embeddings import Embeddings, load_embeddings, save_embeddings
+from msim_tf.errors import InputError
 
 LAYOUT = EmbeddingLayout(("genre", "tempo"), (3, 2))
 

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from msim_tf.corpus.audio import library_root, load_clip
-from msim_tf.errors import InputError
 from msim_tf.embeddings import save_embeddings
+from msim_tf.errors import InputError
 
 SR, N_FFT, HOP, N_MELS, FRAMES = 16000, 512, 256, 96, 187
 # Order of the output layer (musicnn/configuration.py, MSD_LABELS).

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from msim_tf.corpus.audio import library_root, load_clip
-from msim_tf.errors import InputError
 from msim_tf.embeddings import save_embeddings
+from msim_tf.errors import InputError
 
 SR = 48000
 SIZE = 512

@@ -43,7 +43,7 @@ def chroma(y: tf.Tensor, params: FeatureParams) -> tf.Tensor:
     frames = (tf.shape(y)[-1] - 2 * margin) // hop + 1
     bank = _wavelets(params)
     signal = tf.reshape(y, [-1, tf.shape(y)[-1], 1])
-    magnitudes = []
+    magnitudes: list[tf.Tensor] = []
     for octave in range(_OCTAVES):
         if octave:
             signal = tf.nn.conv1d(signal, tf.constant(_half_band()), stride=2, padding="VALID")

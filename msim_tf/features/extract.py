@@ -160,7 +160,9 @@ class Extractor:
         Returns:
             The features; a clip of n samples has 1 + n // hop_length frames.
         """
-        mels, dbs, chromas = [], [], []
+        mels: list[np.ndarray] = []
+        dbs: list[np.ndarray] = []
+        chromas: list[np.ndarray] = []
         for block in self._with_halo(blocks):
             for values, part in zip((mels, dbs, chromas), self._frame_features(block)):
                 values.append(part.numpy())

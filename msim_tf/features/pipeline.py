@@ -111,7 +111,9 @@ class PartnerIndex:
             candidates = self._candidates(name, anchor, rng)
             candidates = candidates[candidates != anchor]
             if dimension(name).kind == "tempo" and len(candidates):
-                relation = self._labels.relation(name, [anchor], candidates, key_relation=self._key_relation)[0]
+                relation = self._labels.relation(name, np.array([anchor]), candidates, key_relation=self._key_relation)[
+                    0
+                ]
                 candidates = candidates[relation > 0]
             if len(candidates):
                 return anchor, int(rng.choice(candidates))

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
+from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.evaluate import plots
 from msim_tf.evaluate.disentanglement import disentanglement
-from msim_tf.embeddings import Embeddings
 from msim_tf.evaluate.report import Report, audio_href, worst_triplets, write_report
 from msim_tf.evaluate.retrieval import neighbour_scores, retrieval
 from msim_tf.evaluate.tables import SystemFacts, subset_scores

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from msim_tf.dimensions import EmbeddingLayout
+from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.evaluate.disentanglement import anchor_accuracy, disentanglement
 from msim_tf.evaluate.distances import candidate_mask, distances_from, validate_relations
-from msim_tf.embeddings import Embeddings
 from msim_tf.evaluate.retrieval import (
     key_score,
     neighbour_scores,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
-from msim_tf.errors import InputError
 from msim_tf.embeddings import Embeddings
+from msim_tf.errors import InputError
 from msim_tf.evaluate.tables import (
     PAPER_N,
     PAPER_TABLE1,

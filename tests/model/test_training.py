@@ -35,10 +35,10 @@ PARAMS = TrainParams(
 )
 
 
-
-
 # Tracing the multi-input network takes most of a test's time; one input is enough where the network is not the point.
-SINGLE = dataclasses.replace(PARAMS, network=dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, embedding_size=24))
+SINGLE = dataclasses.replace(
+    PARAMS, network=dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, embedding_size=24)
+)
 
 
 def one_device():
@@ -59,7 +59,12 @@ def history(run_path):
 
 def test_presets_are_the_papers_and_survive_json():
     paper = TRAIN_PRESETS["paper"]
-    assert (paper.learning_rate, paper.plateau_factor, paper.patience, paper.min_learning_rate) == (1e-5, 0.2, 10, 1e-10)
+    assert (paper.learning_rate, paper.plateau_factor, paper.patience, paper.min_learning_rate) == (
+        1e-5,
+        0.2,
+        10,
+        1e-10,
+    )
     assert (paper.margin, paper.track_weight, paper.schedule) == (0.1, 0.0, "plateau")
     assert paper.network == NETWORK_PRESETS["multi384"]
     for params in TRAIN_PRESETS.values():
