@@ -81,9 +81,7 @@ def dimension_distances(query: np.ndarray, candidates: np.ndarray, layout: Embed
     Returns:
         [n, dimensions] float64 in [0, 4].
     """
-    columns = [
-        np.square(candidates[:, part] - query[part], dtype=np.float64).sum(1) for part in layout.slices.values()
-    ]
+    columns = [np.square(candidates[:, part] - query[part], dtype=np.float64).sum(1) for part in layout.slices.values()]
     return np.stack(columns, 1)
 
 

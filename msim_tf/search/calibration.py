@@ -1,0 +1,192 @@
+"""How deep must an approximate engine look? Measured on the library's own vectors.
+
+Tracks of the library are the queries, each of them left out of its own answer. For four kinds of weights (all equal, drawn from the flat
+Dirichlet distribution, one dimension alone, Dirichlet with random signs) the true neighbours come from an exact scan, and their places in
+the approximate order tell the depth. Depths are chosen on one half of the queries; the recall that is reported is of the other half.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from msim_tf.dimensions import EmbeddingLayout
+from msim_tf.search.ranking import normalised
+from msim_tf.search.segments import Rows
+
+WEIGHT_KINDS = ("uniform", "dirichlet", "one-dimension", "signed")
+_SAFETY = (
+    0.997  # share of true neighbours that the chosen depth must reach on its own half, above the target for the other
+)
+_SHALLOWEST = 64
+
+# rows [n, depth] in approximate order, for weighted queries [n, size]
+Order = Callable[[np.ndarray, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Depths and what they reach.
+
+    Attributes:
+        depths: kind of weights -> rows to look at for ``k`` hits.
+        recall: kind of weights -> share of the true ``k`` nearest found, on queries that did not choose the depth.
+        k: hits per query.
+        queries: queries per kind behind each recall.
+        rows: size of the library then.
+    """
+
+    depths: dict[str, int]
+    recall: dict[str, float]
+    k: int
+    queries: int
+    rows: int
+
+    def depth(self, weights: np.ndarray, count: int) -> int:
+        """Rows to look at for ``count`` hits under ``weights`` (magnitudes sum to 1).
+
+        Between the three kinds of positive weights the depth is interpolated in its logarithm over the largest weight: 1/n when all are
+        equal, the harmonic mean sum(1/i)/n that Dirichlet weights have on average, 1 for a single dimension.
+        """
+        names = len(weights)
+        anchors = [1 / names, sum(1 / i for i in range(1, names + 1)) / names, 1.0]
+        depths = np.maximum.accumulate([self.depths[kind] for kind in WEIGHT_KINDS[:3]])
+        depth = math.exp(np.interp(np.abs(weights).max(), anchors, np.log(depths)))
+        if (weights < 0).any():
+            depth = max(depth, self.depths["signed"])
+        return math.ceil(depth * max(1.0, count / self.k))
+
+    def to_json(self) -> dict[str, Any]:
+        """The calibration as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Calibration:
+        """The inverse of ``to_json``."""
+        return cls(**value)
+
+
+def sample_weights(kind: str, number: int, dimensions: int, rng: np.random.Generator) -> np.ndarray:
+    """Weights of one kind.
+
+    Returns:
+        [number, dimensions] float64, magnitudes summing to 1 in every row.
+    """
+    if kind == "uniform":
+        return np.full((number, dimensions), 1.0 / dimensions)
+    if kind == "one-dimension":
+        return np.eye(dimensions)[np.arange(number) % dimensions]
+    weights = rng.dirichlet(np.ones(dimensions), number)
+    return weights * rng.choice([-1.0, 1.0], weights.shape) if kind == "signed" else weights
+
+
+def calibrate(
+    rows: Rows,
+    layout: EmbeddingLayout,
+    order: Order,
+    *,
+    k: int = 10,
+    queries: int = 240,
+    target: float = 0.99,
+    deepest: int = 2**15,
+    seed: int = 0,
+) -> Calibration:
+    """The depths at which ``order`` reaches ``target`` recall, and what they reach.
+
+    Args:
+        rows: the library.
+        layout: its subspaces.
+        order: the approximate order: for weighted queries [n, size] and a depth, rows [n, depth], best first.
+        k: hits per query.
+        queries: queries per kind of weights, half of them to choose the depth.
+        target: recall to reach for every kind.
+        deepest: no depth is greater; if the target needs more, ``Calibration.recall`` shows it.
+        seed: of the sample.
+    """
+    rng = np.random.default_rng(seed)
+    own = rng.choice(len(rows), min(queries, len(rows)), replace=False)
+    vectors = normalised(rows.take(own), layout)
+    weights = {kind: sample_weights(kind, len(own), len(layout.names), rng) for kind in WEIGHT_KINDS}
+    truth = true_neighbours(rows, layout, vectors, weights, own, min(k, len(rows) - 1))
+    choosing = np.arange(len(own)) % (2 * len(layout.names)) < len(layout.names)  # whole rounds of single dimensions
+    deepest = min(deepest, len(rows))
+    places = {kind: _places(order, vectors, weights[kind], truth[kind], deepest, layout) for kind in WEIGHT_KINDS}
+    depths = {kind: _depth(places[kind][choosing], deepest) for kind in WEIGHT_KINDS}
+    calibration = Calibration(depths, {}, k, int((~choosing).sum()), len(rows))
+    while True:
+        recall = {
+            kind: _recall(calibration, weights[kind][~choosing], places[kind][~choosing]) for kind in WEIGHT_KINDS
+        }
+        calibration = Calibration(dict(calibration.depths), recall, k, calibration.queries, len(rows))
+        short = [kind for kind in WEIGHT_KINDS if recall[kind] < target and calibration.depths[kind] < deepest]
+        if not short:
+            return calibration
+        for kind in short:
+            calibration.depths[kind] = min(deepest, 2 * calibration.depths[kind])
+
+
+def true_neighbours(
+    rows: Rows,
+    layout: EmbeddingLayout,
+    queries: np.ndarray,
+    weights: dict[str, np.ndarray],
+    own: np.ndarray,
+    k: int,
+) -> dict[str, np.ndarray]:
+    """The ``k`` nearest of every query by an exact scan, one pass over the library for all kinds of weights.
+
+    Args:
+        rows: the library.
+        layout: its subspaces.
+        queries: [n, size] float32, normalised.
+        weights: kind -> [n, dimensions].
+        own: [n] rows of the queries, left out.
+        k: how many.
+
+    Returns:
+        kind -> [n, k] rows, in no order.
+    """
+    best = {kind: np.full((len(queries), k), -np.inf, np.float32) for kind in weights}
+    found = {kind: np.zeros((len(queries), k), np.intp) for kind in weights}
+    for start, block in rows.blocks():
+        unit = normalised(block, layout)
+        similar = np.stack([queries[:, part] @ unit[:, part].T for part in layout.slices.values()])
+        inside = (own >= start) & (own < start + len(block))
+        similar[:, inside, own[inside] - start] = np.nan
+        for kind, chosen in weights.items():
+            scores = np.einsum("dnm,nd->nm", similar, chosen.astype(np.float32))
+            scores = np.concatenate([best[kind], np.nan_to_num(scores, nan=-np.inf)], axis=1)
+            number = np.arange(start, start + len(block))
+            candidates = np.concatenate([found[kind], np.broadcast_to(number, (len(queries), len(block)))], axis=1)
+            keep = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+            best[kind] = np.take_along_axis(scores, keep, 1)
+            found[kind] = np.take_along_axis(candidates, keep, 1)
+    return found
+
+
+def _places(
+    order: Order, vectors: np.ndarray, weights: np.ndarray, truth: np.ndarray, deepest: int, layout: EmbeddingLayout
+) -> np.ndarray:
+    """Place of each true neighbour in the approximate order; ``deepest`` where it is not there: [n, k] int."""
+    places = np.full(truth.shape, deepest)
+    for query in range(len(vectors)):
+        weighted = vectors[query] * np.repeat(weights[query], layout.widths).astype(np.float32)
+        found = order(weighted[None], deepest)[0]
+        place = np.full(found.max() + 1, deepest)
+        place[found[::-1]] = np.arange(len(found))[::-1]
+        known = truth[query] < len(place)
+        places[query, known] = place[truth[query, known]]
+    return places
+
+
+def _depth(places: np.ndarray, deepest: int) -> int:
+    return int(np.clip(np.quantile(places, _SAFETY, method="higher") + 1, min(_SHALLOWEST, deepest), deepest))
+
+
+def _recall(calibration: Calibration, weights: np.ndarray, places: np.ndarray) -> float:
+    depths = np.array([calibration.depth(row, calibration.k) for row in weights])
+    return float((places < depths[:, None]).mean())

@@ -1,0 +1,145 @@
+"""Why a track was found: what each dimension adds to its distance, and what the metadata of both tracks say about it.
+
+The shares sum to the distance, and so do the rounded ones of the readable line. Evidence is stated, never invented: a dimension of which
+one of the tracks tells nothing has none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from msim_tf.dimensions import dimension
+from msim_tf.search.index import Index
+from msim_tf.search.query import Match, Query
+from msim_tf.search.tracks import artist_of, key_number
+
+_OCTAVES = {1: "double time", -1: "half time", 2: "four times as fast", -2: "a quarter as fast"}
+_TEMPO_MARGIN = 5.0  # bpm, as the paper's rule of similar tempo
+_DIGITS = 3
+_TAGS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why one track was found.
+
+    Attributes:
+        identifier: the track.
+        distance: its distance to the query.
+        shares: what each dimension adds; they sum to ``distance``.
+        evidence: dimension -> what the metadata of both tracks say, where both do.
+        notes: what is no dimension's business, e.g. "same artist".
+    """
+
+    identifier: str
+    distance: float
+    shares: dict[str, float]
+    evidence: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The explanation as a JSON object."""
+        return {**asdict(self), "notes": list(self.notes), "line": self.line()}
+
+    def line(self) -> str:
+        """One readable line, e.g. "0.215 = genre 0.120 (both: rock) + tempo 0.095 (121 vs 120 bpm); same artist"."""
+        told = {name: share for name, share in self.shares.items() if share or name in self.evidence}
+        total, rounded = rounded_shares(list(told.values()))
+        terms: list[str] = []
+        for (name, share), evidence in zip(zip(told, rounded), (self.evidence.get(name) for name in told)):
+            sign = ("- " if share < 0 else "+ ") if terms else ("-" if share < 0 else "")
+            terms.append(f"{sign}{name} {abs(share):.{_DIGITS}f}" + (f" ({evidence})" if evidence else ""))
+        return "; ".join([f"{total:.{_DIGITS}f} = {' '.join(terms) or '0'}", *self.notes])
+
+
+def explain(index: Index, query: Query, match: Match) -> Explanation:
+    """Why ``match`` was found for ``query``.
+
+    Dimensions in which the query is not one track of the index (a vector, a mean of examples) have shares but no evidence.
+    """
+    told = {name: index.metadata(track) for name, track in query.references.items() if track in index}
+    return explanation(match, told)
+
+
+def explanation(match: Match, references: Mapping[str, Mapping[str, Any]]) -> Explanation:
+    """As ``explain``, with the metadata of the query's side given for each dimension.
+
+    Args:
+        match: the track.
+        references: dimension -> metadata to compare with.
+    """
+    shares = {name: share for name, share in match.shares.items() if name in match.distances}
+    evidence = {name: compared(name, references[name], match.metadata) for name in shares if name in references}
+    return Explanation(
+        identifier=match.identifier,
+        distance=match.distance,
+        shares=shares,
+        evidence={name: text for name, text in evidence.items() if text},
+        notes=_notes(list(references.values()), match.metadata),
+    )
+
+
+def compared(name: str, query: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """What the metadata of two tracks say about one dimension, "" if one of them says nothing."""
+    kind = dimension(name).kind
+    if kind == "tempo":
+        return _tempos(query["tempo"], found["tempo"]) if "tempo" in query and "tempo" in found else ""
+    if kind == "key":
+        return _keys(query["key"], found["key"]) if "key" in query and "key" in found else ""
+    if query.get(name) and found.get(name):
+        return _tags(query[name], found[name])
+    if name == "era" and "year" in query and "year" in found:
+        return f"{found['year']} vs {query['year']}" if query["year"] != found["year"] else f"both: {found['year']}"
+    return ""
+
+
+def _tempos(query: float, found: float) -> str:
+    text = f"{found:.0f} vs {query:.0f} bpm"
+    octave = round(math.log2(found / query))
+    if octave in _OCTAVES and abs(found - query * 2**octave) <= _TEMPO_MARGIN * max(1.0, 2.0**octave):
+        return f"{text}, {_OCTAVES[octave]}"
+    return text
+
+
+def _keys(query: str, found: str) -> str:
+    a, b = key_number(query), key_number(found)
+    if a == b:
+        return f"both: {found}"
+    if a % 12 == b % 12:
+        return f"{found}, parallel key of {query}"
+    major, minor = min(a, b), max(a, b)
+    # The relative minor lies nine semitones above its major.
+    if major < 12 <= minor and (major + 9) % 12 == minor - 12:
+        return f"{found}, relative key of {query}"
+    return f"{found} vs {query}"
+
+
+def _tags(query: list[str], found: list[str]) -> str:
+    wanted = {tag.casefold() for tag in query}
+    both = [tag for tag in found if tag.casefold() in wanted]
+    if both:
+        return f"both: {', '.join(both[:_TAGS_SHOWN])}"
+    return f"{', '.join(found[:_TAGS_SHOWN])} vs {', '.join(query[:_TAGS_SHOWN])}"
+
+
+def _notes(references: list[Mapping[str, Any]], found: Mapping[str, Any]) -> tuple[str, ...]:
+    artist = artist_of(found)
+    return ("same artist",) if artist and references and all(artist_of(told) == artist for told in references) else ()
+
+
+def rounded_shares(shares: list[float]) -> tuple[float, list[float]]:
+    """A sum and its terms, rounded so that the rounded terms sum to the rounded sum (largest remainders).
+
+    Returns:
+        The sum and the terms, in whole thousandths.
+    """
+    scale = 10**_DIGITS
+    floors = [math.floor(share * scale) for share in shares]
+    total = round(sum(shares) * scale)
+    by_remainder = sorted(range(len(shares)), key=lambda place: floors[place] - shares[place] * scale)
+    for place in by_remainder[: total - sum(floors)]:
+        floors[place] += 1
+    return total / scale, [floor / scale for floor in floors]

@@ -1,0 +1,108 @@
+"""Which tracks may be found: conditions on their metadata. A track that does not tell what is asked for does not pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from msim_tf.errors import InputError
+from msim_tf.search.segments import Segment
+from msim_tf.search.tracks import all_tags, artist_of, key_number
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Conditions, all of which must hold; case does not matter.
+
+    Attributes:
+        bpm: lowest and highest tempo, both included.
+        octaves: whether a tempo also passes when doubled or halved any number of times.
+        keys: names of keys, e.g. "A minor"; any of them.
+        tags: tags, all of them, whatever their dimension.
+        artists: any of them.
+        years: first and last year, both included.
+    """
+
+    bpm: tuple[float, float] | None = None
+    octaves: bool = False
+    keys: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    artists: tuple[str, ...] = ()
+    years: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name, limits, lowest in (("bpm", self.bpm, 0), ("years", self.years, None)):
+            if limits is not None and not (limits[0] <= limits[1] and (lowest is None or limits[0] > lowest)):
+                raise InputError(
+                    f"{name} {limits}: expected the lower limit first" + (", above 0" if lowest == 0 else "")
+                )
+        for name in ("keys", "tags", "artists"):
+            if isinstance(getattr(self, name), str):
+                raise InputError(f"{name} {getattr(self, name)!r}: expected a sequence of texts")
+        for key in self.keys:
+            key_number(key)
+
+
+class FilterColumns:
+    """Metadata of whole segments as columns, made at the first filtered query and kept per segment."""
+
+    def __init__(self) -> None:
+        self._columns: dict[Segment, dict[str, Any]] = {}
+
+    def allowed(self, segments: tuple[Segment, ...], filters: Filters) -> np.ndarray:
+        """Which rows pass.
+
+        Returns:
+            [rows] bool.
+        """
+        self._columns = {segment: self._columns.get(segment) or _columns(segment) for segment in segments}
+        return np.concatenate([_passing(self._columns[segment], filters) for segment in segments])
+
+
+def _columns(segment: Segment) -> dict[str, Any]:
+    rows = len(segment)
+    columns: dict[str, Any] = {"tempo": np.full(rows, np.nan), "key": np.full(rows, -1), "year": np.full(rows, -1)}
+    postings: dict[str, dict[str, list[int]]] = {"tags": {}, "artists": {}}
+    for row in range(rows):
+        metadata = segment.metadata[row]
+        columns["tempo"][row] = metadata.get("tempo", np.nan)
+        columns["key"][row] = key_number(metadata["key"]) if "key" in metadata else -1
+        columns["year"][row] = metadata.get("year", -1)
+        for tag in all_tags(metadata):
+            postings["tags"].setdefault(tag, []).append(row)
+        if artist_of(metadata):
+            postings["artists"].setdefault(artist_of(metadata), []).append(row)
+    for name, held in postings.items():
+        columns[name] = {value: np.array(found, np.int32) for value, found in held.items()}
+    return columns
+
+
+def _passing(columns: dict[str, Any], filters: Filters) -> np.ndarray:
+    passing = np.ones(len(columns["tempo"]), bool)
+    if filters.bpm:
+        passing &= _tempo_passing(columns["tempo"], filters.bpm, filters.octaves)
+    if filters.keys:
+        passing &= np.isin(columns["key"], [key_number(key) for key in filters.keys])
+    if filters.years:
+        passing &= (columns["year"] >= filters.years[0]) & (columns["year"] <= filters.years[1])
+    for tag in filters.tags:
+        passing &= _any_of(columns["tags"], [tag], len(passing))
+    if filters.artists:
+        passing &= _any_of(columns["artists"], filters.artists, len(passing))
+    return passing
+
+
+def _tempo_passing(tempo: np.ndarray, bpm: tuple[float, float], octaves: bool) -> np.ndarray:
+    if octaves:
+        # The least doubling that reaches the lower limit: if that is too fast, so are all others.
+        tempo = tempo * np.exp2(np.ceil(np.log2(bpm[0] / tempo) - 1e-12))
+    return (tempo >= bpm[0] * (1 - 1e-12)) & (tempo <= bpm[1])
+
+
+def _any_of(postings: dict[str, np.ndarray], values: Any, rows: int) -> np.ndarray:
+    passing = np.zeros(rows, bool)
+    for value in values:
+        passing[postings.get(value.casefold(), np.zeros(0, np.int32))] = True
+    return passing

@@ -1,0 +1,141 @@
+"""A path from one track to another: a playlist that turns gradually, without repeats.
+
+Algorithm: in every subspace the unit vector of the start turns to that of the end along the great circle, at constant speed (spherical linear
+interpolation; Shoemake, SIGGRAPH 1985). The points at equal steps between them are targets; from the start to the end, each target takes
+the nearest track that is not yet in the path and that filters and limits per artist and album allow (the two ends count).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from msim_tf.errors import InputError
+from msim_tf.search.diversity import Diversity, Limits
+from msim_tf.search.filters import Filters
+from msim_tf.search.index import Index
+from msim_tf.search.query import Match, Query, allowed_rows, nearest_matches, query_weights, track_query
+from msim_tf.search.ranking import dimension_distances, normalised
+from msim_tf.search.tracks import album_of, artist_of
+
+_ANTIPODAL = 1e-6  # radians short of opposite at which no great circle is preferred; both halves then stay at their end
+
+
+def track_path(
+    index: Index,
+    start: str,
+    end: str,
+    *,
+    length: int = 10,
+    weights: Mapping[str, float] | None = None,
+    filters: Filters | None = None,
+    diversity: Diversity | None = None,
+) -> list[Match]:
+    """A path from ``start`` to ``end``.
+
+    Args:
+        index: the index.
+        start: its first track.
+        end: its last track.
+        length: tracks in the path, both ends included, >= 2.
+        weights: by dimension, >= 0; None weighs all equally.
+        filters: what may be found between the ends.
+        diversity: limits per artist and album; ``relevance`` has no meaning here.
+
+    Returns:
+        The path; distances and shares of each track are to the one before it (0 for the first).
+
+    Raises:
+        InputError: if the ends are equal or not there, a weight is negative, or there are too few tracks for the length.
+    """
+    query = track_query(index, start)
+    turn = query_weights(index, query, weights)
+    if start == end or length < 2:
+        raise InputError(
+            f"path from {start!r} to {end!r} of length {length}: expected two tracks and a length of at least 2"
+        )
+    if (turn < 0).any():
+        raise InputError(f"path weights {dict(weights or {})}: expected none below 0")
+    names = _between(index, start, end, length, turn, filters, diversity or Diversity())
+    return _steps(index, [start, *names, end], turn)
+
+
+def _between(
+    index: Index, start: str, end: str, length: int, turn: np.ndarray, filters: Filters | None, diversity: Diversity
+) -> list[str]:
+    limits = Limits(diversity)
+    for name in (start, end):
+        limits.accept(*_groups(index.metadata(name)))
+    allowed = allowed_rows(index, filters, (start, end))
+    vectors = index.vectors([start, end])
+    names: list[str] = []
+    for step in range(1, length - 1):
+        target = Query(turned(vectors[0], vectors[1], step / (length - 1), index), index.source.layout.names)
+        found = _nearest_within(index, target, turn, allowed, limits)
+        if found is None:
+            raise InputError(
+                f"path of length {length}: only {len(names) + 2} tracks are left by the filters and limits; shorten or relax it"
+            )
+        allowed[index.row(found)] = False
+        names.append(found)
+    return names
+
+
+def _nearest_within(index: Index, target: Query, turn: np.ndarray, allowed: np.ndarray, limits: Limits) -> str | None:
+    count = 8
+    while True:
+        matches = nearest_matches(index, target, turn, allowed, count)
+        for match in matches:
+            if limits.accept(*_groups(match.metadata)):
+                return match.identifier
+        if len(matches) < count:
+            return None
+        count *= 8
+
+
+def _groups(metadata: Mapping[str, object]) -> tuple[str, str]:
+    return artist_of(metadata), album_of(metadata)
+
+
+def turned(start: np.ndarray, end: np.ndarray, fraction: float, index: Index) -> np.ndarray:
+    """The point at ``fraction`` of the way, in every subspace along its great circle.
+
+    Args:
+        start: [size] float32, normalised.
+        end: [size] float32, normalised.
+        fraction: in [0, 1].
+        index: gives the subspaces.
+
+    Returns:
+        [size] float32, normalised.
+    """
+    layout = index.source.layout
+    vector = np.empty(layout.size)
+    for part in layout.slices.values():
+        angle = np.arccos(np.clip(np.dot(start[part].astype(np.float64), end[part]), -1, 1))
+        if angle > np.pi - _ANTIPODAL:
+            vector[part] = start[part] if fraction < 0.5 else end[part]
+        elif angle < 1e-6:
+            vector[part] = start[part]
+        else:
+            vector[part] = np.sin((1 - fraction) * angle) * start[part] + np.sin(fraction * angle) * end[part]
+    return normalised(vector, layout)
+
+
+def _steps(index: Index, names: list[str], turn: np.ndarray) -> list[Match]:
+    layout, vectors = index.source.layout, index.vectors(names)
+    matches = []
+    for before, place in zip((0, *range(len(names))), range(len(names))):
+        distances = dimension_distances(vectors[before], vectors[place : place + 1], layout)[0]
+        shares = distances * turn
+        matches.append(
+            Match(
+                names[place],
+                float(shares.sum()),
+                dict(zip(layout.names, shares.tolist())),
+                dict(zip(layout.names, distances.tolist())),
+                index.metadata(names[place]),
+            )
+        )
+    return matches

@@ -1,0 +1,239 @@
+"""Asking an index: by track, by vector, by several examples, by a different track for every dimension; ranked, filtered, diverse.
+
+An engine proposes rows, and the ranking here is exact and stable: float64 distances from the stored vectors, equal ones (to nine decimals) in
+the order of their identifiers, whatever the engine and whatever happened to the index before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from msim_tf.errors import InputError
+from msim_tf.search.diversity import Diversity, Limits, marginal_order
+from msim_tf.search.filters import Filters
+from msim_tf.search.index import Index
+from msim_tf.search.ranking import dimension_distances, normalised, weight_vector
+from msim_tf.search.tracks import album_of, artist_of
+
+_TIE = 9
+_POOL = 100  # fewest candidates that maximal marginal relevance chooses from
+_POOL_FACTOR = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What to be near to.
+
+    Attributes:
+        vector: [size] float32, subspaces of length 1, or 0 where the query says nothing.
+        dimensions: those it says something about; only these can weigh.
+        references: dimension -> the track it was taken from, where it is one track of the index: evidence for explanations.
+        exclude: tracks that are not to be found.
+    """
+
+    vector: np.ndarray
+    dimensions: tuple[str, ...]
+    references: Mapping[str, str] = field(default_factory=dict)
+    exclude: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """A track that was found.
+
+    Attributes:
+        identifier: the track.
+        distance: weighted distance to the query, see ``ranking``; small is near.
+        shares: what each dimension adds to ``distance``; they sum to it.
+        distances: distance in each dimension that the query has, unweighted, in [0, 4].
+        metadata: what is known of the track.
+    """
+
+    identifier: str
+    distance: float
+    shares: dict[str, float]
+    distances: dict[str, float]
+    metadata: dict[str, Any]
+
+
+def track_query(index: Index, identifier: str) -> Query:
+    """Near to a track of the index, which is not found itself.
+
+    Raises:
+        InputError: if there is no such track.
+    """
+    names = index.source.layout.names
+    return Query(index.vectors([identifier])[0], names, dict.fromkeys(names, identifier), frozenset([identifier]))
+
+
+def vector_query(index: Index, vector: np.ndarray) -> Query:
+    """Near to a vector of the same source, e.g. that of an audio file; ``Source.validate`` tells whether it is.
+
+    Args:
+        index: the index.
+        vector: [size] float, of any length.
+
+    Raises:
+        InputError: if the shape is wrong or a number is not finite.
+    """
+    layout = index.source.layout
+    vector = np.asarray(vector, np.float32)
+    if vector.shape != (layout.size,) or not np.isfinite(vector).all():
+        raise InputError(f"query vector of shape {vector.shape}: expected {layout.size} finite numbers")
+    return Query(normalised(vector, layout), layout.names)
+
+
+def examples_query(index: Index, examples: Sequence[str | np.ndarray]) -> Query:
+    """Near to the middle of several examples: the mean of their unit subspaces, made unit again.
+
+    Args:
+        index: the index.
+        examples: tracks of the index, and vectors.
+
+    Raises:
+        InputError: if there is none, or one is not usable.
+    """
+    if isinstance(examples, str) or not len(examples):
+        raise InputError(f"examples {examples!r}: expected at least one track or vector, in a list")
+    queries = [_query(index, example) for example in examples]
+    layout = index.source.layout
+    mean = np.stack([query.vector for query in queries]).mean(0, dtype=np.float64)
+    exclude = frozenset().union(*(query.exclude for query in queries))
+    references = queries[0].references if len(queries) == 1 else {}
+    return Query(normalised(mean, layout), layout.names, references, exclude)
+
+
+def mixed_query(index: Index, parts: Mapping[str, str | np.ndarray]) -> Query:
+    """Mix and match: "genre of A, tempo of B". Dimensions that are not named have no say.
+
+    Args:
+        index: the index.
+        parts: dimension -> track of the index, or vector.
+
+    Raises:
+        InputError: if there is none, a dimension is unknown, or a track or vector is not usable.
+    """
+    layout = index.source.layout
+    if not parts:
+        raise InputError("a mixed query needs at least one dimension, e.g. {'genre': A, 'tempo': B}")
+    layout.mask(parts)  # refuses unknown names
+    queries = {name: _query(index, part) for name, part in parts.items()}
+    vector = np.zeros(layout.size, np.float32)
+    for name, query in queries.items():
+        vector[layout.slices[name]] = query.vector[layout.slices[name]]
+    references = {name: query.references[name] for name, query in queries.items() if query.references}
+    exclude = frozenset().union(*(query.exclude for query in queries.values()))
+    return Query(vector, tuple(name for name in layout.names if name in parts), references, exclude)
+
+
+def _query(index: Index, part: str | np.ndarray) -> Query:
+    return track_query(index, part) if isinstance(part, str) else vector_query(index, part)
+
+
+def search(
+    index: Index,
+    query: Query,
+    *,
+    weights: Mapping[str, float] | None = None,
+    k: int = 10,
+    filters: Filters | None = None,
+    diversity: Diversity | None = None,
+) -> list[Match]:
+    """The ``k`` nearest tracks.
+
+    Args:
+        index: the index.
+        query: what to be near to.
+        weights: by dimension, relative; 0 or unnamed is off, negative means "unlike". None weighs all of the query's equally.
+        k: how many; fewer are returned when there are no more.
+        filters: what may be found.
+        diversity: how different hits should be from each other; with ``relevance`` < 1 the order is that of marginal relevance.
+
+    Returns:
+        Matches, nearest first; ties by identifier.
+
+    Raises:
+        InputError: for k < 1, bad weights, or weights of dimensions that the query says nothing about.
+    """
+    if k < 1:
+        raise InputError(f"k is {k}, expected at least 1")
+    vector = query_weights(index, query, weights)
+    allowed = allowed_rows(index, filters, query.exclude)
+    diversity = diversity or Diversity()
+    plain = diversity == Diversity()
+    pool = k if plain else max(_POOL, _POOL_FACTOR * k)
+    while True:
+        matches = nearest_matches(index, query, vector, allowed, pool)
+        chosen = matches[:k] if plain else _diverse(index, matches, vector, diversity, k)
+        if len(chosen) == k or len(matches) < pool:
+            return chosen
+        pool *= 4
+
+
+def query_weights(index: Index, query: Query, weights: Mapping[str, float] | None) -> np.ndarray:
+    """Weights [dimensions] in the order of the layout, their magnitudes summing to 1.
+
+    Raises:
+        InputError: for bad weights, or weights of dimensions that the query says nothing about.
+    """
+    vector = weight_vector(weights or dict.fromkeys(query.dimensions, 1.0), index.source.layout)
+    silent = [
+        name for name, weight in zip(index.source.layout.names, vector) if weight and name not in query.dimensions
+    ]
+    if silent:
+        raise InputError(f"weights of {', '.join(silent)}: the query has only {', '.join(query.dimensions)}")
+    return vector
+
+
+def allowed_rows(index: Index, filters: Filters | None, exclude: Iterable[str] = ()) -> np.ndarray:
+    """Which rows may be found: [rows] bool."""
+    allowed = index.alive.copy()
+    if filters is not None and filters != Filters() and len(index):
+        allowed &= index.columns.allowed(index.rows.segments, filters)
+    for identifier in exclude:
+        if identifier in index:
+            allowed[index.row(identifier)] = False
+    return allowed
+
+
+def nearest_matches(index: Index, query: Query, weights: np.ndarray, allowed: np.ndarray, count: int) -> list[Match]:
+    """The ``count`` nearest of the allowed rows, nearest first."""
+    if not allowed.any():
+        return []
+    rows = index.engine.top(index.rows, query.vector, weights, count, allowed=allowed)
+    layout = index.source.layout
+    distances = dimension_distances(query.vector, normalised(index.rows.take(rows), layout), layout)
+    shares = distances * weights
+    totals = np.round(shares.sum(1), _TIE)
+    names = [index.rows.identifier(int(row)) for row in rows]
+    order = sorted(range(len(rows)), key=lambda place: (totals[place], names[place]))[:count]
+    said = [name in query.dimensions for name in layout.names]
+    return [
+        Match(
+            identifier=names[place],
+            distance=float(shares[place].sum()),
+            shares=dict(zip(layout.names, shares[place].tolist())),
+            distances={name: value for name, value, has in zip(layout.names, distances[place].tolist(), said) if has},
+            metadata=index.rows.metadata(int(rows[place])),
+        )
+        for place in order
+    ]
+
+
+def _diverse(index: Index, matches: list[Match], weights: np.ndarray, diversity: Diversity, k: int) -> list[Match]:
+    limits = Limits(diversity)
+    distances = np.array([match.distance for match in matches])
+    order = marginal_order(
+        distances,
+        index.vectors(match.identifier for match in matches),
+        weights,
+        index.source.layout,
+        relevance=diversity.relevance,
+        k=k,
+        accept=lambda place: limits.accept(artist_of(matches[place].metadata), album_of(matches[place].metadata)),
+    )
+    return [matches[place] for place in order]

@@ -1,0 +1,134 @@
+"""What an index knows of a track beside its vector, in one canonical spelling that filters and explanations rely on.
+
+All keys are optional:
+
+    artist, album_artist, album, title   text
+    year                                 integer
+    tempo                                beats per minute, > 0
+    key                                  "A minor", "Bb major": a tonic and a mode
+    genre, mood, instrument, era, tags   lists of text; the first four are evidence of their dimension
+
+Anything else is kept as it is, as long as JSON can hold it (a caller's file size, time or hash).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from msim_tf.dimensions import TAG_DIMENSION_NAMES
+from msim_tf.errors import InputError
+
+TEXT_KEYS = ("artist", "album_artist", "album", "title")
+TAG_KEYS = (*TAG_DIMENSION_NAMES, "tags")
+
+_KEY = re.compile(r"([A-G])([#b]?) (major|minor)")
+_PITCH_CLASSES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+_ACCIDENTALS = {"": 0, "#": 1, "b": -1}
+_YEARS = (1000, 2999)
+
+
+def key_number(name: str) -> int:
+    """The number of a key: 0..11 C major to B major, 12..23 C minor to B minor, so that enharmonic names are equal.
+
+    Raises:
+        InputError: if ``name`` is not a tonic and a mode, e.g. "A minor".
+    """
+    found = _KEY.fullmatch(name)
+    if not found:
+        raise InputError(f"key {name!r}: expected a tonic and a mode, e.g. 'A minor' or 'Bb major'")
+    tonic = (_PITCH_CLASSES[found[1]] + _ACCIDENTALS[found[2]]) % 12
+    return tonic + (12 if found[3] == "minor" else 0)
+
+
+def track_metadata(value: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Metadata in its canonical spelling; unknown values (None, "", empty lists) are left out.
+
+    A list of one is accepted for a single value, as labels of a dimension come, and a single text for a list of tags.
+
+    Args:
+        value: as described at the head of this module.
+        where: whose it is, for the error text.
+
+    Raises:
+        InputError: naming ``where`` and the key at fault.
+    """
+    readers = {
+        **dict.fromkeys(TEXT_KEYS, _text),
+        **dict.fromkeys(TAG_KEYS, _tags),
+        "tempo": _tempo,
+        "key": _key,
+        "year": _year,
+    }
+    known = {key: held for key, held in value.items() if held is not None and held not in ("", [], ())}
+    try:
+        clean = {key: readers[key](held) if key in readers else held for key, held in known.items()}
+        json.dumps(clean, allow_nan=False)
+    except (InputError, TypeError, ValueError) as error:
+        raise InputError(f"metadata of {where}: {error}") from None
+    return clean
+
+
+def all_tags(metadata: Mapping[str, Any]) -> set[str]:
+    """Every tag of a track, whatever its dimension, in one case."""
+    return {tag.casefold() for key in TAG_KEYS for tag in metadata.get(key, ())}
+
+
+def artist_of(metadata: Mapping[str, Any]) -> str:
+    """The artist in one case, "" where unknown."""
+    return metadata.get("artist", "").casefold()
+
+
+def album_of(metadata: Mapping[str, Any]) -> str:
+    """The album in one case, told apart from other artists' album of that name; "" where unknown."""
+    if "album" not in metadata:
+        return ""
+    artist = metadata.get("album_artist") or metadata.get("artist", "")
+    return f"{artist}\n{metadata['album']}".casefold()
+
+
+def _single(value: Any) -> Any:
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        return value[0]
+    return value
+
+
+def _text(value: Any) -> str:
+    value = _single(value)
+    if not isinstance(value, str):
+        raise InputError(f"{value!r} is not text")
+    return value
+
+
+def _tags(value: Any) -> list[str]:
+    tags = [value] if isinstance(value, str) else list(value)
+    if not all(isinstance(tag, str) and tag for tag in tags):
+        raise InputError(f"{value!r}: expected a list of tags")
+    return tags
+
+
+def _tempo(value: Any) -> float:
+    try:
+        tempo = float(_single(value))
+    except (TypeError, ValueError):
+        tempo = math.nan
+    if not 0 < tempo < math.inf:
+        raise InputError(f"tempo {value!r}: expected beats per minute, > 0")
+    return tempo
+
+
+def _key(value: Any) -> str:
+    name = _text(value)
+    key_number(name)
+    return name
+
+
+def _year(value: Any) -> int:
+    text = str(_single(value)).strip()
+    year = int(text) if text.isdecimal() else 0
+    if not _YEARS[0] <= year <= _YEARS[1]:
+        raise InputError(f"year {value!r}: expected {_YEARS[0]}..{_YEARS[1]}")
+    return year

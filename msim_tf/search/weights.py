@@ -1,0 +1,185 @@
+"""Weights that a listener's own choices reveal, and profiles that keep them.
+
+A choice is "B is closer to A than C". With D_s the distances of dimension s, x = D(A, C) - D(A, B) speaks for the dimensions in which B is
+closer. Choices are modelled as logistic, P(choice) = 1 / (1 + exp(-w.x)), and
+
+    sum over choices of log(1 + exp(-w.x / r)) + ridge / 2 * |w - scale|^2     over w >= 0
+
+with r the root mean square of all x, is convex with one minimum, found by L-BFGS-B. The ridge pulls toward equal weights, so that few choices move little and none at all leaves
+equal weights. Choices may contradict each other. Only the ratios of the weights matter in the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
+from msim_tf.errors import InputError
+from msim_tf.files import load_json, save_json, validate_format
+
+FORMAT = "msim-weights"
+FORMAT_VERSION = 1
+# Chosen in the simulation of tests/search: steepness at which equal weights explain choices, and how strongly w is held to it.
+SCALE = 1.0
+RIDGE = 0.2
+_FOLDS = 10
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Weights under a name.
+
+    Attributes:
+        name: what the user calls them.
+        weights: dimension -> weight >= 0, summing to 1.
+        choices: how many choices they were learnt from; 0 for weights set by hand.
+        agreement: share of choices that weights learnt from the *other* choices explain; NaN below two choices.
+        equal_agreement: share that equal weights explain; when it is not below ``agreement``, the profile does not help.
+    """
+
+    name: str
+    weights: dict[str, float]
+    choices: int = 0
+    agreement: float = float("nan")
+    equal_agreement: float = float("nan")
+
+
+def choice_differences(
+    anchors: np.ndarray, nearer: np.ndarray, farther: np.ndarray, layout: EmbeddingLayout
+) -> np.ndarray:
+    """How much nearer the chosen track is in each dimension.
+
+    Args:
+        anchors: [n, size] float, normalised.
+        nearer: [n, size], the chosen ones.
+        farther: [n, size], the others.
+        layout: the subspaces.
+
+    Returns:
+        [n, dimensions] float64 in [-4, 4].
+    """
+    columns = [
+        (np.square(anchors[:, part] - farther[:, part]) - np.square(anchors[:, part] - nearer[:, part])).sum(1)
+        for part in layout.slices.values()
+    ]
+    return np.stack(columns, 1).astype(np.float64)
+
+
+def fitted_weights(differences: np.ndarray, *, ridge: float = RIDGE, scale: float = SCALE) -> np.ndarray:
+    """The minimum described at the head of this module.
+
+    Args:
+        differences: [n, dimensions] float, see ``choice_differences``; n may be 0.
+        ridge: pull toward equal weights, > 0.
+        scale: the weight that it pulls to, > 0.
+
+    Returns:
+        [dimensions] float64, >= 0, summing to 1.
+    """
+    from scipy.optimize import minimize
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        margins = differences @ weights
+        value = np.logaddexp(0, -margins).sum() + ridge / 2 * np.square(weights - scale).sum()
+        slope = -differences.T @ np.exp(-np.logaddexp(0, margins)) + ridge * (weights - scale)
+        return float(value), slope
+
+    dimensions = differences.shape[1]
+    spread = np.sqrt(np.square(differences).mean()) if differences.any() else 1.0
+    differences = differences / spread
+    found = minimize(loss, np.full(dimensions, scale), jac=True, method="L-BFGS-B", bounds=[(0, None)] * dimensions).x
+    if not found.any():
+        return np.full(dimensions, 1 / dimensions)
+    return found / found.sum()
+
+
+def learn_profile(
+    name: str, differences: np.ndarray, layout: EmbeddingLayout, *, ridge: float = RIDGE, scale: float = SCALE
+) -> Profile:
+    """Weights learnt from choices, and whether they explain choices that they have not seen.
+
+    Args:
+        name: of the profile.
+        differences: [n, dimensions], see ``choice_differences``; n >= 1.
+        layout: names the dimensions.
+        ridge: see ``fitted_weights``.
+        scale: see ``fitted_weights``.
+
+    Raises:
+        InputError: if there is no choice or a number is not finite.
+    """
+    if differences.ndim != 2 or differences.shape[1] != len(layout.names) or not len(differences):
+        raise InputError(
+            f"choices of shape {differences.shape}: expected at least one, {len(layout.names)} numbers each"
+        )
+    if not np.isfinite(differences).all():
+        raise InputError("choices hold NaN or infinity; embed their tracks again")
+    weights = fitted_weights(differences, ridge=ridge, scale=scale)
+    return Profile(
+        name=name,
+        weights=dict(zip(layout.names, weights.tolist())),
+        choices=len(differences),
+        agreement=_held_out(differences, ridge, scale),
+        equal_agreement=float((differences.sum(1) > 0).mean()),
+    )
+
+
+def _held_out(differences: np.ndarray, ridge: float, scale: float) -> float:
+    """Share of choices explained by weights fitted without them, in ten folds; NaN below two choices."""
+    if len(differences) < 2:
+        return float("nan")
+    fold = np.arange(len(differences)) % min(_FOLDS, len(differences))
+    right = [
+        differences[fold == number] @ fitted_weights(differences[fold != number], ridge=ridge, scale=scale) > 0
+        for number in range(fold.max() + 1)
+    ]
+    return float(np.concatenate(right).mean())
+
+
+def save_profile(path: str | Path, profile: Profile) -> None:
+    """Writes a profile as JSON, atomically.
+
+    Raises:
+        InputError: for what ``load_profile`` would refuse.
+    """
+    _validate_weights(path, profile.weights)
+    figures = {"agreement": profile.agreement, "equal_agreement": profile.equal_agreement}
+    known = {key: value for key, value in figures.items() if np.isfinite(value)}
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "name": profile.name}
+    save_json(path, {**header, "weights": profile.weights, "choices": profile.choices, **known})
+
+
+def load_profile(path: str | Path) -> Profile:
+    """Reads what ``save_profile`` wrote.
+
+    Raises:
+        InputError: if it is missing or no profile.
+    """
+    value = load_json(path, "a profile of weights")
+    validate_format(value, path, name=FORMAT, version=FORMAT_VERSION)
+    weights = value.get("weights")
+    _validate_weights(path, weights)
+    nan = float("nan")
+    return Profile(
+        name=str(value.get("name", Path(path).stem)),
+        weights={name: float(weight) for name, weight in weights.items()},
+        choices=int(value.get("choices", 0)),
+        agreement=float(value.get("agreement", nan)),
+        equal_agreement=float(value.get("equal_agreement", nan)),
+    )
+
+
+def _validate_weights(path: str | Path, weights: Any) -> None:
+    numbers = list(weights.values()) if isinstance(weights, Mapping) else []
+    if not numbers or any(isinstance(weight, bool) or not isinstance(weight, (int, float)) for weight in numbers):
+        raise InputError(f"{path}: weights are {weights!r}, expected a number for each dimension")
+    unknown = [name for name in weights if name not in DIMENSION_NAMES]
+    if unknown:
+        raise InputError(f"{path}: weight of {unknown[0]!r}, expected some of {', '.join(DIMENSION_NAMES)}")
+    if not np.isfinite(numbers).all() or min(numbers) < 0 or not any(numbers):
+        raise InputError(f"{path}: weights {weights}, expected finite numbers >= 0, at least one above")
