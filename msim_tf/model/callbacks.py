@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ _IMAGES = 4
 
 @dataclass(frozen=True)
 class SampleTracks:
-    """One fixed segment, the middle one, of some held-out tracks.
+    """One fixed segment, the middle one, of some tracks.
 
     Attributes:
         inputs: the model's inputs, each [n, *shape].
@@ -139,10 +139,14 @@ class RunRecord(keras.callbacks.Callback):
         sample: the tracks shown.
         params: the training's parameters.
         store: for labels.
+        held_out: identifiers of the validation split, told apart in the projector.
     """
 
-    def __init__(self, logdir: Path, sample: SampleTracks, params: TrainParams, store: FeatureStore) -> None:
+    def __init__(
+        self, logdir: Path, sample: SampleTracks, params: TrainParams, store: FeatureStore, held_out: Collection[str]
+    ) -> None:
         super().__init__()
+        self._held_out = set(held_out)
         self._logdir = logdir
         self._sample = sample
         self._params = params
@@ -169,10 +173,11 @@ class RunRecord(keras.callbacks.Callback):
             entry.metadata_path = "projector/metadata.tsv"
         with atomic_file(folder / "metadata.tsv", "w") as file:
             rows = csv.writer(file, delimiter="\t", lineterminator="\n")
-            rows.writerow(["track", *DIMENSION_NAMES])
+            rows.writerow(["track", "split", *DIMENSION_NAMES])
             for identifier in self._sample.identifiers:
                 values = self._store.labels.values.get(identifier, {})
-                rows.writerow([identifier, *(", ".join(values.get(name, ())) for name in DIMENSION_NAMES)])
+                split = "validation" if identifier in self._held_out else "train"
+                rows.writerow([identifier, split, *(", ".join(values.get(name, ())) for name in DIMENSION_NAMES)])
         projector.visualize_embeddings(str(self._logdir), config)
 
 

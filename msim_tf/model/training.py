@@ -299,12 +299,14 @@ def _callbacks(
         remembered["plateau"] = (plateau, ["best", "wait", "cooldown_counter"])
         chain.insert(0, plateau)
     tensorboard = run.path / "tensorboard"
-    sample = own.sample_tracks(store, held_out.clips, params.network.inputs)
+    inputs = params.network.inputs
+    sample = own.sample_tracks(store, held_out.clips, inputs)
+    shown = own.sample_tracks(store, np.arange(len(store)), inputs)
     return [
         *chain,
         own.EmbeddingStatistics(tensorboard, sample),
         keras.callbacks.TensorBoard(str(tensorboard), write_graph=False, profile_batch=0),
-        own.RunRecord(tensorboard, sample, params, store),
+        own.RunRecord(tensorboard, shown, params, store, run.identifiers["validation"]),
         keras.callbacks.CSVLogger(str(run.path / "history.csv"), append=True),
         own.RememberState(run.path / "schedule.json", remembered, done),
         keras.callbacks.BackupAndRestore(str(run.path / "backup"), delete_checkpoint=False),

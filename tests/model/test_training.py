@@ -115,7 +115,7 @@ def test_tensorboard_shows_every_dimension(finished):
     assert train_events.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name == "hparams"
 
 
-def test_the_projector_has_one_entry_per_subspace(finished):
+def test_the_projector_has_one_entry_per_subspace(finished, labelled_store):
     logdir = finished.path / "tensorboard"
     config = (logdir / "projector_config.pbtxt").read_text()
     metadata = (logdir / "projector" / "metadata.tsv").read_text().splitlines()
@@ -123,7 +123,9 @@ def test_the_projector_has_one_entry_per_subspace(finished):
         assert f'tensor_path: "projector/{name}.tsv"' in config
         vectors = np.loadtxt(logdir / "projector" / f"{name}.tsv", delimiter="\t")
         assert vectors.shape == (len(metadata) - 1, 4)
-    assert [line.split("\t")[0] for line in metadata[1:]] == finished.identifiers["validation"]
+    shown = {line.split("\t")[0]: line.split("\t")[1] for line in metadata[1:]}
+    assert list(shown) == labelled_store.identifiers
+    assert [name for name, split in shown.items() if split == "validation"] == finished.identifiers["validation"]
 
 
 RUN = """

@@ -1,0 +1,57 @@
+"""The README keeps its word: its Python runs, and its commands exist with those arguments and options."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from msim_tf.cli import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    return [line for block in blocks("console") for line in block.splitlines() if line.startswith("msim ")]
+
+
+def test_there_is_something_to_test():
+    assert len(blocks("python")) >= 3
+    assert len(commands()) >= 10
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_blocks_run(code, tmp_path):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_parse(line):
+    command, arguments = cli, shlex.split(line)[1:]
+    context = click.Context(cli)
+    while isinstance(command, click.Group):
+        command = command.get_command(context, arguments.pop(0))
+        assert command is not None, line
+    command.make_context("msim", arguments)  # raises for an unknown option or a missing argument
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for block in blocks("console"):
+        for line in block.splitlines():
+            if line.startswith("make "):
+                assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE)
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
