@@ -31,7 +31,7 @@ def page(report: Report, tables: Mapping[str, Table], failures: tuple[Failure, .
         kiviat: the diagram as SVG with text, or None.
     """
     sections = [
-        _systems(tables["table1"]) if "table1" in tables else "",
+        _systems(tables["table1"], _judges(report)) if "table1" in tables else "",
         _dimensions(tables["table2_best"], kiviat) if "table2_best" in tables else "",
         _matrix(report.matrix) if report.matrix else "",
         _retrieval(report.retrieval, report.neighbours),
@@ -81,7 +81,8 @@ def _tiles(report: Report, tables: Mapping[str, Table]) -> str:
         first = report.results[0]
         interval = first.interval
         spread = f"95 % interval {interval.low:.3f} to {interval.high:.3f}"
-        tiles.append(_tile(f"{first.score:.3f}", f"triplet score of {first.name}", spread))
+        what = "triplet score" if _judges(report) == "listeners" else "score on label triplets"
+        tiles.append(_tile(f"{first.score:.3f}", f"{what} of {first.name}", spread))
         tiles.append(
             _tile(f"{len(first.correct):,}", "triplets scored", f"{first.dropped.count:,} dropped, chance is 0.5")
         )
@@ -142,7 +143,12 @@ def _range(low: float, value: float, high: float) -> str:
     )
 
 
-def _systems(table: Table) -> str:
+def _judges(report: Report) -> str:
+    """Who decided the triplets: "listeners" or "labels"."""
+    return report.results[0].triplets.judges
+
+
+def _systems(table: Table, judges: str) -> str:
     columns = (
         "system",
         "score",
@@ -171,7 +177,7 @@ def _systems(table: Table) -> str:
         mark = ' class="strong"' if index == 0 else ""
         rows.append(f'<tr{mark}><th scope="row">{escape(str(row["system"]))}</th>{body}</tr>')
     return _section(
-        "Table 1: which system agrees with the listeners?",
+        f"Table 1: which system agrees with the {judges}?",
         _scroll(f"<table>{_head(columns)}<tbody>{''.join(rows)}</tbody></table>"),
         _notes(table.notes),
     )
@@ -279,17 +285,18 @@ def _neighbours(items: tuple[NeighbourScore, ...]) -> str:
 def _failures(report: Report, failures: tuple[Failure, ...]) -> str:
     if not report.results:
         return ""
-    lead = "Where the system is most certain and the listeners disagree. Distances are from the anchor."
+    judges = _judges(report)
+    lead = f"Where the system is most certain and the {judges} disagree. Distances are from the anchor."
     if not failures:
         lead = "None: every triplet is predicted."
-    return _section("The worst triplets", f'<p class="lead">{lead}</p>', *(_failure(failure) for failure in failures))
+    return _section("The worst triplets", f'<p class="lead">{lead}</p>', *(_failure(failure, judges) for failure in failures))
 
 
-def _failure(failure: Failure) -> str:
+def _failure(failure: Failure, judges: str) -> str:
     agreement = "" if failure.agreement is None else f"<span>{failure.agreement:.0%} of listeners agree</span>"
     members = (
         _member("anchor", failure.anchor, ""),
-        _member("nearer for listeners", failure.positive, f"distance {failure.near:.3f}"),
+        _member(f"nearer for {judges}", failure.positive, f"distance {failure.near:.3f}"),
         _member("nearer for the system", failure.negative, f"distance {failure.far:.3f}"),
     )
     return (

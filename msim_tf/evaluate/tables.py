@@ -146,6 +146,18 @@ class SystemFacts:
     training_seconds: float | None = None
 
 
+def system_facts(system: Embeddings) -> SystemFacts:
+    """What a system's vectors and their file tell about it."""
+    parameters, seconds = system.meta.get("parameters"), system.meta.get("training_seconds")
+    return SystemFacts(
+        dimensions=len(system.layout.names) if system.layout else None,
+        inputs=str(system.meta["inputs"]) if "inputs" in system.meta else None,
+        size=system.embeddings.shape[1],
+        parameters=None if parameters is None else int(parameters),
+        training_seconds=None if seconds is None else float(seconds),
+    )
+
+
 TABLE1_COLUMNS = (
     "system",
     "dimensions",

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from msim_tf.dimensions import EmbeddingLayout
-from msim_tf.embeddings import Embeddings
+from msim_tf.embeddings import Embeddings, shortlist
 from msim_tf.errors import InputError
 from msim_tf.evaluate.statistics import Interval, wilson_interval
-from msim_tf.evaluate.triplets import Dropped, Triplets, scorable
+from msim_tf.evaluate.triplets import Dropped, Triplets, matched, scorable
 
 METRICS = ("euclidean", "cosine")
 _BLOCK = 4096
@@ -168,6 +168,24 @@ class TripletResult:
             f"N = {len(self.correct)}, {self.metric}, {self.triplets.name}, {filters}"
         )
         return [head, *self.dropped.lines()]
+
+
+def in_words_of(triplets: Triplets, system: Embeddings) -> Embeddings:
+    """The vectors that the triplets need, under the names that the triplets use.
+
+    Systems name the same track differently ("TRABC", "TRABC.mp3"); after this all of them can be scored together.
+
+    Raises:
+        InputError: if the system has a vector for none of them.
+    """
+    names = matched(triplets.identifiers, system.identifiers, paths=triplets.paths)
+    if not names:
+        raise InputError(
+            f"{system.name}: no vector for any of the {len(triplets.identifiers)} identifiers of {triplets.name} "
+            f"(it needs {shortlist(triplets.identifiers[:2])}; the vectors are of {shortlist(system.identifiers[:2])})"
+        )
+    rows = system.rows(names.values())
+    return Embeddings(system.name, tuple(names), system.embeddings[rows], system.layout, system.meta)
 
 
 def score_systems(

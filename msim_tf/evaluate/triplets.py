@@ -77,6 +77,7 @@ class Triplets:
         exact_clips: whether the identifiers are those of clips (``clip_reading``) rather than of tracks.
         filters: what was applied so far, for the tables.
         paths: identifier -> path of its sound as the file tells it (MagnaTagATune), where it does.
+        judges: who found the positive nearer: "listeners", or "labels" for what ``label_triplets`` makes.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Triplets:
     exact_clips: bool = False
     filters: tuple[str, ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
+    judges: str = "listeners"
 
     def __len__(self) -> int:
         return len(self.triplet_ids)

@@ -39,15 +39,21 @@ class Embedder:
         self._servable = Servable.load(self.metadata.directory, warmup=False)
         self._extractor = Extractor(self.metadata.features)
 
+    def extract(self, path: str | Path, *, pad: bool = False) -> Features | str:
+        """The features of an audio file, or why it has none."""
+        return features_or_reason(Path(path), self._extractor, pad=pad)
+
     def embed_features(self, features: Features) -> np.ndarray:
         """The track embedding, [size] float32."""
-        params, total = self.metadata.features, np.zeros(self.metadata.layout.size)
-        count = params.segments(features.frames)
-        for first in range(0, count, _CHUNK):
-            inputs = segments_of(features, range(first, min(first + _CHUNK, count)), params)
-            feeds = {name: inputs[name] for name in self.metadata.inputs}
-            total += self._servable.run("serving_default", feeds)["embedding"].sum(0, dtype=np.float64)
-        return (total / count).astype(np.float32)
+        return self.embed_segments(features, whole_segments(features.frames, self.metadata.features))
+
+    def embed_segments(self, features: Features, starts: np.ndarray) -> np.ndarray:
+        """The mean over the segments that begin at the frames ``starts`` ([n] int), [size] float32."""
+        return mean_embedding(self._run, features, starts, self.metadata.features)
+
+    def _run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        feeds = {name: inputs[name] for name in self.metadata.inputs}
+        return self._servable.run("serving_default", feeds)["embedding"]
 
     def embed_file(self, path: str | Path, *, pad: bool = False) -> np.ndarray:
         """The track embedding of one audio file, [size] float32.
@@ -108,14 +114,42 @@ class Embedder:
         root, identifiers = audio.library_root(path)
 
         def work(identifier: str) -> Features | str:
-            return features_or_reason(root / identifier, self._extractor, pad=pad)
+            return self.extract(root / identifier, pad=pad)
 
         return identifiers, in_order(work, identifiers, _WORKERS)
 
 
+def whole_segments(frames: int, params: FeatureParams) -> np.ndarray:
+    """First frames of a clip's non-overlapping segments: [n] int."""
+    return np.arange(params.segments(frames)) * params.segment_frames
+
+
+def mean_embedding(
+    run: Callable[[dict[str, np.ndarray]], np.ndarray], features: Features, starts: np.ndarray, params: FeatureParams
+) -> np.ndarray:
+    """Mean embedding of segments, passed through the model in chunks.
+
+    Args:
+        run: inputs, each [n, *shape], to embeddings [n, size].
+        features: of the whole clip.
+        starts: [n] first frame of each segment.
+        params: how the features were made.
+
+    Returns:
+        [size] float32.
+    """
+    chunks = [starts[first : first + _CHUNK] for first in range(0, len(starts), _CHUNK)]
+    total = sum(run(segments_at(features, chunk, params)).sum(0, dtype=np.float64) for chunk in chunks)
+    return (total / len(starts)).astype(np.float32)
+
+
 def segments_of(features: Features, numbers: range, params: FeatureParams) -> dict[str, np.ndarray]:
-    """Model inputs of some of a clip's segments, each [n, *shape] float32."""
-    starts = np.array(numbers) * params.segment_frames
+    """Model inputs of some of a clip's non-overlapping segments, each [n, *shape] float32."""
+    return segments_at(features, np.array(numbers) * params.segment_frames, params)
+
+
+def segments_at(features: Features, starts: np.ndarray, params: FeatureParams) -> dict[str, np.ndarray]:
+    """Model inputs of the segments that begin at the frames ``starts`` ([n] int), each [n, *shape] float32."""
     columns = starts[:, None] + np.arange(params.segment_frames)
     return {
         "mel": np.ascontiguousarray(features.mel[:, columns].swapaxes(0, 1)),

@@ -1,0 +1,376 @@
+"""``msim evaluate``: triplets, embed, table1, baselines, report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from msim_tf.cli.options import field_options, given, import_tensorflow, parse_weights, preset, progress_bar
+from msim_tf.errors import InputError
+from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, NetworkParams, TrainParams
+
+if TYPE_CHECKING:
+    from msim_tf.embeddings import Embeddings
+    from msim_tf.evaluate.tables import Table
+    from msim_tf.evaluate.triplets import Dropped, Triplets
+
+_PATH = click.Path(path_type=Path)
+_SHOWN = 10
+_FILE_HELP = "Dim-Sim's or MagnaTagATune's file, or a list of anchor,positive,negative."
+
+_agreement = click.option(
+    "--agreement",
+    type=float,
+    default=0.9,
+    show_default=True,
+    help="Share of listeners that must agree, where the file has votes.",
+)
+_metric = click.option(
+    "--metric", type=click.Choice(["euclidean", "cosine"]), default="euclidean", show_default=True, help="Distance."
+)
+_clips = click.option("--clips", is_flag=True, help="Compare the exact clips that listeners heard, not whole tracks.")
+
+
+@click.group()
+def evaluate() -> None:
+    """Score embeddings on triplets and labels, with intervals and tests.
+
+    Any system takes part with an .npz of identifiers and embeddings. With Dim-Sim's file and its audio in a folder:
+
+    \b
+        msim evaluate embed dim-sim.csv audio --model saved_models/NAME --out name.npz
+        msim evaluate triplets dim-sim.csv name.npz other.npz --out results
+    """
+
+
+@evaluate.command()
+@click.argument("file", metavar="TRIPLETS", type=_PATH)
+@click.argument("embeddings", nargs=-1, required=True)
+@_agreement
+@_metric
+@_clips
+@click.option(
+    "-w", "--weight", "weights", multiple=True, help="DIMENSION=NUMBER, repeatable; a dimension not named weighs 0."
+)
+@click.option("--baseline", help="System that the others are compared with; default the last.")
+@click.option("--out", type=_PATH, help="Folder for Table 1, Table 2 and Kiviat diagram.")
+def triplets(
+    file: Path,
+    embeddings: tuple[str, ...],
+    agreement: float,
+    metric: str,
+    clips: bool,
+    weights: tuple[str, ...],
+    baseline: str | None,
+    out: Path | None,
+) -> None:
+    """Score each of EMBEDDINGS (FILE.npz or NAME=FILE.npz) on TRIPLETS: Dim-Sim's or MagnaTagATune's file, or anchor,positive,negative.
+
+    Prints scores with their N, what was dropped and why, and tests between any two systems. All systems are scored on the same triplets.
+    """
+    from msim_tf.evaluate.comparison import pairs_table, write_comparison
+    from msim_tf.evaluate.tables import system_facts
+    from msim_tf.evaluate.triplet_scores import in_words_of, score_systems
+
+    chosen, dropped = _read(file, agreement=agreement, clips=clips)
+    systems = [in_words_of(chosen, _system(text)) for text in embeddings]
+    results = score_systems(chosen, systems, metric=metric, weights=parse_weights(weights) or None)
+    baseline = baseline or results[-1].name
+    if baseline not in {result.name for result in results}:
+        raise InputError(f"--baseline {baseline}: expected one of {', '.join(result.name for result in results)}")
+    _print_dropped(dropped + results[0].dropped)
+    for result in results:
+        click.echo(result.lines()[0])
+    if len(results) > 1:
+        _print_pairs(pairs_table(results))
+    if out is None:
+        return
+    if weights:
+        raise InputError(
+            "--out writes every subset of the dimensions, which leaves nothing to weigh; give --weight without it"
+        )
+    facts = {system.name: system_facts(system) for system in systems}
+    write_comparison(out, results, systems, baseline=baseline, facts=facts, notes=dropped.lines(shown=_SHOWN))
+    click.echo(f"{out}: {', '.join(sorted({path.stem for path in out.iterdir()}))}")
+
+
+@evaluate.command()
+@click.argument("file", metavar="TRIPLETS", type=_PATH)
+@click.argument("audio", type=_PATH)
+@click.option("--model", type=_PATH, required=True, help="Exported model: saved_models/NAME or one of its versions.")
+@click.option("--out", type=_PATH, required=True, help="The .npz file to write.")
+@_clips
+@click.pass_context
+def embed(ctx: click.Context, file: Path, audio: Path, model: Path, out: Path, clips: bool) -> None:
+    """Embed what TRIPLETS need from the folder AUDIO, where a track ID is the file ID.mp3 (or another suffix).
+
+    A clip is cut from the features of its whole track, as in training, since a tempogram needs seconds of context. Tracks without audio are
+    listed, and the exit status is then 1.
+    """
+    if out.suffix != ".npz":
+        raise InputError(f"--out {out}: expected a name that ends in .npz")
+    chosen, _ = _read(file, agreement=None, clips=clips)
+    import_tensorflow()
+    from msim_tf.embeddings import save_embeddings
+    from msim_tf.serve.embedding import Embedder
+    from msim_tf.study.clips import embed_triplets
+
+    embedder = Embedder(model)
+    with progress_bar("embed") as progress:
+        identifiers, vectors, failures = embed_triplets(embedder, chosen, audio, progress=progress)
+    metadata = embedder.metadata
+    meta = {"model": metadata.name, "version": metadata.directory.name, "digest": metadata.features.digest}
+    save_embeddings(out, identifiers=identifiers, embeddings=vectors, layout=metadata.layout, meta=meta)
+    click.echo(f"{out}: {len(identifiers)} {'clips' if clips else 'tracks'}, {metadata.layout.size} coordinates")
+    for reason in dict.fromkeys(failures.values()):
+        names = [name for name, why in failures.items() if why == reason]
+        click.echo(f"  left out {len(names)}: {reason}: {' '.join(names)}", err=True)
+    if failures:
+        ctx.exit(1)
+
+
+@evaluate.command()
+@click.argument("store", type=_PATH)
+@click.option("--out", type=_PATH, required=True, help="Folder of the study; the same command continues it.")
+@click.option(
+    "--preset", "preset_name", default="small", show_default=True, help=f"Recipe: {', '.join(TRAIN_PRESETS)}."
+)
+@click.option(
+    "--network", "names", multiple=True, help=f"Only this one, repeatable; default {', '.join(NETWORK_PRESETS)}."
+)
+@field_options(NetworkParams, {"width": "Scale of all filter counts; 1.0 is the paper's."})
+@click.option("--direct-paths", is_flag=True, help="Not the paper's network: tempo and key straight from their inputs.")
+@field_options(
+    TrainParams,
+    {
+        "epochs": "Passes over the training tracks, for every network.",
+        "steps_per_epoch": "Batches per epoch; 0: as many as hear each clip about once.",
+        "batch_size": "Segments per replica.",
+        "learning_rate": "Initial learning rate of Adam.",
+        "key_relation": "Which keys are similar: parallel, relative or both.",
+        "validation": "Share of tracks, by whole artists, that is held out.",
+        "seed": "Decides weights, split, batches and label triplets.",
+    },
+)
+@click.option("--allow-unlabelled", is_flag=True, help="Train although nobody labels a dimension.")
+@click.option(
+    "--triplets", "file", type=_PATH, help=f"{_FILE_HELP} Default: triplets from the held-out tracks' labels."
+)
+@_agreement
+@_metric
+@_clips
+@click.option("--external", "externals", multiple=True, help="NAME=FILE.npz of another system, repeatable.")
+@click.option("--baseline", help="System that the others are compared with; default baseline, or the first network.")
+@click.option(
+    "--per-label", type=click.IntRange(min=1), default=200, show_default=True, help="Label triplets per label."
+)
+def table1(
+    store: Path,
+    out: Path,
+    preset_name: str,
+    names: tuple[str, ...],
+    width: float | None,
+    direct_paths: bool,
+    allow_unlabelled: bool,
+    file: Path | None,
+    agreement: float,
+    metric: str,
+    clips: bool,
+    externals: tuple[str, ...],
+    baseline: str | None,
+    per_label: int,
+    **changes: Any,
+) -> None:
+    """Train the paper's five networks on STORE with the same split, seed and budget, and write Table 1.
+
+    MFCC statistics and a random projection stand beside them. Interrupted, the same command continues where it stopped. Without --triplets the
+    score is on label triplets: how well labels of held-out tracks are predicted, not human similarity.
+    """
+    recipe = dataclasses.replace(preset(TRAIN_PRESETS, preset_name, "training"), **given(changes))
+    networks = {name: preset(NETWORK_PRESETS, name, "network") for name in names or NETWORK_PRESETS}
+    chosen = _read(file, agreement=agreement, clips=clips)[0] if file else None
+    others = [_system(text) for text in externals]
+    import_tensorflow()
+    from msim_tf.features.store import FeatureStore
+    from msim_tf.study.table1 import Table1Options, run_table1, table1_networks
+
+    options = Table1Options(
+        networks=table1_networks(recipe, networks, width=width, direct_paths=direct_paths),
+        baseline=baseline or ("baseline" if "baseline" in networks else next(iter(networks))),
+        metric=metric,
+        per_kind=per_label,
+        allow_unlabelled=allow_unlabelled,
+    )
+    with _stage_bars() as progress:
+        table = run_table1(FeatureStore(store), out, options, triplets=chosen, externals=others, progress=progress)
+    click.echo(table.markdown())
+    click.echo(f"{out / 'table1.md'}, .csv, .json")
+
+
+@evaluate.command()
+@click.argument("store", type=_PATH)
+@click.option("--out", type=_PATH, required=True, help="Folder for mfcc.npz and random_projection.npz.")
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    default=NetworkParams().embedding_size,
+    show_default=True,
+    help="Coordinates of the random projection.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random projection.")
+def baselines(store: Path, out: Path, size: int, seed: int) -> None:
+    """Write what a model must beat: MFCC statistics and a random projection of the mel-spectrograms in STORE.
+
+    Both are standardised over all tracks of STORE.
+    """
+    import_tensorflow()
+    from msim_tf.embeddings import save_embeddings
+    from msim_tf.features.store import FeatureStore
+    from msim_tf.study.tracks import baselines as computed
+    from msim_tf.study.tracks import stored_mels
+
+    opened = FeatureStore(store)
+    found = computed(opened.identifiers, stored_mels(opened, opened.identifiers), size=size, seed=seed)
+    for system, name in zip(found, ("mfcc.npz", "random_projection.npz")):
+        meta = {**system.meta, "digest": opened.params.digest}
+        save_embeddings(out / name, identifiers=system.identifiers, embeddings=system.embeddings, meta=meta)
+        click.echo(f"{out / name}: {len(system.identifiers)} tracks, {system.embeddings.shape[1]} coordinates")
+
+
+@evaluate.command()
+@click.argument("embeddings", nargs=-1, required=True)
+@click.option("--store", type=_PATH, required=True, help="Feature store with the labels of the tracks.")
+@click.option("--triplets", "file", type=_PATH, help=f"{_FILE_HELP} Default: triplets from the labels.")
+@click.option("--split", type=_PATH, help="RUN/run.json of the training: only its validation tracks.")
+@click.option("--audio", type=_PATH, help="Folder of the music, for links to the worst triplets.")
+@click.option("--out", type=_PATH, required=True, help="Folder of the report.")
+@click.option(
+    "-k", type=click.IntRange(min=1), default=10, show_default=True, help="Depth of the retrieval's precision."
+)
+@_agreement
+@_metric
+@_clips
+@click.option("--baseline", help="System that the others are compared with; default the last.")
+@click.option("--key-relation", default="parallel", show_default=True, help="Similar keys: parallel, relative or both.")
+@click.option(
+    "--per-label", type=click.IntRange(min=1), default=200, show_default=True, help="Label triplets per label."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn.")
+def report(
+    embeddings: tuple[str, ...],
+    store: Path,
+    file: Path | None,
+    split: Path | None,
+    audio: Path | None,
+    out: Path,
+    k: int,
+    agreement: float,
+    metric: str,
+    clips: bool,
+    baseline: str | None,
+    key_relation: str,
+    per_label: int,
+    seed: int,
+) -> None:
+    """Write a page on the first of EMBEDDINGS (FILE.npz or NAME=FILE.npz), the others and two baselines beside it.
+
+    What each subspace holds, retrieval with artist filter, tempo and key of the nearest neighbour, triplets, and the worst of them with links.
+    """
+    systems = [_system(text) for text in embeddings]
+    judged = _read(file, agreement=agreement, clips=clips)[0] if file else None
+    import_tensorflow()
+    from msim_tf.corpus.audio import library_root
+    from msim_tf.features.store import FeatureStore
+    from msim_tf.model.training import load_run
+    from msim_tf.study.report import ReportOptions, store_report
+
+    parts = load_run(split.parent if split.name == "run.json" else split).identifiers if split else None
+    sounds = {}
+    if audio:
+        root, files = library_root(audio)
+        sounds = {name: root / name for name in files}
+    options = ReportOptions(
+        k=k, metric=metric, baseline=baseline, per_kind=per_label, key_relation=key_relation, seed=seed
+    )
+    made, page = store_report(FeatureStore(store), systems, out, options, triplets=judged, split=parts, audio=sounds)
+    click.echo(page)
+    for result in made.results:
+        click.echo(f"  {result.lines()[0]}")
+    if made.matrix:
+        _print_matrix(made.matrix)
+
+
+def _system(text: str) -> Embeddings:
+    """``FILE.npz`` or ``NAME=FILE.npz``."""
+    from msim_tf.embeddings import load_embeddings
+
+    name, equals, path = text.partition("=")
+    if equals and not Path(text).exists():
+        return load_embeddings(path, name=name)
+    return load_embeddings(text)
+
+
+def _read(file: Path, *, agreement: float | None, clips: bool) -> tuple[Triplets, Dropped]:
+    """The triplets that pass the filter, in the reading asked for, and what did not."""
+    from msim_tf.evaluate.triplet_files import read_triplets
+    from msim_tf.evaluate.triplets import agreeing, clip_reading
+
+    found, dropped = read_triplets(file)
+    if agreement is not None:
+        found, unsure = agreeing(found, agreement)
+        dropped += unsure
+    return (clip_reading(found) if clips else found), dropped
+
+
+@contextlib.contextmanager
+def _stage_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """One progress bar after the other, as the stages report themselves."""
+    with contextlib.ExitStack() as stack:
+        bars: dict[str, Callable[[int, int], None]] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                stack.close()
+                unit = "epoch" if what.startswith("train") else "track"
+                bars[what] = stack.enter_context(progress_bar(what, unit))
+            bars[what](done, total)
+
+        yield report
+
+
+def _print_dropped(dropped: Dropped) -> None:
+    for line in dropped.lines():
+        click.echo(line)
+
+
+def _print_pairs(table: Table) -> None:
+    for row in table.rows:
+        pair: Mapping[str, Any] = dict(zip(table.columns, row))
+        click.echo(
+            f"{pair['first']} against {pair['second']}: {pair['difference']:+.4f} "
+            f"(95 % {pair['low']:+.4f} to {pair['high']:+.4f}, bootstrap p {pair['p (bootstrap)']:.4f}), "
+            f"McNemar p {pair['p (McNemar)']:.4f} ({pair['first only']} to {pair['second only']})"
+        )
+
+
+def _print_matrix(matrix: Any) -> None:
+    """Each subspace on its own label, and what it holds besides."""
+    own: Sequence[str] = [name for name in matrix.subspaces if name in matrix.kinds]
+    for name in own:
+        row, column = matrix.subspaces.index(name), matrix.kinds.index(name)
+        if not matrix.anchors[column]:
+            click.echo(f"  {name:<11}not tested: no labels")
+            continue
+        low, high = matrix.low[row, column], matrix.high[row, column]
+        click.echo(
+            f"  {name:<11}{matrix.accuracy[row, column]:.3f} on its own label (95 % {low:.3f} to {high:.3f}, "
+            f"{matrix.anchors[column]} anchors)"
+        )
+    for leak in matrix.leaks:
+        if leak.sure:
+            click.echo(f"  {leak.line()}")

@@ -1,0 +1,89 @@
+"""Triplets made from labels, for a corpus that no listener has compared: anchor, a track like it in one label, a track unlike it.
+
+They are *not* human similarity: a model that predicts them all has learnt the labels. Whatever is made of them says "label triplets", so that
+nobody takes their score for one on Dim-Sim. Triplets share tracks and are not independent; intervals that count triplets are too narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from msim_tf.errors import InputError
+from msim_tf.evaluate.distances import validate_relations
+from msim_tf.evaluate.triplets import Triplets
+
+LABELS = "labels"
+
+
+def label_triplets(
+    identifiers: Sequence[str],
+    relations: Mapping[str, np.ndarray],
+    *,
+    groups: np.ndarray | None = None,
+    per_kind: int = 200,
+    seed: int = 0,
+) -> Triplets:
+    """Equally many different triplets for each kind of label that can form any.
+
+    Args:
+        identifiers: [n] tracks.
+        relations: kind -> [n, n] int8: +1 similar, -1 dissimilar, 0 unknown.
+        groups: [n] artists ("" or None: unknown); tracks of the anchor's artist take no part. None switches this filter off.
+        per_kind: triplets of each kind; fewer of all where one kind cannot form so many.
+        seed: of the draw.
+
+    Returns:
+        Triplets with ids such as ``genre-17``; ``filters`` say how many of how many each kind gave.
+
+    Raises:
+        InputError: if no kind can form a triplet, or shapes do not fit.
+    """
+    if per_kind < 1:
+        raise InputError(f"{per_kind} label triplets of each kind, expected at least 1")
+    relations = {kind: np.array(relation) for kind, relation in relations.items()}
+    codes = validate_relations(relations, groups, len(identifiers))
+    same = np.eye(len(identifiers), dtype=bool) if codes is None else codes[:, None] == codes[None, :]
+    for relation in relations.values():
+        relation[same] = 0
+    possible = {kind: int(_counts(relation).sum()) for kind, relation in relations.items()}
+    possible = {kind: count for kind, count in possible.items() if count}
+    if not possible:
+        raise InputError(
+            f"no triplet can be formed from the labels of these {len(identifiers)} tracks"
+            f"{'' if groups is None else ' by different artists'}; label more tracks, or give a file of triplets"
+        )
+    count = min(per_kind, *possible.values())
+    rng = np.random.default_rng(seed)
+    drawn = {kind: _draw(relations[kind], count, rng) for kind in possible}
+    members = np.concatenate(list(drawn.values()))
+    anchor, positive, negative = (tuple(identifiers[row] for row in column) for column in members.T)
+    shares = ", ".join(f"{kind} {count} of {total:,}" for kind, total in possible.items())
+    return Triplets(
+        name="label triplets",
+        triplet_ids=tuple(f"{kind}-{number}" for kind in drawn for number in range(1, count + 1)),
+        anchor=anchor,
+        positive=positive,
+        negative=negative,
+        agreement=np.full(len(members), np.nan),
+        filters=(f"made from labels ({shares}; seed {seed}), not human similarity",),
+        judges=LABELS,
+    )
+
+
+def _counts(relation: np.ndarray) -> np.ndarray:
+    """Triplets of each anchor: [n] int64."""
+    return (relation > 0).sum(axis=1, dtype=np.int64) * (relation < 0).sum(axis=1, dtype=np.int64)
+
+
+def _draw(relation: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Different triplets, each as likely as any other: [count, 3] rows. A triplet is a number, so none has to be listed."""
+    ends = np.cumsum(_counts(relation))
+    members = []
+    for number in np.sort(rng.choice(int(ends[-1]), count, replace=False)):
+        anchor = int(np.searchsorted(ends, number, side="right"))
+        similar, dissimilar = np.flatnonzero(relation[anchor] > 0), np.flatnonzero(relation[anchor] < 0)
+        near, far = divmod(int(number - (ends[anchor - 1] if anchor else 0)), dissimilar.size)
+        members.append((anchor, similar[near], dissimilar[far]))
+    return np.array(members, np.intp)
