@@ -1,0 +1,386 @@
+"""The index against plain dictionaries; every fault is caused for real, among them SIGKILL at each step of a save."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.lib.format import open_memmap
+
+import msim_tf
+from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
+from msim_tf.embeddings import Embeddings
+from msim_tf.errors import InputError
+from msim_tf.search.index import Index
+from msim_tf.search.index_files import MANIFEST
+
+
+META = {"model": "toy", "version": "3", "digest": "0123456789abcdef"}
+
+
+def unit(vectors, layout):
+    """The oracle of what is stored: each subspace divided by its length, in float64."""
+    vectors = np.array(vectors, np.float64)
+    for part in layout.slices.values():
+        for row in vectors:
+            row[part] /= np.sqrt(np.dot(row[part], row[part]))
+    return vectors
+
+
+def contents(index):
+    """Everything that a user can see of an index."""
+    names = sorted(index.identifiers)
+    return {name: (index.metadata(name), index.vectors([name])[0].tolist()) for name in names}
+
+
+def some(embeddings, rows, *, factor=1.0, prefix=""):
+    names = tuple(prefix + embeddings.identifiers[row] for row in rows)
+    return replace(embeddings, identifiers=names, embeddings=embeddings.embeddings[list(rows)] * np.float32(factor))
+
+
+def test_stored_vectors_are_unit_to_float16(index, embeddings):
+    expected = unit(embeddings.embeddings, embeddings.layout)
+    stored = index.vectors(embeddings.identifiers)
+    # Rounding to float16 is 2**-11 relative; making unit again at most doubles it.
+    np.testing.assert_allclose(stored, expected, atol=2**-10)
+    for part in embeddings.layout.slices.values():
+        np.testing.assert_allclose(np.linalg.norm(stored[:, part], axis=1), 1, atol=1e-6)
+
+
+def test_saved_and_opened_is_the_same(index, metadata, tmp_path):
+    index.save(tmp_path / "library")
+    opened = Index.open(tmp_path / "library")
+    assert contents(opened) == contents(index)
+    assert opened.source == index.source and opened.source.digest == META["digest"]
+    assert {name: value for name, value in metadata.items() if value} == {
+        name: opened.metadata(name) for name in opened.identifiers if opened.metadata(name)
+    }
+    assert all(isinstance(segment.vectors, np.memmap) for segment in opened.rows.segments)
+
+
+def test_nothing_is_pickled(index, tmp_path):
+    index.save(tmp_path / "library")
+    for file in (tmp_path / "library").rglob("*.npy"):
+        np.load(file, allow_pickle=False)
+    kinds = {file.suffix for file in (tmp_path / "library").rglob("*") if file.is_file()}
+    assert kinds == {".npy", ".json", ".jsonl"}
+
+
+def test_a_long_history_ends_as_a_dictionary_does(rng, index, embeddings, tmp_path):
+    """Random additions, updates, removals, saves and reopenings; a dict is told the same."""
+    expected = dict(contents(index))
+    path = tmp_path / "library"
+    index.save(path)
+    for round_number in range(30):
+        deed = rng.integers(5)
+        rows = rng.choice(len(embeddings.identifiers), 12, replace=False)
+        alive = sorted(expected)
+        chosen = [alive[place] for place in rng.choice(len(alive), 9, replace=False)]
+        if deed == 0:
+            new = some(embeddings, rows, factor=1, prefix=f"round{round_number}/")
+            index.add(new, {new.identifiers[0]: {"artist": "new"}})
+            fresh = Index.build(new, {new.identifiers[0]: {"artist": "new"}})
+            expected.update(contents(fresh))
+        elif deed == 1:
+            new = replace(some(embeddings, rows[:9]), identifiers=tuple(chosen))
+            index.update(new)
+            fresh = contents(Index.build(new))
+            expected.update({name: (expected[name][0], fresh[name][1]) for name in chosen})
+        elif deed == 2:
+            index.update_metadata({chosen[0]: {"title": f"{round_number}"}})
+            expected[chosen[0]] = ({"title": f"{round_number}"}, expected[chosen[0]][1])
+        elif deed == 3:
+            index.remove(chosen)
+            for name in chosen:
+                del expected[name]
+        else:
+            index.save()
+            index = Index.open(path)
+        assert len(index) == len(expected) and set(index.identifiers) == set(expected)
+    index.save()
+    assert contents(Index.open(path)) == expected
+
+
+def test_adding_writes_only_what_is_new(index, embeddings, tmp_path):
+    path = tmp_path / "library"
+    index.save(path)
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*") if file.is_file() and file.name != MANIFEST}
+    index.add(some(embeddings, [0, 1], prefix="new/"))
+    index.remove([embeddings.identifiers[5]])
+    index.save()
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert len(Index.open(path)) == 301
+
+
+def test_much_that_is_dead_is_compacted_and_swept(index, embeddings, tmp_path):
+    path = tmp_path / "library"
+    index.save(path)
+    index.remove(embeddings.identifiers[:100])
+    expected = contents(index)
+    index.save()
+    opened = Index.open(path)
+    assert contents(opened) == contents(index) == expected
+    assert len(opened.rows) == 200 and len(list(path.glob("segment-*"))) == 1
+
+
+def test_many_small_saves_become_one_segment(index, embeddings, tmp_path):
+    path = tmp_path / "library"
+    index.save(path)
+    for number in range(70):
+        index.add(some(embeddings, [number], prefix=f"{number}/"))
+        index.save()
+    assert len(Index.open(path)) == 370 and len(list(path.glob("segment-*"))) < 10
+
+
+def test_everything_may_be_removed_and_added_again(index, embeddings, tmp_path):
+    path = tmp_path / "library"
+    index.save(path)
+    before = contents(index)
+    index.remove(embeddings.identifiers)
+    index.save()
+    empty = Index.open(path)
+    assert len(empty) == 0 and empty.identifiers == []
+    empty.add(embeddings, {name: held for name, (held, _) in before.items()})
+    empty.save()
+    assert contents(Index.open(path)) == before
+
+
+def test_saving_elsewhere_writes_everything(index, tmp_path):
+    index.save(tmp_path / "one")
+    index.save(tmp_path / "two")
+    index.remove(index.identifiers[:3])
+    index.save()
+    assert len(Index.open(tmp_path / "one")) == 300
+    assert len(Index.open(tmp_path / "two")) == 297
+
+
+def test_file_names_that_are_not_utf8_survive(embeddings, tmp_path):
+    name = os.fsdecode(b"caf\xe9/\xff.ogg")
+    index = Index.build(replace(some(embeddings, [0]), identifiers=(name,)), {name: {"title": name, "file": {"size": 7}}})
+    index.save(tmp_path / "library")
+    opened = Index.open(tmp_path / "library")
+    assert opened.identifiers == [name] and opened.metadata(name) == {"title": name, "file": {"size": 7}}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from msim_tf.embeddings import Embeddings
+from msim_tf.search.index import Index
+
+path, step = Path(sys.argv[1]), int(sys.argv[2])
+index = Index.open(path)
+vectors = np.random.default_rng(1).normal(size=(40, index.source.layout.size)).astype(np.float32)
+meta = {"model": "toy", "version": "3", "digest": "0123456789abcdef"}
+index.add(Embeddings("new", tuple(f"new{i}" for i in range(40)), vectors, index.source.layout, meta))
+index.remove(index.identifiers[:REMOVED])
+calls = 0
+
+def deadly(function):
+    def wrapped(*args, **kwargs):
+        global calls
+        calls += 1
+        if calls == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+    return wrapped
+
+for name in ("replace", "fsync", "unlink", "rmdir"):
+    setattr(os, name, deadly(getattr(os, name)))
+index.save()
+print(calls)
+"""
+
+
+def killed_save(path, step, *, removed):
+    environment = {**os.environ, "PYTHONPATH": str(Path(msim_tf.__file__).parents[1])}
+    program = KILLED.replace("REMOVED", str(removed))
+    return subprocess.run([sys.executable, "-c", program, str(path), str(step)], env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("removed", [3, 120], ids=["append", "compact"])
+def test_sigkill_during_a_save_leaves_the_old_index_or_the_new_one(index, tmp_path, removed):
+    """A process is killed at every flush, rename and deletion of a save in turn; the next save always succeeds."""
+    first = tmp_path / "0"
+    index.save(first)
+    old = contents(index)
+    whole = killed_save(first, 0, removed=removed)
+    assert whole.returncode == 0, whole.stderr
+    new = contents(Index.open(first))
+    assert len(new) == len(old) + 40 - removed
+    seen = set()
+    for step in range(1, int(whole.stdout) + 1):
+        path = tmp_path / str(step)
+        index.save(path)
+        assert killed_save(path, step, removed=removed).returncode == -signal.SIGKILL
+        opened = Index.open(path)
+        found = contents(opened)
+        assert found in (old, new)
+        seen.add(len(found))
+        opened.remove(opened.identifiers[:1])
+        opened.save()
+        assert len(Index.open(path)) == len(found) - 1
+        assert not list(path.glob(".tmp-*"))
+    # The new manifest is the last step, but for the sweeping of what it replaced.
+    assert seen == ({len(old)} if removed == 3 else {len(old), len(new)})
+
+
+def test_a_second_writer_is_refused(index, embeddings, tmp_path):
+    index.save(tmp_path / "library")
+    other = Index.open(tmp_path / "library")
+    other.remove(other.identifiers[:1])
+    other.save()
+    index.remove(index.identifiers[-1:])
+    with pytest.raises(InputError, match="changed by another process"):
+        index.save()
+    assert len(Index.open(tmp_path / "library")) == 299
+
+
+def test_a_reader_keeps_its_mapped_files_after_another_compacts(index, tmp_path):
+    index.save(tmp_path / "library")
+    reader = Index.open(tmp_path / "library")
+    before = contents(reader)
+    index.remove(index.identifiers[:200])
+    index.save()
+    assert contents(reader) == before
+
+
+def test_a_disk_that_is_full_leaves_the_old_index(index, embeddings, tmp_path):
+    """The limit on file size makes the write itself fail, as a full disk does."""
+    import resource
+
+    index.save(tmp_path / "library")
+    index.add(some(embeddings, range(200), prefix="new/"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            index.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert len(Index.open(tmp_path / "library")) == 300
+    index.save()
+    assert contents(Index.open(tmp_path / "library")) == contents(index)
+
+
+def altered_manifest(path, **changes):
+    manifest = json.loads((path / MANIFEST).read_text())
+    (path / MANIFEST).write_text(json.dumps({**manifest, **changes}))
+
+
+def test_foreign_and_damaged_indexes_are_refused(index, tmp_path):
+    path = tmp_path / "library"
+    with pytest.raises(InputError, match="not found; expected the manifest"):
+        Index.open(path)
+    index.save(path)
+    segment = next(path.glob("segment-*"))
+    whole = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+    def restore():
+        for file, data in whole.items():
+            file.write_bytes(data)
+
+    altered_manifest(path, format_version=99)
+    with pytest.raises(InputError, match="format version 99, this release reads 1"):
+        Index.open(path)
+    altered_manifest(path, format="msim-model")
+    with pytest.raises(InputError, match="not of format 'msim-index'"):
+        Index.open(path)
+    restore()
+    (path / MANIFEST).write_text("{")
+    with pytest.raises(InputError, match="not valid JSON"):
+        Index.open(path)
+    restore()
+    for name, message in (
+        ("vectors.npy", "cannot be mapped"),
+        ("offsets.npy", "cannot be mapped"),
+        ("identifiers.json", "not valid JSON"),
+        ("metadata.jsonl", "its offsets.npy tells of"),
+    ):
+        (segment / name).write_bytes(whole[segment / name][:-10])
+        with pytest.raises(InputError, match=f"{name}.*{message}"):
+            Index.open(path)
+        (segment / name).unlink()
+        with pytest.raises(InputError, match=name):
+            Index.open(path)
+        restore()
+    open_memmap(segment / "vectors.npy", "w+", np.float16, (300, 6))
+    with pytest.raises(InputError, match=r"\(300, 6\), expected float16 \(300, 48\)"):
+        Index.open(path)
+
+
+def test_pickled_arrays_are_refused(index, tmp_path):
+    index.save(tmp_path / "library")
+    vectors = next((tmp_path / "library").rglob("vectors.npy"))
+    np.save(vectors, np.array([{"a": 1}], object), allow_pickle=True)
+    with pytest.raises(InputError, match="cannot be mapped"):
+        Index.open(tmp_path / "library")
+
+
+def test_a_directory_of_something_else_is_not_touched(index, tmp_path):
+    (tmp_path / "song.ogg").write_bytes(b"music")
+    with pytest.raises(InputError, match="holds something that is not an index"):
+        index.save(tmp_path)
+    with pytest.raises(InputError, match="is a file"):
+        index.save(tmp_path / "song.ogg")
+    assert [file.name for file in tmp_path.iterdir()] == ["song.ogg"]
+    with pytest.raises(InputError, match="never saved"):
+        index.save()
+
+
+@pytest.mark.parametrize(
+    "meta, message",
+    [
+        ({**META, "digest": "feedfeedfeedfeed"}, "digest feedfeedfeedfeed.*expects 0123456789abcdef"),
+        ({**META, "version": "4"}, "version 4.*version 3.*embed the library again"),
+        ({**META, "model": "other"}, "model other"),
+        ({}, "digest unknown"),
+    ],
+)
+def test_vectors_of_another_source_are_refused(index, embeddings, meta, message):
+    foreign = replace(some(embeddings, [0], prefix="new/"), meta=meta)
+    with pytest.raises(InputError, match=message):
+        index.add(foreign)
+    with pytest.raises(InputError, match=message):
+        index.update(replace(foreign, identifiers=(embeddings.identifiers[0],)))
+    assert len(index) == 300
+
+
+def test_another_layout_is_refused(index, embeddings):
+    layout = EmbeddingLayout(DIMENSION_NAMES, (4, 12, 8, 8, 8, 8))
+    with pytest.raises(InputError, match="has subspaces"):
+        index.add(replace(some(embeddings, [0], prefix="new/"), layout=layout))
+    with pytest.raises(InputError, match="no subspaces"):
+        Index.build(Embeddings("plain", ("a",), np.ones((1, 6), np.float32)))
+
+
+def test_wrong_names_and_vectors_are_refused_and_change_nothing(index, embeddings):
+    before = contents(index)
+    with pytest.raises(InputError, match="already has t0000.ogg"):
+        index.add(some(embeddings, [0]))
+    with pytest.raises(InputError, match="no track 'T000'; did you mean t0000.ogg"):
+        index.remove(["t0001.ogg", "T000"])
+    with pytest.raises(InputError, match="no track 'new/t0000.ogg'"):
+        index.update(some(embeddings, [0], prefix="new/"))
+    with pytest.raises(InputError, match="metadata of nobody"):
+        index.add(some(embeddings, [0], prefix="new/"), {"nobody": {}})
+    with pytest.raises(InputError, match="metadata of t0001.ogg: tempo 'fast'"):
+        index.update_metadata({"t0000.ogg": {}, "t0001.ogg": {"tempo": "fast"}})
+    flat = some(embeddings, [0, 1], prefix="new/")
+    flat.embeddings[1, embeddings.layout.slices["mood"]] = 0
+    with pytest.raises(InputError, match="new/t0001.ogg have no direction in mood"):
+        index.add(flat)
+    assert contents(index) == before
+
+
+def test_there_is_no_such_engine(embeddings):
+    with pytest.raises(InputError, match="engine 'hnsw'"):
+        Index.build(embeddings, engine="hnsw")
