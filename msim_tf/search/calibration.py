@@ -58,7 +58,7 @@ class Calibration:
         depth = math.exp(np.interp(np.abs(weights).max(), anchors, np.log(depths)))
         if (weights < 0).any():
             depth = max(depth, self.depths["signed"])
-        return math.ceil(depth * max(1.0, count / self.k))
+        return round(depth * max(1.0, count / self.k))
 
     def to_json(self) -> dict[str, Any]:
         """The calibration as a JSON object."""

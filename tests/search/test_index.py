@@ -19,7 +19,6 @@ from msim_tf.errors import InputError
 from msim_tf.search.index import Index
 from msim_tf.search.index_files import MANIFEST
 
-
 META = {"model": "toy", "version": "3", "digest": "0123456789abcdef"}
 
 
@@ -161,7 +160,9 @@ def test_saving_elsewhere_writes_everything(index, tmp_path):
 
 def test_file_names_that_are_not_utf8_survive(embeddings, tmp_path):
     name = os.fsdecode(b"caf\xe9/\xff.ogg")
-    index = Index.build(replace(some(embeddings, [0]), identifiers=(name,)), {name: {"title": name, "file": {"size": 7}}})
+    index = Index.build(
+        replace(some(embeddings, [0]), identifiers=(name,)), {name: {"title": name, "file": {"size": 7}}}
+    )
     index.save(tmp_path / "library")
     opened = Index.open(tmp_path / "library")
     assert opened.identifiers == [name] and opened.metadata(name) == {"title": name, "file": {"size": 7}}
@@ -201,7 +202,9 @@ print(calls)
 def killed_save(path, step, *, removed):
     environment = {**os.environ, "PYTHONPATH": str(Path(msim_tf.__file__).parents[1])}
     program = KILLED.replace("REMOVED", str(removed))
-    return subprocess.run([sys.executable, "-c", program, str(path), str(step)], env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", program, str(path), str(step)], env=environment, capture_output=True, text=True
+    )
 
 
 @pytest.mark.parametrize("removed", [3, 120], ids=["append", "compact"])
