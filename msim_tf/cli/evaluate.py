@@ -77,6 +77,10 @@ def triplets(
     from msim_tf.evaluate.tables import system_facts
     from msim_tf.evaluate.triplet_scores import in_words_of, score_systems
 
+    if weights and out:
+        raise InputError(
+            "--out writes every subset of the dimensions, which leaves nothing to weigh; give --weight without it"
+        )
     chosen, dropped = _read(file, agreement=agreement, clips=clips)
     systems = [in_words_of(chosen, _system(text)) for text in embeddings]
     results = score_systems(chosen, systems, metric=metric, weights=parse_weights(weights) or None)
@@ -90,13 +94,9 @@ def triplets(
         _print_pairs(pairs_table(results))
     if out is None:
         return
-    if weights:
-        raise InputError(
-            "--out writes every subset of the dimensions, which leaves nothing to weigh; give --weight without it"
-        )
     facts = {system.name: system_facts(system) for system in systems}
     write_comparison(out, results, systems, baseline=baseline, facts=facts, notes=dropped.lines(shown=_SHOWN))
-    click.echo(f"{out}: {', '.join(sorted({path.stem for path in out.iterdir()}))}")
+    click.echo(f"{out / 'table1.md'}, and beside it the other tables and diagrams")
 
 
 @evaluate.command()

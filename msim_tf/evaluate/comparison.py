@@ -12,11 +12,10 @@ import numpy as np
 
 from msim_tf.embeddings import Embeddings
 from msim_tf.evaluate import plots
-from msim_tf.evaluate.label_triplets import LABELS
 from msim_tf.evaluate.statistics import mcnemar, paired_bootstrap
 from msim_tf.evaluate.tables import SystemFacts, Table, save_table, subset_scores, table1, table2
 from msim_tf.evaluate.triplet_scores import TripletResult
-from msim_tf.evaluate.triplets import Triplets
+from msim_tf.evaluate.triplets import LABELS, Triplets
 from msim_tf.files import atomic_file
 
 LABEL_NOTE = (

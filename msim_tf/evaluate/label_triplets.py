@@ -12,9 +12,7 @@ import numpy as np
 
 from msim_tf.errors import InputError
 from msim_tf.evaluate.distances import validate_relations
-from msim_tf.evaluate.triplets import Triplets
-
-LABELS = "labels"
+from msim_tf.evaluate.triplets import LABELS, Triplets
 
 
 def label_triplets(

@@ -14,6 +14,7 @@ from msim_tf.evaluate.disentanglement import Disentanglement
 from msim_tf.evaluate.report_style import STYLE
 from msim_tf.evaluate.retrieval import NeighbourScore, Retrieval
 from msim_tf.evaluate.tables import PAPER_COLUMN, Table, cell_text
+from msim_tf.evaluate.triplets import LISTENERS
 
 if TYPE_CHECKING:
     from msim_tf.evaluate.report import Failure, Member, Report
@@ -81,7 +82,7 @@ def _tiles(report: Report, tables: Mapping[str, Table]) -> str:
         first = report.results[0]
         interval = first.interval
         spread = f"95 % interval {interval.low:.3f} to {interval.high:.3f}"
-        what = "triplet score" if _judges(report) == "listeners" else "score on label triplets"
+        what = "triplet score" if _judges(report) == LISTENERS else "score on label triplets"
         tiles.append(_tile(f"{first.score:.3f}", f"{what} of {first.name}", spread))
         tiles.append(
             _tile(f"{len(first.correct):,}", "triplets scored", f"{first.dropped.count:,} dropped, chance is 0.5")
@@ -144,7 +145,7 @@ def _range(low: float, value: float, high: float) -> str:
 
 
 def _judges(report: Report) -> str:
-    """Who decided the triplets: "listeners" or "labels"."""
+    """Who decided the triplets, ``LISTENERS`` or ``LABELS``."""
     return report.results[0].triplets.judges
 
 

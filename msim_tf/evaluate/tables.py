@@ -1,7 +1,8 @@
 """Table 1 (systems side by side) and Table 2 (all subsets of the dimensions) on any triplets, as Markdown, CSV and JSON.
 
 Every score stands beside its N and Wilson interval, every comparison beside a paired p-value. The paper's published figures appear only in a
-column that says so: they were measured on other triplets or other training data, and are a reference, not a target.
+column that says so, and only beside triplets of listeners: they were measured on other triplets or other training data, and are a reference,
+not a target.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.evaluate.statistics import mcnemar, paired_bootstrap, wilson_interval
 from msim_tf.evaluate.triplet_scores import TripletResult, triplet_outcomes, triplet_rows
-from msim_tf.evaluate.triplets import Triplets, scorable
+from msim_tf.evaluate.triplets import LISTENERS, Triplets, scorable
 from msim_tf.files import atomic_file, save_json
 
 # Paper, Tables 1 and 2: N = 426 Dim-Sim triplets at >= 90 % agreement, models trained on the Million Song Dataset.
@@ -203,9 +204,19 @@ def table1(results: Sequence[TripletResult], *, baseline: str, facts: Mapping[st
         *reference.dropped.lines(shown=10),
         "low, high: Wilson 95 % interval of the score.",
         f"difference: score minus that of {baseline}, with the paired bootstrap's 95 % interval; p: exact McNemar, not corrected for the number of systems.",
-        f"{PAPER_COLUMN}: a reference, not a result of this run; published for models trained on the Million Song Dataset, on other triplets than these unless these are the same {PAPER_N}; not comparable otherwise.",
+        *_paper_note(
+            reference.triplets,
+            f"models trained on the Million Song Dataset, on other triplets than these unless these are the same {PAPER_N}; not comparable otherwise.",
+        ),
     )
     return Table("Table 1: triplet prediction", TABLE1_COLUMNS, rows, notes)
+
+
+def _paper_note(triplets: Triplets, what: str) -> tuple[str, ...]:
+    """What the paper's column means; nothing beside label triplets, where that column is empty."""
+    if triplets.judges != LISTENERS:
+        return ()
+    return (f"{PAPER_COLUMN}: a reference, not a result of this run; published for {what}",)
 
 
 def _table1_row(result: TripletResult, reference: TripletResult, facts: SystemFacts) -> tuple[Any, ...]:
@@ -228,7 +239,7 @@ def _table1_row(result: TripletResult, reference: TripletResult, facts: SystemFa
         *comparison,
         facts.parameters,
         facts.training_seconds,
-        PAPER_TABLE1.get(result.name.lower()),
+        PAPER_TABLE1.get(result.name.lower()) if result.triplets.judges == LISTENERS else None,
     )
 
 
@@ -295,18 +306,20 @@ def table2(scores: SubsetScores, *, best: int | None = None) -> Table:
     order = np.argsort(-scores.correct, kind="stable")[:best]
     singles = [scores.subsets.index((name,)) for name in names]
     listed = [*order, *(row for row in singles if row not in order)]
-    known = names == DIMENSION_NAMES
+    comparable = names == DIMENSION_NAMES and scores.triplets.judges == LISTENERS
     rows = []
     for row in listed:
         subset, correct = scores.subsets[row], int(scores.correct[row])
         interval = wilson_interval(correct, scores.total)
         marks = tuple(name in subset for name in names)
-        published = PAPER_TABLE2.get(subset) if known else None
+        published = PAPER_TABLE2.get(subset) if comparable else None
         rows.append((*marks, correct / scores.total, interval.low, interval.high, correct, scores.total, published))
     notes = (
         f"{scores.triplets.name}, {', '.join(scores.triplets.filters) or 'no filter'}.",
         "low, high: Wilson 95 % interval. The best of many subsets on the same triplets is an optimistic figure: choose subsets on other data.",
-        f"{PAPER_COLUMN}: a reference, not a result of this run; published for multi384 trained on the Million Song Dataset; the paper lists twelve of the subsets.",
+        *_paper_note(
+            scores.triplets, "multi384 trained on the Million Song Dataset; the paper lists twelve of the subsets."
+        ),
     )
     return Table(
         "Table 2: subsets of the dimensions",

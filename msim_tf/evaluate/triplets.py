@@ -18,6 +18,8 @@ import numpy as np
 
 from msim_tf.errors import InputError
 
+LISTENERS, LABELS = "listeners", "labels"
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -77,7 +79,7 @@ class Triplets:
         exact_clips: whether the identifiers are those of clips (``clip_reading``) rather than of tracks.
         filters: what was applied so far, for the tables.
         paths: identifier -> path of its sound as the file tells it (MagnaTagATune), where it does.
-        judges: who found the positive nearer: "listeners", or "labels" for what ``label_triplets`` makes.
+        judges: who found the positive nearer: ``LISTENERS``, or ``LABELS`` for what ``label_triplets`` makes.
     """
 
     name: str
@@ -91,7 +93,7 @@ class Triplets:
     exact_clips: bool = False
     filters: tuple[str, ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
-    judges: str = "listeners"
+    judges: str = LISTENERS
 
     def __len__(self) -> int:
         return len(self.triplet_ids)

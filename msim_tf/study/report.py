@@ -13,12 +13,12 @@ from msim_tf.errors import InputError
 from msim_tf.evaluate.comparison import LABEL_NOTE
 from msim_tf.evaluate.disentanglement import disentanglement
 from msim_tf.evaluate.distances import WHOLE
-from msim_tf.evaluate.label_triplets import LABELS, label_triplets
+from msim_tf.evaluate.label_triplets import label_triplets
 from msim_tf.evaluate.report import Report, write_report
 from msim_tf.evaluate.retrieval import neighbour_scores, retrieval
 from msim_tf.evaluate.tables import subset_scores, system_facts
 from msim_tf.evaluate.triplet_scores import in_words_of, score_systems
-from msim_tf.evaluate.triplets import Triplets, matched
+from msim_tf.evaluate.triplets import LABELS, Triplets, matched
 from msim_tf.features.store import FeatureStore
 from msim_tf.model.params import NetworkParams
 from msim_tf.study.table1 import MOST_TRACKS

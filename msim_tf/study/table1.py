@@ -28,10 +28,10 @@ from msim_tf.corpus.datasets import split_by_group
 from msim_tf.embeddings import Embeddings, load_embeddings, save_embeddings
 from msim_tf.errors import InputError
 from msim_tf.evaluate.comparison import write_comparison
-from msim_tf.evaluate.label_triplets import LABELS, label_triplets
+from msim_tf.evaluate.label_triplets import label_triplets
 from msim_tf.evaluate.tables import Table, system_facts
 from msim_tf.evaluate.triplet_scores import in_words_of, score_systems
-from msim_tf.evaluate.triplets import Triplets, scorable
+from msim_tf.evaluate.triplets import LABELS, Triplets, scorable
 from msim_tf.features.store import FeatureStore
 from msim_tf.files import load_json, save_json
 from msim_tf.model.network import embedding_model
@@ -173,6 +173,9 @@ def run_table1(
     results = score_systems(triplets, systems, metric=options.metric)
     facts = {system.name: system_facts(system) for system in systems}
     notes = _notes(store, triplets, parts, split["train"], options)
+    if externals:
+        names = ", ".join(system.name for system in externals)
+        notes += (f"Given as files: {names}; whether these were trained on the same tracks is not known here.",)
     return write_comparison(out, results, systems, baseline=options.baseline, facts=facts, notes=notes)
 
 
