@@ -8,6 +8,7 @@ import click
 import numpy as np
 
 from msim_tf.cli.options import import_tensorflow, preset
+from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.errors import InputError
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
 
@@ -83,7 +84,7 @@ def predict(
     for client in clients.values():
         client.wait_until_ready(model, timeout)
     described = next(iter(clients.values())).metadata(model, timeout=timeout)
-    known = [name for name in described.signatures if not name.startswith("__")]
+    known = sorted((name for name in described.signatures if not name.startswith("__")), key=_reading_order)
     unknown = [name for name in signatures if name not in known]
     if unknown:
         raise InputError(f"model {model} has no signature {', '.join(unknown)}; it has {', '.join(known)}")
@@ -114,10 +115,16 @@ def _inputs(path: Path, params: FeatureParams, seconds: float) -> dict[str, np.n
     return {"audio": y[None], **segments_of(clip, range(middle, middle + 1), params)}
 
 
+def _reading_order(name: str) -> int:
+    """The whole first, then the dimensions in their order, then the rest."""
+    order = ("serving_default", "embedding", *DIMENSION_NAMES, "all", "audio")
+    return order.index(name) if name in order else len(order)
+
+
 def _described(answers: dict[str, dict[str, np.ndarray]]) -> str:
     """Shapes and first values of the first answer, and how far the others are from it."""
     apis = list(answers)
-    first = answers[apis[0]]
+    first = {name: answers[apis[0]][name] for name in sorted(answers[apis[0]], key=_reading_order)}
     shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in first.items())
     value = next(iter(first.values())).ravel()
     numbers = " ".join(f"{number:+.3f}" for number in value[:3])

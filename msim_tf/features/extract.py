@@ -14,6 +14,7 @@ It does not open sound (``corpus.audio``) and knows nothing of files.
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -160,17 +161,23 @@ class Extractor:
         Returns:
             The features; a clip of n samples has 1 + n // hop_length frames.
         """
-        mels: list[np.ndarray] = []
-        dbs: list[np.ndarray] = []
-        chromas: list[np.ndarray] = []
-        for block in self._with_halo(blocks):
-            for values, part in zip((mels, dbs, chromas), self._frame_features(block)):
-                values.append(part.numpy())
-        return Features(
-            mel=np.concatenate(mels).T,
-            onset=self._onset(self._rises(dbs)).numpy(),
-            cens=self._smoothed(np.concatenate(chromas)).T,
-        )
+        with _Spool(self.params.n_mels) as mels, _Spool(self.params.n_mels) as dbs:
+            chromas = []
+            for block in self._with_halo(blocks):
+                mel, mel_db, chroma = (part.numpy() for part in self._frame_features(block))
+                mels.append(mel)
+                dbs.append(mel_db)
+                chromas.append(chroma)
+            onset = self._onset(self._rises(dbs)).numpy()
+            return Features(mel=mels.whole().T, onset=onset, cens=self._smoothed(np.concatenate(chromas)).T)
+
+    def _rises(self, dbs: _Spool) -> np.ndarray:
+        """[frames - 1]: a block at a time, each with the last row of the one before."""
+        rises, last = [], np.empty((0, self.params.n_mels), np.float32)
+        for db in dbs.blocks():
+            rises.append(self._rise(np.concatenate([last, db]), dbs.peak).numpy())
+            last = db[-1:]
+        return np.concatenate(rises)
 
     def _smoothed(self, chroma: np.ndarray) -> np.ndarray:
         """CENS [frames, n_chroma], a block at a time: a convolution unrolls its input 43-fold."""
@@ -178,15 +185,6 @@ class Extractor:
         padded = np.pad(chroma, [(half, half), (0, 0)])
         starts = range(0, len(chroma), _BLOCK_FRAMES)
         return np.concatenate([self._cens(padded[i : i + _BLOCK_FRAMES + 2 * half]).numpy() for i in starts])
-
-    def _rises(self, dbs: list[np.ndarray]) -> np.ndarray:
-        """[frames - 1]: a block at a time, since two hours of decibels in one piece would not fit beside its differences."""
-        peak = max(db.max() for db in dbs)
-        rises, last = [], dbs[0][:0]
-        for db in dbs:
-            rises.append(self._rise(np.concatenate([last, db]), peak).numpy())
-            last = db[-1:]
-        return np.concatenate(rises)
 
     def _with_halo(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Re-cuts the stream into blocks of whole frames, each with the samples around it (zeros outside the clip)."""
@@ -203,6 +201,39 @@ class Extractor:
             frames = min(frames, _BLOCK_FRAMES)
             yield waiting[: (frames - 1) * hop + 2 * margin]
             waiting = waiting[frames * hop :]
+
+
+class _Spool:
+    """Rows that are appended in blocks and read back in order; beyond 64 MB they wait on disk, so that hours of audio fit in memory."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._file = tempfile.SpooledTemporaryFile(max_size=2**26)  # noqa: SIM115  (closed by the block that opened this)
+        self._sizes: list[int] = []
+        self.peak = np.float32(-np.inf)
+
+    def __enter__(self) -> _Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def append(self, rows: np.ndarray) -> None:
+        """Adds [n, width] float32 rows."""
+        self._file.write(rows.tobytes())
+        self._sizes.append(rows.nbytes)
+        self.peak = max(self.peak, rows.max())
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The blocks as they were appended."""
+        self._file.seek(0)
+        for size in self._sizes:
+            yield np.frombuffer(self._file.read(size), np.float32).reshape(-1, self._width)
+
+    def whole(self) -> np.ndarray:
+        """All rows."""
+        self._file.seek(0)
+        return np.frombuffer(self._file.read(), np.float32).reshape(-1, self._width)
 
 
 def _power_spectrogram(y: tf.Tensor, params: FeatureParams) -> tf.Tensor:

@@ -20,7 +20,7 @@ from msim_tf.params import FeatureParams, validate_digest
 from msim_tf.serve.metadata import load_metadata
 from msim_tf.serve.servable import Servable
 
-_CHUNK = 32
+_CHUNK = 16
 _WORKERS = 2  # extraction runs ahead of the model; more threads would only take its cores
 
 

@@ -1,0 +1,54 @@
+"""A two-hour file is extracted and embedded in less than 1.5 GB: the peak of a fresh process, as the kernel counts it."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from msim_tf.features.store import FeatureStore
+from msim_tf.params import FeatureParams
+
+PEAK = "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
+
+
+def peak_kilobytes(code, *arguments):
+    command = [sys.executable, "-c", f"import sys\n{code}\n{PEAK}", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two hours of noise, 44.1 kHz stereo."""
+    folder = tmp_path_factory.mktemp("long")
+    minute = np.random.default_rng(0).normal(0, 0.1, (44_100 * 60, 2)).astype(np.float32)
+    with soundfile.SoundFile(folder / "long.flac", "w", 44_100, 2) as file:
+        for _ in range(120):
+            file.write(minute)
+    return folder
+
+
+@pytest.mark.slow
+def test_two_hours_are_extracted(folder, tmp_path):
+    code = (
+        "from msim_tf.features.writer import extract_folder\nfrom msim_tf.params import FeatureParams\n"
+        "extract_folder(sys.argv[1], sys.argv[2], FeatureParams())"
+    )
+    assert peak_kilobytes(code, folder, tmp_path / "store") < 1.5e6
+    assert FeatureStore(tmp_path / "store").frames[0] == FeatureParams().frames(2 * 3600 * 22_050)
+
+
+@pytest.mark.slow
+def test_two_hours_are_embedded(folder, tmp_path):
+    from msim_tf.model.network import build_network
+    from msim_tf.model.params import TRAIN_PRESETS
+    from msim_tf.serve.export import export_model
+
+    network = dataclasses.replace(TRAIN_PRESETS["small"].network, width=0.05)
+    export_model(build_network(network, FeatureParams()), network, FeatureParams(), tmp_path / "model", training={})
+    code = "from msim_tf.serve.embedding import Embedder\nprint(Embedder(sys.argv[1]).embed(sys.argv[2])[1].shape)"
+    assert peak_kilobytes(code, tmp_path / "model", folder) < 1.5e6
