@@ -1,5 +1,6 @@
 """The README keeps its word: its Python runs, and its commands exist with those arguments and options."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -30,7 +31,9 @@ def test_there_is_something_to_test():
 
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_blocks_run(code, tmp_path):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
 
 
