@@ -1,0 +1,80 @@
+"""The images and scalars of evaluation that TensorBoard shows while training, on a model of two small layers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from msim_tf.dimensions import DIMENSION_NAMES
+from msim_tf.features.store import FeatureStore
+from msim_tf.model.callbacks import embed_sample, sample_tracks
+from msim_tf.model.evaluation_images import EvaluationImages
+from msim_tf.model.params import NETWORK_PRESETS, TrainParams
+
+PARAMS = TrainParams(network=dataclasses.replace(NETWORK_PRESETS["single384"], embedding_size=12))
+
+
+def _model(features, names):
+    mel = keras.Input(features.input_shapes["mel"], name="mel")
+    flat = keras.layers.Flatten()(mel)
+    outputs = {name: keras.layers.Dense(2, name=name)(flat) for name in names}
+    return keras.Model({"mel": mel}, outputs)
+
+
+def _events(logdir):
+    return EventAccumulator(str(logdir / "validation"), size_guidance={"images": 0, "tensors": 0}).Reload()
+
+
+@pytest.fixture
+def sample(labelled_store):
+    return sample_tracks(labelled_store, np.arange(len(labelled_store)), ["mel"])
+
+
+def _run(callback, model, epochs):
+    callback.set_model(model)
+    callback.set_params({"epochs": epochs})
+    for epoch in range(epochs):
+        callback.on_epoch_end(epoch)
+
+
+def test_images_and_accuracies_every_few_epochs_and_at_the_end(labelled_store, sample, tmp_path):
+    model = _model(labelled_store.params, (*DIMENSION_NAMES, "track"))
+    _run(EvaluationImages(tmp_path, sample, PARAMS, labelled_store, every=3), model, 7)
+    events = _events(tmp_path)
+    for tag in ("evaluation/kiviat", "evaluation/matrix", *(f"label_triplets/{name}" for name in DIMENSION_NAMES)):
+        assert [event.step for event in events.Tensors(tag)] == [2, 5, 6], tag
+    width, height, png = tf.make_ndarray(events.Tensors("evaluation/kiviat")[0].tensor_proto)
+    picture = tf.io.decode_png(png).numpy()
+    assert picture.shape[:2] == (int(height), int(width)) and picture.std() > 10
+
+    # Accuracy by looking at every triplet: another artist's tracks, mean over anchors.
+    vectors = embed_sample(model, sample)["mood"].astype(float)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    distance = np.round(1 - vectors @ vectors.T, 12)
+    labels = [labelled_store.labels.values[name].get("mood") for name in sample.identifiers]
+    artists = [name.split("/")[0] for name in sample.identifiers]
+    shares = []
+    for a, own in enumerate(labels):
+        others = [b for b, value in enumerate(labels) if own and value and artists[b] != artists[a]]
+        near = [distance[a, b] for b in others if labels[b] == own]
+        far = [distance[a, b] for b in others if labels[b] != own]
+        if near and far:
+            shares.append(np.mean([first < second for first in near for second in far]))
+    found = tf.make_ndarray(events.Tensors("label_triplets/mood")[0].tensor_proto)
+    assert found == pytest.approx(np.mean(shares), abs=1e-6)
+
+
+def test_what_cannot_be_drawn_is_left_out(labelled_store, store, sample, tmp_path):
+    model = _model(labelled_store.params, DIMENSION_NAMES)
+    unlabelled = FeatureStore(store.path)
+    _run(EvaluationImages(tmp_path / "none", sample, PARAMS, unlabelled, every=1), model, 1)
+    assert _events(tmp_path / "none").Tags()["tensors"] == ["evaluation/matrix"]
+
+    model.get_layer("key").set_weights([np.full(w.shape, np.nan) for w in model.get_layer("key").get_weights()])
+    _run(EvaluationImages(tmp_path / "diverged", sample, PARAMS, labelled_store, every=1), model, 1)
+    assert _events(tmp_path / "diverged").Tags()["tensors"] == []
