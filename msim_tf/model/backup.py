@@ -32,25 +32,34 @@ def backed_up_epochs(backup: Path, steps_per_epoch: int) -> int:
             return 0
         return 1 + int(tf.train.load_variable(checkpoint, "ckpt_saved_epoch/.ATTRIBUTES/VARIABLE_VALUE"))
     weights, metadata = backup / "latest.weights.h5", backup / "training_metadata.json"
-    for candidate in (weights, backup / f"{weights.name}.bkp"):
-        steps = _optimizer_steps(candidate)
-        if steps is None:
+    for suffix in ("", ".bkp"):
+        epochs = _epochs(Path(f"{weights}{suffix}"), Path(f"{metadata}{suffix}"), steps_per_epoch)
+        if epochs is None:
             continue
-        if candidate != weights:
-            shutil.copyfile(candidate, weights)
-        epochs = steps // steps_per_epoch
+        if suffix:
+            shutil.copyfile(f"{weights}{suffix}", weights)
         metadata.write_text(json.dumps({"epoch": epochs, "batch": 0}))
         return epochs
     shutil.rmtree(backup, ignore_errors=True)
     return 0
 
 
-def _optimizer_steps(weights: Path) -> int | None:
-    """Steps that the optimizer in a Keras 3 weights file has taken; None if the file is missing or torn."""
+def _epochs(weights: Path, metadata: Path, steps_per_epoch: int) -> int | None:
+    """Finished epochs in a pair of Keras 3's files; None if the weights are missing or torn.
+
+    The optimizer's steps tell when the weights are newer than the metadata. They may also be too few, since loss scaling in float16 skips
+    steps that overflow: so the larger of the two counts.
+    """
     import h5py
 
     try:
         with h5py.File(weights) as file:
-            return int(file["optimizer/vars/0"][()])
+            inner = "optimizer/inner_optimizer/vars/0"  # of a loss-scaling optimizer
+            steps = int(file[inner if inner in file else "optimizer/vars/0"][()])
     except (OSError, KeyError):
         return None
+    try:
+        told = int(json.loads(metadata.read_text())["epoch"])
+    except (OSError, ValueError, KeyError):
+        told = 0
+    return max(told, steps // steps_per_epoch)

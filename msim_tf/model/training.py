@@ -33,6 +33,7 @@ from msim_tf.features.store import FeatureStore
 from msim_tf.files import load_json, save_json, validate_format
 from msim_tf.model import callbacks as own
 from msim_tf.model.backup import backed_up_epochs
+from msim_tf.model.evaluation_images import EvaluationImages
 from msim_tf.model.losses import ConditionalTripletLoss, loss_weights, triplet_metrics
 from msim_tf.model.network import build_network
 from msim_tf.model.params import NetworkParams, TrainParams
@@ -305,6 +306,7 @@ def _callbacks(
     return [
         *chain,
         own.EmbeddingStatistics(tensorboard, sample),
+        EvaluationImages(tensorboard, sample, params, store),
         keras.callbacks.TensorBoard(str(tensorboard), write_graph=False, profile_batch=0),
         own.RunRecord(tensorboard, shown, params, store, run.identifiers["validation"]),
         keras.callbacks.CSVLogger(str(run.path / "history.csv"), append=True),

@@ -111,6 +111,7 @@ def test_tensorboard_shows_every_dimension(finished):
             assert len(train_events.Tensors(tag)) == 6, tag
         spread = tf.make_ndarray(validation.Tensors(f"embedding_spread/{name}")[-1].tensor_proto)
         assert 0 <= spread <= 1
+    assert "evaluation/matrix" in validation.Tags()["tensors"]
     assert {"input/mel", "input/tempogram", "input/cens"} <= set(train_events.Tags()["tensors"])
     assert train_events.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name == "hparams"
 
@@ -196,6 +197,8 @@ def test_a_torn_backup_falls_back_or_starts_again(labelled_store, tmp_path, fini
     (folder / "training_metadata.json").write_text('{"epoch": 3, "batch": 0}')  # killed before the metadata followed
     assert backup.backed_up_epochs(folder, 2) == 4
     assert json.loads((folder / "training_metadata.json").read_text())["epoch"] == 4
+    weights(folder / "latest.weights.h5", 7)  # loss scaling skipped a step of the fourth epoch
+    assert backup.backed_up_epochs(folder, 2) == 4
     weights(folder / "latest.weights.h5.bkp", 6)
     (folder / "latest.weights.h5").write_bytes(b"torn")
     assert backup.backed_up_epochs(folder, 2) == 3
