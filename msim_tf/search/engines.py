@@ -97,8 +97,9 @@ class ExactEngine:
             yield segment
 
     def _distances(self, segment: Segment, query: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        if segment in self._held:
-            return _weighted(self._held[segment], query, weights, self._layout)
+        held = self._held.get(segment)  # once: another thread's query may replace the dict
+        if held is not None:
+            return _weighted(held, query, weights, self._layout)
         return weighted_distances(segment.vectors, query, weights, self._layout)
 
     def forget(self) -> None:

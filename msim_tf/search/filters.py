@@ -57,8 +57,10 @@ class FilterColumns:
         Returns:
             [rows] bool.
         """
-        self._columns = {segment: self._columns.get(segment) or _columns(segment) for segment in segments}
-        return np.concatenate([_passing(self._columns[segment], filters) for segment in segments])
+        known = self._columns
+        columns = {segment: known.get(segment) or _columns(segment) for segment in segments}
+        self._columns = columns
+        return np.concatenate([_passing(columns[segment], filters) for segment in segments])
 
 
 def _columns(segment: Segment) -> dict[str, Any]:

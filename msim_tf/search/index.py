@@ -1,7 +1,7 @@
 """The index: identifiers, metadata and unit vectors of a library. One index serves every weighting (see ``ranking``).
 
 Adding appends a segment, removing marks rows, updating does both: nothing is rebuilt. Vectors are held as float16 with every subspace of
-length 1. ``index_files`` keeps it on disk, ``query`` searches it.
+length 1. ``index_files`` keeps it on disk, ``query`` searches it. Threads may search at the same time, but not while one changes the index.
 """
 
 from __future__ import annotations

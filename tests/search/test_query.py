@@ -1,6 +1,7 @@
 """Queries against brute-force loops in plain Python."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -95,6 +96,16 @@ def test_mix_and_match(index):
     assert_same(weighted, brute_force(index, vector, {"genre": 1, "tempo": -0.2}, exclude={a, b})[:15])
     with pytest.raises(InputError, match="weights of mood: the query has only genre, tempo"):
         search(index, query, weights={"mood": 1})
+
+
+def test_threads_may_search_a_fresh_index_together(index, embeddings, tmp_path):
+    index.save(tmp_path / "library")
+    names, filters = index.identifiers[:40], Filters(tags=("rock",))
+    expected = [[m.identifier for m in search(index, track_query(index, name), filters=filters)] for name in names]
+    opened = Index.open(tmp_path / "library")
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda name: search(opened, track_query(opened, name), filters=filters), names)
+        assert [[match.identifier for match in matches] for matches in found] == expected
 
 
 def test_removed_tracks_are_not_found_and_new_ones_are(index, embeddings):
