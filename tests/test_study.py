@@ -332,7 +332,7 @@ def test_a_report_of_a_store(labelled_store, subject, clips_folder, tmp_path):
     assert any("1 of the 13 vectors" in note for note in found["notes"])
     assert any("may include those the model was trained on" in note for note in found["notes"])
     text = page.read_text()
-    assert "not human similarity" in text and "listeners" not in text
+    assert "not human similarity" in text and "listeners" not in text and "paper, N" not in text
     links = [failure["anchor"]["href"] for failure in found["worst_triplets"]]
     assert links and all((page.parent / link).resolve().exists() for link in links)
 

@@ -364,7 +364,7 @@ def _print_matrix(matrix: Any) -> None:
     for name in own:
         row, column = matrix.subspaces.index(name), matrix.kinds.index(name)
         if not matrix.anchors[column]:
-            click.echo(f"  {name:<11}not tested: no labels")
+            click.echo(f"  {name:<11}not tested: too few labels")
             continue
         low, high = matrix.low[row, column], matrix.high[row, column]
         click.echo(

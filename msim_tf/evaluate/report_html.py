@@ -144,6 +144,12 @@ def _range(low: float, value: float, high: float) -> str:
     )
 
 
+def _published(table: Table) -> tuple[str, ...]:
+    """The column of the paper's figures, where the table has any."""
+    column = table.columns.index(PAPER_COLUMN)
+    return (PAPER_COLUMN,) if any(row[column] is not None for row in table.rows) else ()
+
+
 def _judges(report: Report) -> str:
     """Who decided the triplets, ``LISTENERS`` or ``LABELS``."""
     return report.results[0].triplets.judges
@@ -160,7 +166,7 @@ def _systems(table: Table, judges: str) -> str:
         "p",
         "parameters",
         "training s",
-        PAPER_COLUMN,
+        *_published(table),
     )
     rows = []
     for index, cells in enumerate(table.rows):
@@ -172,7 +178,7 @@ def _systems(table: Table, judges: str) -> str:
             cell_text(row["N"]),
             _signed(row["difference"]) if row["difference"] is not None else "baseline",
             _p(row["p (McNemar)"]).removeprefix("= "),
-            *(cell_text(row[name]) for name in ("parameters", "training s", PAPER_COLUMN)),
+            *(cell_text(row[name]) for name in ("parameters", "training s", *_published(table))),
         )
         body = "".join(f"<td>{text}</td>" for text in texts)
         mark = ' class="strong"' if index == 0 else ""
@@ -187,8 +193,10 @@ def _systems(table: Table, judges: str) -> str:
 def _dimensions(table: Table, kiviat: str | None) -> str:
     names = table.columns[: table.columns.index("score")]
     head = "".join(f'<th scope="col" class="mark">{escape(name)}</th>' for name in names)
-    head += "".join(f'<th scope="col">{escape(name)}</th>' for name in ("score", "95 %", "paper"))
-    rows = "".join(_subset_row(dict(zip(table.columns, cells)), names) for cells in table.rows)
+    head += "".join(
+        f'<th scope="col">{escape(name)}</th>' for name in ("score", "95 %", *("paper" for _ in _published(table)))
+    )
+    rows = "".join(_subset_row(dict(zip(table.columns, cells)), names, _published(table)) for cells in table.rows)
     figure = (
         f"<figure>{_themed(kiviat)}<figcaption>Triplet score of each dimension alone.</figcaption></figure>"
         if kiviat
@@ -200,10 +208,11 @@ def _dimensions(table: Table, kiviat: str | None) -> str:
     return _section("Table 2: which dimensions matter?", hint, body, _notes(table.notes))
 
 
-def _subset_row(row: dict[str, Any], names: tuple[str, ...]) -> str:
+def _subset_row(row: dict[str, Any], names: tuple[str, ...], published: tuple[str, ...]) -> str:
     marks = "".join(f'<td class="mark">{"●" if row[name] else ""}</td>' for name in names)
     interval = f"<small>{row['low']:.3f}–{row['high']:.3f}</small>"
-    return f"<tr>{marks}<td>{row['score']:.4f}</td><td>{interval}</td><td>{cell_text(row[PAPER_COLUMN])}</td></tr>"
+    paper = "".join(f"<td>{cell_text(row[name])}</td>" for name in published)
+    return f"<tr>{marks}<td>{row['score']:.4f}</td><td>{interval}</td>{paper}</tr>"
 
 
 def _themed(svg: str) -> str:
@@ -290,7 +299,9 @@ def _failures(report: Report, failures: tuple[Failure, ...]) -> str:
     lead = f"Where the system is most certain and the {judges} disagree. Distances are from the anchor."
     if not failures:
         lead = "None: every triplet is predicted."
-    return _section("The worst triplets", f'<p class="lead">{lead}</p>', *(_failure(failure, judges) for failure in failures))
+    return _section(
+        "The worst triplets", f'<p class="lead">{lead}</p>', *(_failure(failure, judges) for failure in failures)
+    )
 
 
 def _failure(failure: Failure, judges: str) -> str:
