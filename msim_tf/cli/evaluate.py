@@ -48,7 +48,7 @@ def evaluate() -> None:
     """
 
 
-@evaluate.command()
+@evaluate.command(short_help="Score systems on triplets: human judgements or your own.")
 @click.argument("file", metavar="TRIPLETS", type=_PATH)
 @click.argument("embeddings", nargs=-1, required=True)
 @_agreement
@@ -99,7 +99,7 @@ def triplets(
     click.echo(f"{out / 'table1.md'}, and beside it the other tables and diagrams")
 
 
-@evaluate.command()
+@evaluate.command(short_help="Embed what a triplet file needs.")
 @click.argument("file", metavar="TRIPLETS", type=_PATH)
 @click.argument("audio", type=_PATH)
 @click.option("--model", type=_PATH, required=True, help="Exported model: saved_models/NAME or one of its versions.")
@@ -134,7 +134,7 @@ def embed(ctx: click.Context, file: Path, audio: Path, model: Path, out: Path, c
         ctx.exit(1)
 
 
-@evaluate.command()
+@evaluate.command(short_help="Train the paper's five networks and compare them.")
 @click.argument("store", type=_PATH)
 @click.option("--out", type=_PATH, required=True, help="Folder of the study; the same command continues it.")
 @click.option(
@@ -212,7 +212,7 @@ def table1(
     click.echo(f"{out / 'table1.md'}, .csv, .json")
 
 
-@evaluate.command()
+@evaluate.command(short_help="MFCC statistics and a random projection of a store.")
 @click.argument("store", type=_PATH)
 @click.option("--out", type=_PATH, required=True, help="Folder for mfcc.npz and random_projection.npz.")
 @click.option(
@@ -242,7 +242,7 @@ def baselines(store: Path, out: Path, size: int, seed: int) -> None:
         click.echo(f"{out / name}: {len(system.identifiers)} tracks, {system.embeddings.shape[1]} coordinates")
 
 
-@evaluate.command()
+@evaluate.command(short_help="One page on what each subspace knows.")
 @click.argument("embeddings", nargs=-1, required=True)
 @click.option("--store", type=_PATH, required=True, help="Feature store with the labels of the tracks.")
 @click.option("--triplets", "file", type=_PATH, help=f"{_FILE_HELP} Default: triplets from the labels.")
