@@ -171,7 +171,9 @@ def test_embeddings_of_another_model_are_refused(tmp_path, rng, clips_folder, st
     assert status == 2 and "embed the library again" in errors
     status, output, _ = run("embed", clips_folder, "--model", base, "--out", tmp_path / "own.npz")
     assert status == 0 and "12 tracks, 24 coordinates" in output
-    status, output, _ = run("query", tmp_path / "own.npz", clips_folder / store.identifiers[0], "--model", base, "-k", 1)
+    status, output, _ = run(
+        "query", tmp_path / "own.npz", clips_folder / store.identifiers[0], "--model", base, "-k", 1
+    )
     # The same file is in the library, under its identifier, at distance 0.
     assert status == 0 and store.identifiers[0] in output and " 0.000 " in output
     with np.load(tmp_path / "own.npz") as arrays:
