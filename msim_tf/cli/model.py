@@ -136,8 +136,9 @@ def _progress_callback(epochs: int) -> Any:
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             if self.bar is None:
-                options = {"unit": "epoch", "dynamic_ncols": True, "file": sys.stderr}
-                self.bar = tqdm(desc="train", total=epochs, initial=epoch, **options)
+                self.bar = tqdm(
+                    desc="train", total=epochs, initial=epoch, unit="epoch", dynamic_ncols=True, file=sys.stderr
+                )
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             logs = logs or {}
