@@ -78,9 +78,11 @@ def train(
         f"{run}: {summary['epochs']} epochs, best {summary['best_epoch']}: validation loss {summary['val_loss']:.4f} "
         f"({summary['seconds']:.0f} s)"
     )
-    untrained = [name for name in params.network.dimensions if not summary.get(f"{name}_valid_pairs", 1)]
-    if untrained:
-        click.echo(f"  no triplets, so untrained: {', '.join(untrained)}")
+    without, unseen = (_without_triplets(summary, params.network.dimensions, part) for part in ("", "val_"))
+    if without:
+        click.echo(f"  no triplets, so untrained: {', '.join(without)}")
+    if unseen := [name for name in unseen if name not in without]:
+        click.echo(f"  no triplets among the held-out tracks, so not validated: {', '.join(unseen)} (see --validation)")
     click.echo(f"  watch: tensorboard --logdir {run / 'tensorboard'}")
 
 
@@ -122,6 +124,13 @@ def _train_params(
         direct = network.direct_paths and bool({"tempo", "key"} & set(chosen)) and bool(set(chosen) - {"tempo", "key"})
         network = dataclasses.replace(network, dimensions=ordered, embedding_size=size, direct_paths=direct)
     return dataclasses.replace(params, network=network, **changes)
+
+
+def _without_triplets(summary: dict[str, Any], dimensions: tuple[str, ...], part: str) -> list[str]:
+    """Dimensions in which no batch of the best epoch had a triplet; ``part`` is "" or "val_"."""
+    # With one output Keras leaves its name out.
+    names = [f"{part}{name}_valid_pairs" if len(dimensions) > 1 else f"{part}valid_pairs" for name in dimensions]
+    return [dimension for dimension, name in zip(dimensions, names) if not summary[name]]
 
 
 def _progress_callback(epochs: int) -> Any:
