@@ -3,7 +3,7 @@ BIN := .venv/bin
 # E501: docstrings may be a little longer than code. B905: strict zip() is not worth its noise. SIM117: nested with reads better when long.
 RUFF := --line-length 120 --select E,F,W,I,B,UP,SIM,C4,RET --ignore E501,B905,SIM117
 
-.PHONY: demo test lint types oldest golden clean
+.PHONY: demo test lint types oldest golden bench bench-quick clean
 
 demo: .venv/installed  ## every stage on the music that ships here, through the command line
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh
@@ -25,6 +25,12 @@ oldest: .venv/lint  ## the design card's exact stack (TensorFlow 2.15, Keras 2.1
 golden: .venv/lint  ## make the golden files again, in the oldest environment
 	$(BIN)/tox exec -e oldest -- python tools/make_golden_loss.py
 	$(BIN)/tox exec -e oldest -- python tools/make_golden_decoder.py
+
+bench: .venv/installed  ## every speed with its peers and bars, side by side: ARGS="serving --music ~/Music"
+	$(BIN)/python -m tools.bench --json build/bench.json $(ARGS)
+
+bench-quick: .venv/installed  ## the same in some three minutes
+	$(BIN)/python -m tools.bench --quick --json build/bench-quick.json $(ARGS)
 
 clean:
 	rm -rf .venv .tox demo build *.egg-info

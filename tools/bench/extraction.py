@@ -1,0 +1,214 @@
+"""Extraction against librosa, on one core: features from waveforms, and from stereo files at 44.1 kHz to the store on disk.
+
+Peers: librosa at the same settings, written as well as its functions allow (one STFT for all), and librosa's default calls as a user would
+write them. Limit: decoding alone. What is compared in speed is compared in values in the same run.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from tools.bench import clips, frame
+
+
+def run(options: frame.Options) -> list[frame.Figure]:
+    """The section."""
+    figures = _in_pinned_process(1, _on_one_core, options)
+    if len(os.sched_getaffinity(0)) > 1:
+        figures += _scaling(options)
+    return figures
+
+
+def _pin(cores: int) -> None:
+    """Confines this process, before any library has started its threads."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+
+
+def _pinned_process(cores: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_pin, initargs=(cores,))
+
+
+def _in_pinned_process(cores: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    with _pinned_process(cores) as process:
+        return process.submit(function, *arguments).result()
+
+
+def _on_one_core(options: frame.Options) -> list[frame.Figure]:
+    from msim_tf.cli.options import import_tensorflow
+    from msim_tf.corpus.audio import load_clip, read_blocks
+
+    import_tensorflow()
+    from msim_tf.features.extract import Extractor
+    from msim_tf.features.writer import extract_folder
+    from msim_tf.params import FEATURE_PRESETS
+
+    params = FEATURE_PRESETS["paper"]
+    count, rounds = (4, 3) if options.quick else (12, 7)
+    waves = [load_clip(path, sr=params.sr) for path in clips.sound_files(options.music, count)]
+    extractor = Extractor(params)
+    seconds = frame.measure(
+        {
+            "ours": lambda: [extractor([y]) for y in waves],
+            "ours and tempogram": lambda: [_all_three(extractor, y) for y in waves],
+            "matched": lambda: [librosa_matched(y, params) for y in waves],
+            "default": lambda: [librosa_default(y, params.sr) for y in waves],
+        },
+        rounds,
+    )
+    ours, audio = seconds["ours"], sum(len(y) for y in waves) / params.sr
+    figures = [
+        *_parity(extractor, waves),
+        frame.ratio(
+            "stored features / matched librosa", seconds["matched"], ours, bar=6, note="librosa: all three inputs"
+        ),
+        frame.ratio("stored features / default librosa", seconds["default"], ours, bar=24),
+        frame.ratio("with tempogram / matched librosa", seconds["matched"], seconds["ours and tempogram"]),
+        frame.rate("stored features", ours, audio, "s/s", note="seconds of audio per second and core"),
+    ]
+
+    folder, out = Path(options.scratch) / "stereo", Path(options.scratch) / "out"
+    paths = clips.make_stereo_files(options.music, count, folder)
+    out.mkdir()
+    stores = iter(range(10**6))
+    end = frame.measure(
+        {
+            "ours": lambda: [_our_file(path, out, extractor) for path in paths],
+            "folder": lambda: extract_folder(folder, out / f"store{next(stores)}", params, workers=1),
+            "decode": lambda: [sum(len(block) for block in read_blocks(path, sr=params.sr)) for path in paths],
+            "matched": lambda: [_librosa_file(path, out, lambda y: librosa_matched(y, params)) for path in paths],
+            "default": lambda: [_librosa_file(path, out, lambda y: librosa_default(y, params.sr)) for path in paths],
+        },
+        rounds,
+    )
+    start = [folder - ours for folder, ours in zip(end["folder"], end["ours"])]
+    return figures + [
+        frame.ratio(
+            "file to disk / matched librosa", end["matched"], end["ours"], bar=2, note="mp3 and ogg, 44.1 kHz stereo"
+        ),
+        frame.ratio("file to disk / default librosa", end["default"], end["ours"], bar=5),
+        frame.ratio("file to disk / decoding alone", end["ours"], end["decode"], note="the floor: 1"),
+        frame.rate("file to disk", end["ours"], audio, "s/s", note="seconds of audio per second and core"),
+        frame.ratio(
+            "extract_folder / matched librosa", end["matched"], end["folder"], note=f"{count} files, with its start"
+        ),
+        frame.spread(
+            "start of extract_folder", start, unit="s", note="once per run: tracing, manifest, flushing to disk"
+        ),
+    ]
+
+
+def _all_three(extractor: Any, y: Any) -> Any:
+    import tensorflow as tf
+
+    from msim_tf.features.extract import tempogram
+
+    features, lags = extractor([y]), extractor.params.tempogram_lags
+    return features, tempogram(tf.constant(features.onset[:-1]), lags=lags).numpy()
+
+
+def _parity(extractor: Any, waves: list[Any]) -> list[frame.Figure]:
+    """Largest absolute difference to librosa at equal settings, of each clip."""
+    import numpy as np
+
+    differences: dict[str, list[float]] = {"mel": [], "tempogram": [], "cens": []}
+    for y in waves:
+        features, tempogram = _all_three(extractor, y)
+        ours = {"mel": features.mel, "tempogram": tempogram, "cens": features.cens}
+        for name, value in librosa_matched(y, extractor.params).items():
+            differences[name].append(float(np.abs(ours[name] - value).max()))
+    return [
+        frame.Figure(
+            f"parity of {name}",
+            max(values),
+            min(values),
+            max(values),
+            unit="abs",
+            bar=5e-6,
+            at_most=True,
+            note="largest difference; least and greatest by clip",
+        )
+        for name, values in differences.items()
+    ]
+
+
+def librosa_matched(y: Any, params: Any) -> dict[str, Any]:
+    """librosa's features at our settings, from one STFT."""
+    import librosa
+    import numpy as np
+
+    sr, n_fft, hop = params.sr, params.n_fft, params.hop_length
+    magnitude = np.abs(librosa.stft(y, n_fft=n_fft, hop_length=hop))
+    power = magnitude**2
+    basis = librosa.filters.mel(sr=sr, n_fft=n_fft, n_mels=params.n_mels)
+    db = librosa.power_to_db(basis @ power)
+    onset = librosa.onset.onset_strength(S=db, sr=sr, n_fft=n_fft, hop_length=hop)
+    chroma = librosa.feature.chroma_stft(S=power, sr=sr, n_fft=n_fft, tuning=0.0)
+    with mock.patch(
+        "librosa.feature.spectral.chroma_cqt", return_value=chroma
+    ):  # CENS over a given chroma has no argument
+        cens = librosa.feature.chroma_cens(y=y, sr=sr)
+    return {
+        "mel": np.log10(1 + params.mel_gain * (basis @ magnitude)),
+        "tempogram": librosa.feature.tempogram(onset_envelope=onset, sr=sr, win_length=params.tempogram_lags),
+        "cens": cens,
+    }
+
+
+def librosa_default(y: Any, sr: int) -> dict[str, Any]:
+    """The three features as the documentation calls them."""
+    import librosa
+
+    return {
+        "mel": librosa.feature.melspectrogram(y=y, sr=sr),
+        "tempogram": librosa.feature.tempogram(y=y, sr=sr),
+        "cens": librosa.feature.chroma_cens(y=y, sr=sr),
+    }
+
+
+def _our_file(path: Path, out: Path, extractor: Any) -> None:
+    import numpy as np
+
+    from msim_tf.features.writer import extract_file
+
+    features = extract_file(path, extractor)
+    arrays = {"mel": features.mel, "onset": features.onset, "cens": features.cens}
+    np.savez(out / f"ours_{path.stem}", **{name: value.astype(np.float16) for name, value in arrays.items()})
+
+
+def _librosa_file(path: Path, out: Path, features: Callable[[Any], dict[str, Any]]) -> None:
+    import librosa
+    import numpy as np
+
+    y, _ = librosa.load(path)
+    np.savez(out / path.stem, **{name: value.astype(np.float16) for name, value in features(y).items()})
+
+
+def _extract(music: str, store: str, workers: int) -> None:
+    from msim_tf.cli.options import import_tensorflow
+
+    import_tensorflow()
+    from msim_tf.features.writer import extract_folder
+    from msim_tf.params import FEATURE_PRESETS
+
+    extract_folder(music, store, FEATURE_PRESETS["paper"], workers=workers)
+
+
+def _scaling(options: frame.Options) -> list[frame.Figure]:
+    """The same files by one worker on one core, and by two on two."""
+    folder, scratch = Path(options.scratch) / "scaling", Path(options.scratch)
+    clips.make_stereo_files(options.music, 8 if options.quick else 24, folder)
+    stores = iter(range(10**6))
+    with _pinned_process(1) as one, _pinned_process(2) as two:
+
+        def extract(process: ProcessPoolExecutor, workers: int) -> None:
+            process.submit(_extract, str(folder), str(scratch / f"scaled{next(stores)}"), workers).result()
+
+        seconds = frame.measure({"1": lambda: extract(one, 1), "2": lambda: extract(two, 2)}, 3 if options.quick else 7)
+    return [frame.ratio("file to store, 2 cores / 1 core", seconds["1"], seconds["2"], note="the limit: 2")]

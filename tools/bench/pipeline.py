@@ -1,0 +1,194 @@
+"""The input pipeline: composed, gathered and batched segments per second, against TFRecords of full tempograms, and what training waits for it.
+
+The peer holds what a pipeline without our store would: mel, tempogram and CENS of every segment as float32 in a TFRecord file, parsed and
+batched in parallel by ``tf.data``, already in the page cache. It draws no pairs and knows no relations, so it does less.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from tools.bench import clips, frame
+from tools.bench.training_step import compiled_network
+
+_BATCH = 64
+
+
+def run(options: frame.Options) -> list[frame.Figure]:
+    """The section."""
+    import numpy as np
+
+    from msim_tf.cli.options import import_tensorflow
+
+    import_tensorflow()
+    from msim_tf.features.pipeline import BatchComposer, BatchParams, make_dataset
+
+    store, labels = _labelled_store(options)
+    every = np.arange(len(store))
+    composer = BatchComposer(labels, store.frames, store.params.segment_frames, BatchParams(batch_size=_BATCH))
+    record, segments = _write_records(store, Path(options.scratch) / "segments.tfrecord")
+    steps, few, rounds = (200, 16, 3) if options.quick else (1000, 64, 5)
+    names = tuple(store.params.input_shapes)
+    dataset = make_dataset(store, every, composer, names, first=0, last=steps)
+    records = _records(record, store.params, segments, few, tuned=False)
+    tuned = _records(record, store.params, segments, few, tuned=True)
+    batches = [composer.batch(step) for step in range(steps)]
+    # Each round iterates anew over a finite dataset: nothing has been prefetched before, nothing runs on afterwards.
+    seconds = frame.measure(
+        {
+            "composed": lambda: [composer.batch(step) for step in range(steps)],
+            "related": lambda: [composer.relations(members) for members, _ in batches],
+            "gathered": lambda: [store.read_segments(*batch) for batch in batches],
+            "records": lambda: sum(1 for _ in records),
+            "tuned": lambda: sum(1 for _ in tuned),
+            "batched": lambda: sum(1 for _ in dataset),
+        },
+        rounds,
+    )
+    frames, parameters = int(store.frames.sum()), store.params
+    stored = sum(path.stat().st_size for path in store.path.rglob("*.f16"))
+    hours = frames / parameters.frame_rate / 3600
+    compact = stored / hours
+    full = record.stat().st_size / (segments * parameters.segment_seconds / 3600)
+    return [
+        frame.rate("composed", seconds["composed"], steps * _BATCH, "seg/s", note="pairs drawn, one thread"),
+        frame.rate(
+            "related", seconds["related"], steps * _BATCH, "seg/s", note="relations of six dimensions, one thread"
+        ),
+        frame.rate(
+            "gathered", seconds["gathered"], steps * _BATCH, "seg/s", note="read from the store, one thread", bar=20_000
+        ),
+        frame.rate(
+            "batched", seconds["batched"], steps * _BATCH, "seg/s", note="all of it, as training sees it", bar=20_000
+        ),
+        frame.rate("TFRecord", seconds["records"], few * _BATCH, "seg/s", note="each example parsed, then batched"),
+        frame.rate("TFRecord, tuned", seconds["tuned"], few * _BATCH, "seg/s", note="batched, then parsed at once"),
+        frame.ratio("batched / TFRecord", seconds["records"], seconds["batched"], scale=steps / few, bar=40),
+        frame.ratio("batched / TFRecord, tuned", seconds["tuned"], seconds["batched"], scale=steps / few, bar=40),
+        frame.spread("store", [compact / 2**20], unit="MB/hour"),
+        frame.spread("TFRecord / store", [full / compact], note="bytes per hour of music"),
+        *_waiting(make_dataset(store, every, composer, names, first=0, last=10**9), options),
+    ]
+
+
+def _labelled_store(options: frame.Options) -> tuple[Any, Any]:
+    """A store of real excerpts, with labels drawn at random in all dimensions."""
+    import numpy as np
+
+    from msim_tf.corpus.datasets import Labels, encode
+    from msim_tf.corpus.labels import canonical_label
+    from msim_tf.dimensions import DIMENSION_NAMES
+    from msim_tf.features.store import FeatureStore
+    from msim_tf.features.writer import extract_folder
+    from msim_tf.params import FEATURE_PRESETS
+
+    music, path = Path(options.scratch) / "music", Path(options.scratch) / "store"
+    music.mkdir()
+    for file in clips.sound_files(options.music, 12 if options.quick else 36):
+        (music / file.name).symlink_to(file.resolve())
+    extract_folder(music, path, FEATURE_PRESETS["paper"])
+    store, rng = FeatureStore(path), np.random.default_rng(0)
+    values = {
+        identifier: {name: (canonical_label(name, _label(name, rng)),) for name in DIMENSION_NAMES}
+        for identifier in store.identifiers
+    }
+    return store, encode(Labels(values), store.identifiers, DIMENSION_NAMES)
+
+
+def _label(name: str, rng: Any) -> str:
+    if name == "tempo":
+        return f"{rng.uniform(60, 180):.1f}"
+    return (
+        rng.choice(["A minor", "C major", "G major"]) if name == "key" else rng.choice(["rock", "pop", "jazz", "folk"])
+    )
+
+
+def _write_records(store: Any, path: Path) -> tuple[Path, int]:
+    """All whole segments of the store as float32 tf.train.Examples; returns the file and how many."""
+    import numpy as np
+    import tensorflow as tf
+
+    from msim_tf.features.extract import tempogram
+
+    length, written = store.params.segment_frames, 0
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for clip, frames in enumerate(store.frames):
+            starts = np.arange(frames // length) * length
+            segments = store.read_segments(np.full(len(starts), clip), starts)
+            onset = tf.cast(segments.pop("onset"), tf.float32)
+            segments["tempogram"] = tempogram(onset, lags=store.params.tempogram_lags).numpy()
+            for row in range(len(starts)):
+                feature = {
+                    name: tf.train.Feature(
+                        bytes_list=tf.train.BytesList(value=[value[row].astype(np.float32).tobytes()])
+                    )
+                    for name, value in segments.items()
+                }
+                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+                written += 1
+    return path, written
+
+
+def _records(path: Path, params: Any, segments: int, steps: int, *, tuned: bool) -> Any:
+    """The peer: ``steps`` batches, shuffled, prefetched; parsed in parallel, each example as the guide does it, or (tuned) a batch at once."""
+    import tensorflow as tf
+
+    shapes = {
+        "mel": (params.n_mels, params.segment_frames),
+        "tempogram": (params.tempogram_lags, params.segment_frames),
+        "cens": (params.n_chroma, params.segment_frames),
+    }
+
+    def parse(serialized: Any) -> dict[str, Any]:
+        wanted = {name: tf.io.FixedLenFeature([], tf.string) for name in shapes}
+        parsed = tf.io.parse_example(serialized, wanted)
+        lead = [-1] if tuned else []
+        return {
+            name: tf.reshape(tf.io.decode_raw(parsed[name], tf.float32), [*lead, *shape])
+            for name, shape in shapes.items()
+        }
+
+    records = tf.data.TFRecordDataset(str(path)).shuffle(min(segments, 1000)).repeat()
+    if tuned:
+        batches = records.batch(_BATCH).take(steps).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    else:
+        batches = records.map(parse, num_parallel_calls=tf.data.AUTOTUNE).batch(_BATCH).take(steps)
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _waiting(dataset: Any, options: frame.Options) -> list[frame.Figure]:
+    """Share of the time of training steps that the next batch was waited for, and fed steps against steps on one batch kept in memory."""
+    width = 0.25
+    model, steps = compiled_network(width), 4 if options.quick else 10
+    batches = iter(dataset)
+    kept = next(batches)
+    shares = []
+
+    def fed() -> None:
+        waited, begun = 0.0, time.perf_counter()
+        for _ in range(steps):
+            before = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - before
+            model.train_on_batch(*batch)
+        shares.append(waited / (time.perf_counter() - begun))
+
+    def alone() -> None:
+        for _ in range(steps):
+            model.train_on_batch(*kept)
+
+    seconds = frame.measure({"fed": fed, "alone": alone}, 2 if options.quick else 5)
+    waited = [100 * share for share in shares[1:]]
+    return [
+        frame.spread(
+            "training waits for data", waited, unit="%", bar=1, at_most=True, note=f"width {width}, batch {_BATCH}"
+        ),
+        frame.ratio(
+            "step fed / step alone",
+            seconds["fed"],
+            seconds["alone"],
+            note="the floor: 1; the pipeline shares the cores",
+        ),
+    ]
