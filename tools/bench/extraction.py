@@ -172,22 +172,27 @@ def librosa_default(y: Any, sr: int) -> dict[str, Any]:
     }
 
 
-def _our_file(path: Path, out: Path, extractor: Any) -> None:
-    import numpy as np
-
+def _our_file(path: Path, out: Path, extractor: Any) -> Path:
     from msim_tf.features.writer import extract_file
 
     features = extract_file(path, extractor)
-    arrays = {"mel": features.mel, "onset": features.onset, "cens": features.cens}
-    np.savez(out / f"ours_{path.stem}", **{name: value.astype(np.float16) for name, value in arrays.items()})
+    return _save(out / f"ours_{path.stem}", {"mel": features.mel, "onset": features.onset, "cens": features.cens})
 
 
-def _librosa_file(path: Path, out: Path, features: Callable[[Any], dict[str, Any]]) -> None:
+def _librosa_file(path: Path, out: Path, features: Callable[[Any], dict[str, Any]]) -> Path:
     import librosa
-    import numpy as np
 
     y, _ = librosa.load(path)
-    np.savez(out / path.stem, **{name: value.astype(np.float16) for name, value in features(y).items()})
+    return _save(out / path.stem, features(y))
+
+
+def _save(path: Path, arrays: dict[str, Any]) -> Path:
+    """float16 on disk, the same way for both sides."""
+    import numpy as np
+
+    halves: dict[str, Any] = {name: value.astype(np.float16) for name, value in arrays.items()}
+    np.savez(path, **halves)
+    return path
 
 
 def _extract(music: str, store: str, workers: int) -> None:

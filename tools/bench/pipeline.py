@@ -29,7 +29,7 @@ def run(options: frame.Options) -> list[frame.Figure]:
     every = np.arange(len(store))
     composer = BatchComposer(labels, store.frames, store.params.segment_frames, BatchParams(batch_size=_BATCH))
     record, segments = _write_records(store, Path(options.scratch) / "segments.tfrecord")
-    steps, few, rounds = (200, 16, 3) if options.quick else (1000, 64, 5)
+    steps, few, rounds = (200, 48, 3) if options.quick else (1000, 200, 5)
     names = tuple(store.params.input_shapes)
     dataset = make_dataset(store, every, composer, names, first=0, last=steps)
     records = _records(record, store.params, segments, few, tuned=False)
@@ -90,7 +90,7 @@ def _labelled_store(options: frame.Options) -> tuple[Any, Any]:
         (music / file.name).symlink_to(file.resolve())
     extract_folder(music, path, FEATURE_PRESETS["paper"])
     store, rng = FeatureStore(path), np.random.default_rng(0)
-    values = {
+    values: dict[str, dict[str, tuple[str, ...]]] = {
         identifier: {name: (canonical_label(name, _label(name, rng)),) for name in DIMENSION_NAMES}
         for identifier in store.identifiers
     }
@@ -161,7 +161,7 @@ def _records(path: Path, params: Any, segments: int, steps: int, *, tuned: bool)
 def _waiting(dataset: Any, options: frame.Options) -> list[frame.Figure]:
     """Share of the time of training steps that the next batch was waited for, and fed steps against steps on one batch kept in memory."""
     width = 0.25
-    model, steps = compiled_network(width), 4 if options.quick else 10
+    model, steps = compiled_network(width), 2 if options.quick else 10
     batches = iter(dataset)
     kept = next(batches)
     shares = []
