@@ -46,7 +46,7 @@ def _width(width: float, options: frame.Options) -> list[frame.Figure]:
 
     from msim_tf.model.network import EMBEDDING, embedding_model
 
-    batch = 32 if options.quick or width > 0.5 else 64
+    batch = 16 if width > 0.5 else 32 if options.quick else 64  # at width 1 a batch of 32 takes 5 GB
     rounds = 3 if options.quick else 5
     inputs, targets = noise_batch(batch)
     plain, mixed = compiled_network(width), compiled_network(width, mixed=True)
