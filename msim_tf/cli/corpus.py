@@ -107,7 +107,7 @@ def _print_coverage(store: Path, values: dict[str, dict[str, tuple[str, ...]]], 
     for name in DIMENSION_NAMES:
         known = [values[identifier][name] for identifier in identifiers if name in values.get(identifier, {})]
         common = ", ".join(f"{value} {count}" for value, count in Counter(sum(known, ())).most_common(4))
-        click.echo(f"  {name:<11}{len(known):>6} known  {common}")
+        click.echo(f"  {name:<11}{len(known):>6} known  {common}".rstrip())
 
 
 def _list_failures(failures: dict[str, str]) -> None:
