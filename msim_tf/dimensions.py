@@ -37,6 +37,7 @@ DIMENSIONS: tuple[Dimension, ...] = (
     Dimension("tempo", "tempo"),
     Dimension("key", "key"),
 )
+TRACK = "track"  # the relation "same clip" over the whole embedding, for Lee's track regularisation; no dimension
 DIMENSION_NAMES: tuple[str, ...] = tuple(dimension.name for dimension in DIMENSIONS)
 TAG_DIMENSION_NAMES: tuple[str, ...] = tuple(dimension.name for dimension in DIMENSIONS if dimension.kind == "tag")
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import click
 
-from msim_tf.cli.options import import_tensorflow, preset, progress_bar
+from msim_tf.cli.options import import_tensorflow, list_failures, preset, progress_bar
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.params import FEATURE_PRESETS
 
 _PATH = click.Path(path_type=Path)
-_SHOWN = 10
 
 
 @click.command()
@@ -39,7 +38,7 @@ def extract(ctx: click.Context, source: Path, store: Path, features: str, pad: b
     done = [clip for clip in manifest.clips if clip.status == "ok"]
     hours = sum(clip.frames for clip in done) / params.frame_rate / 3600
     click.echo(f"{store}: {len(done)} clips, {hours:.2f} h, features {params.digest}")
-    _list_failures({clip.identifier: clip.reason for clip in manifest.failed})
+    list_failures({clip.identifier: clip.reason for clip in manifest.failed})
     if manifest.failed:
         ctx.exit(1)
 
@@ -72,7 +71,7 @@ def annotate(ctx: click.Context, source: Path, store: Path, workers: int | None,
     labels = annotation_labels(annotations).merge(opened.labels)
     write_labels(store, labels)
     _print_coverage(store, labels.values, opened.identifiers)
-    _list_failures(failures)
+    list_failures(failures)
     if failures:
         ctx.exit(1)
 
@@ -108,10 +107,3 @@ def _print_coverage(store: Path, values: dict[str, dict[str, tuple[str, ...]]], 
         known = [values[identifier][name] for identifier in identifiers if name in values.get(identifier, {})]
         common = ", ".join(f"{value} {count}" for value, count in Counter(sum(known, ())).most_common(4))
         click.echo(f"  {name:<11}{len(known):>6} known  {common}".rstrip())
-
-
-def _list_failures(failures: dict[str, str]) -> None:
-    for identifier, reason in list(failures.items())[:_SHOWN]:
-        click.echo(f"  left out: {identifier}: {reason}", err=True)
-    if len(failures) > _SHOWN:
-        click.echo(f"  left out: {len(failures) - _SHOWN} more", err=True)

@@ -11,7 +11,7 @@ import click
 from msim_tf.cli.options import field_options, given, import_tensorflow, preset
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.errors import InputError
-from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, NetworkParams, TrainParams
+from msim_tf.model.params import DIRECT_INPUTS, NETWORK_PRESETS, TRAIN_PRESETS, NetworkParams, TrainParams
 
 _PATH = click.Path(path_type=Path)
 
@@ -119,9 +119,10 @@ def _train_params(
         unknown = [text for text in chosen if text not in DIMENSION_NAMES]
         if unknown:
             raise InputError(f"--dimensions: unknown {', '.join(unknown)}; there are {', '.join(DIMENSION_NAMES)}")
-        size = network.embedding_size // len(network.dimensions) * len(chosen)
         ordered = tuple(text for text in DIMENSION_NAMES if text in chosen)
-        direct = network.direct_paths and bool({"tempo", "key"} & set(chosen)) and bool(set(chosen) - {"tempo", "key"})
+        size = network.embedding_size // len(network.dimensions) * len(ordered)
+        # A direct path needs a backbone's dimension beside it.
+        direct = network.direct_paths and 0 < len(set(ordered) & set(DIRECT_INPUTS)) < len(ordered)
         network = dataclasses.replace(network, dimensions=ordered, embedding_size=size, direct_paths=direct)
     return dataclasses.replace(params, network=network, **changes)
 

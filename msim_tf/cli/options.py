@@ -13,6 +13,8 @@ import click
 
 from msim_tf.errors import InputError
 
+_SHOWN = 10
+
 
 def field_options(cls: type, names: dict[str, str]) -> Callable[[Callable], Callable]:
     """Options for fields of a dataclass; an option that is not given is None, so that a preset can decide.
@@ -51,6 +53,14 @@ def preset(presets: dict[str, Any], name: str, what: str) -> Any:
     if name not in presets:
         raise InputError(f"no {what} preset {name!r}; there are {', '.join(presets)}")
     return presets[name]
+
+
+def list_failures(failures: dict[str, str]) -> None:
+    """The first files that were left out, with the reason, on standard error."""
+    for identifier, reason in list(failures.items())[:_SHOWN]:
+        click.echo(f"  left out: {identifier}: {reason}", err=True)
+    if len(failures) > _SHOWN:
+        click.echo(f"  left out: {len(failures) - _SHOWN} more", err=True)
 
 
 @contextlib.contextmanager

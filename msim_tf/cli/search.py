@@ -8,13 +8,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from msim_tf.cli.options import import_tensorflow, parse_weights, progress_bar
+from msim_tf.cli.options import import_tensorflow, list_failures, parse_weights, progress_bar
 from msim_tf.embeddings import Embeddings, load_embeddings, save_embeddings
 from msim_tf.errors import InputError
 from msim_tf.search.ranking import Hit, nearest, normalised
 
 _PATH = click.Path(path_type=Path)
-_SHOWN = 10
 
 
 @click.command()
@@ -42,8 +41,7 @@ def embed(ctx: click.Context, source: Path, model: Path, out: Path, pad: bool) -
     meta = {"model": metadata.name, "version": metadata.directory.name, "digest": metadata.features.digest}
     save_embeddings(out, identifiers=identifiers, embeddings=embeddings, layout=metadata.layout, meta=meta)
     click.echo(f"{out}: {len(identifiers)} tracks, {metadata.layout.size} coordinates")
-    for identifier, reason in list(failures.items())[:_SHOWN]:
-        click.echo(f"  left out: {identifier}: {reason}", err=True)
+    list_failures(failures)
     if failures:
         ctx.exit(1)
 

@@ -20,11 +20,10 @@ import tensorflow as tf
 
 from msim_tf.corpus import relations
 from msim_tf.corpus.datasets import EncodedLabels
-from msim_tf.dimensions import dimension
+from msim_tf.dimensions import TRACK, dimension
 from msim_tf.errors import InputError
 from msim_tf.features.store import FeatureStore
 
-TRACK = "track"  # the relation "same clip", for Lee's track regularisation
 _TEMPO_MARGIN = 5.0
 _TRIES = 16
 

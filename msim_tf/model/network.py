@@ -17,13 +17,13 @@ from typing import Any
 import keras
 
 import msim_tf.model.losses  # noqa: F401  (registers what the file of a trained model names, so that importing this module can load it)
+from msim_tf.dimensions import TRACK
 from msim_tf.errors import InputError
 from msim_tf.model.layers import SubspaceMask, Tempogram
 from msim_tf.model.params import DIRECT_INPUTS, NetworkParams, layout
 from msim_tf.params import FeatureParams
 
 EMBEDDING = "embedding"  # layer whose output is the whole embedding
-TRACK = "track"  # output for Lee's track regularisation
 
 _STEM = 64  # rows and frames after the stem, filters of its convolution
 _JOIN = 16  # rows and frames where branches meet

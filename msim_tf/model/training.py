@@ -27,8 +27,9 @@ import numpy as np
 import tensorflow as tf
 
 from msim_tf.corpus.datasets import EncodedLabels, encode, split_by_group
+from msim_tf.dimensions import TRACK
 from msim_tf.errors import InputError
-from msim_tf.features.pipeline import TRACK, BatchComposer, BatchParams, make_dataset
+from msim_tf.features.pipeline import BatchComposer, BatchParams, make_dataset
 from msim_tf.features.store import FeatureStore
 from msim_tf.files import load_json, save_json, validate_format
 from msim_tf.model import callbacks as own

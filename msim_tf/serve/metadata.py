@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,17 +61,19 @@ def load_metadata(path: str | Path) -> ModelMetadata:
     )
 
 
-def versions(base: str | Path) -> list[int]:
-    """Published versions below ``base``, ascending: directories whose name is a number, as TensorFlow Serving reads them."""
-    base = Path(base)
-    if not base.is_dir():
-        return []
-    return sorted(int(entry.name) for entry in base.iterdir() if entry.name.isdecimal() and entry.is_dir())
+def version_directories(base_path: Path) -> dict[int, Path]:
+    """Directories in ``base_path`` whose names are whole numbers in 64 bits ("0005" is 5); others are ignored."""
+    found = {}
+    for entry in sorted(base_path.iterdir()):
+        if re.fullmatch(r"[0-9]+", entry.name) and int(entry.name) < 2**63 and entry.is_dir():
+            found[int(entry.name)] = entry
+    return found
 
 
 def next_version(base: str | Path) -> int:
     """The number of the version to publish next."""
-    return max(versions(base), default=0) + 1
+    base = Path(base)
+    return max(version_directories(base), default=0) + 1 if base.is_dir() else 1
 
 
 def version_directory(path: str | Path) -> Path:
@@ -82,9 +85,9 @@ def version_directory(path: str | Path) -> Path:
     path = Path(path)
     if (path / "saved_model.pb").exists():
         return path
-    found = versions(path)
+    found = version_directories(path) if path.is_dir() else {}
     if not found:
         raise InputError(
             f"{path}: no exported model here; expected a directory like saved_models/NAME with versions 1, 2, ..."
         )
-    return next(entry for entry in path.iterdir() if entry.name.isdecimal() and int(entry.name) == found[-1])
+    return found[max(found)]

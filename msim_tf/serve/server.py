@@ -21,9 +21,10 @@ import uvicorn
 
 from msim_tf.errors import InputError
 from msim_tf.serve.grpc_service import add_services
+from msim_tf.serve.metadata import version_directories
 from msim_tf.serve.rest import rest_app
 from msim_tf.serve.servable import Servable
-from msim_tf.serve.versions import Models, Poller, ServedModel, version_directories
+from msim_tf.serve.versions import Models, Poller, ServedModel
 
 _STOP_SECONDS = 5.0
 

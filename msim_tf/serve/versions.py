@@ -9,7 +9,6 @@ while a broken version waits for its next attempt other changes are still follow
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from msim_tf.serve.metadata import version_directories
 from msim_tf.serve.signatures import Signature
 from msim_tf.serve.status import ServingError
 
@@ -311,15 +311,6 @@ class Poller:
         while not self._stopped.wait(self._seconds):
             for model in self._models:
                 model.poll()
-
-
-def version_directories(base_path: Path) -> dict[int, Path]:
-    """Directories in ``base_path`` whose names are whole numbers in 64 bits ("0005" is 5); others are ignored."""
-    found = {}
-    for entry in sorted(base_path.iterdir()):
-        if re.fullmatch(r"[0-9]+", entry.name) and int(entry.name) < 2**63 and entry.is_dir():
-            found[int(entry.name)] = entry
-    return found
 
 
 def not_found(name: str, version: int | None) -> ServingError:

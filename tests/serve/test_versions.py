@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
+from msim_tf.serve.metadata import version_directories
 from msim_tf.serve.status import ServingError
-from msim_tf.serve.versions import Models, Poller, ServedModel, version_directories
+from msim_tf.serve.versions import Models, Poller, ServedModel
 
 
 class Fake:
