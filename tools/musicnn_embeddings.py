@@ -17,13 +17,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from msim_tf.corpus.audio import library_root, load_clip
 from msim_tf.embeddings import save_embeddings
 from msim_tf.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 SR, N_FFT, HOP, N_MELS, FRAMES = 16000, 512, 256, 96, 187
 # Order of the output layer (musicnn/configuration.py, MSD_LABELS).
@@ -36,6 +41,8 @@ _TAG_LIST = (
 TAGS = tuple(_TAG_LIST.split(","))
 _EPSILON = 1e-3
 _BATCH = 16
+
+Forward = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def load_weights(folder: Path) -> dict[str, np.ndarray]:
@@ -54,18 +61,37 @@ def load_weights(folder: Path) -> dict[str, np.ndarray]:
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if "Adam" not in name}
 
 
-def patches(y: np.ndarray) -> np.ndarray:
-    """Log-mel patches of a waveform at 16 kHz, as musicnn computes them: [n, 187, 96] float32, none for sound under 3 s."""
+def log_mel(y: np.ndarray) -> np.ndarray:
+    """Log-mel frames of a waveform at 16 kHz, as musicnn computes them: [frames, 96] float32."""
     import librosa
 
     mel = librosa.feature.melspectrogram(y=y, sr=SR, n_fft=N_FFT, hop_length=HOP, n_mels=N_MELS).T
     # float16 first: the network was trained on what that leaves.
-    log_mel = np.log10(10000 * mel.astype(np.float16).astype(np.float32) + 1)
-    count = len(log_mel) // FRAMES
-    return log_mel[: count * FRAMES].reshape(count, FRAMES, N_MELS).astype(np.float32)
+    return np.log10(10000 * mel.astype(np.float16).astype(np.float32) + 1).astype(np.float32)
 
 
-def network(weights: dict[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def patches(y: np.ndarray) -> np.ndarray:
+    """The whole, non-overlapping patches of a waveform at 16 kHz: [n, 187, 96] float32, none for sound under 3 s."""
+    frames = log_mel(y)
+    count = len(frames) // FRAMES
+    return frames[: count * FRAMES].reshape(count, FRAMES, N_MELS)
+
+
+def spread_patches(y: np.ndarray, count: int) -> np.ndarray:
+    """At most ``count`` patches, evenly spread from the first frame to the last and not overlapping: [n, 187, 96] float32."""
+    frames = log_mel(y)
+    count = min(count, len(frames) // FRAMES)
+    starts = (
+        np.linspace(0, len(frames) - FRAMES, count).astype(int) if count > 1 else [(len(frames) - FRAMES) // 2] * count
+    )
+    return (
+        np.stack([frames[start : start + FRAMES] for start in starts])
+        if count
+        else frames[:0].reshape(0, FRAMES, N_MELS)
+    )
+
+
+def network(weights: dict[str, np.ndarray], x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The forward pass.
 
     Args:
@@ -73,7 +99,7 @@ def network(weights: dict[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, 
         x: [n, 187, 96] float32.
 
     Returns:
-        [n, 200] penultimate and [n, 50] tag activations in [0, 1], float32.
+        [n, 200] penultimate and [n, 50] tag logits, float32; their sigmoid is what musicnn calls the tags' activation.
     """
     import tensorflow as tf
 
@@ -96,7 +122,7 @@ def network(weights: dict[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, 
     def padded(value: tf.Tensor) -> tf.Tensor:
         return tf.pad(value, [[0, 0], [3, 3], [0, 0], [0, 0]])
 
-    start = normalised(tf.constant(x)[..., None], 0)
+    start = normalised(x[..., None], 0)
     front = [convolved(padded(start), number) for number in (0, 1)] + [
         convolved(start, number, "SAME") for number in (2, 3, 4)
     ]
@@ -107,18 +133,32 @@ def network(weights: dict[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, 
         features.append(layer if number == 5 else layer + features[-1])
     stacked = tf.concat(features, axis=2)
     pooled = tf.concat([tf.reduce_max(stacked, axis=1), tf.reduce_mean(stacked, axis=1)], axis=2)
-    flat = normalised(tf.reshape(pooled, [len(x), -1]), 9)
+    flat = normalised(tf.reshape(pooled, [-1, pooled.shape[1] * pooled.shape[2]]), 9)
     hidden, output = named("dense", 0), named("dense", 1)
     penultimate = normalised(tf.nn.relu(flat @ weights[f"{hidden}/kernel"] + weights[f"{hidden}/bias"]), 10)
-    logits = penultimate @ weights[f"{output}/kernel"] + weights[f"{output}/bias"]
-    return penultimate.numpy(), tf.sigmoid(logits).numpy()
+    return penultimate, penultimate @ weights[f"{output}/kernel"] + weights[f"{output}/bias"]
 
 
-def track_vectors(weights: dict[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means over a track's patches: [200] penultimate and [50] tags."""
-    outputs = [network(weights, x[start : start + _BATCH]) for start in range(0, len(x), _BATCH)]
-    penultimate, tags = (np.concatenate(parts).mean(axis=0) for parts in zip(*outputs))
-    return penultimate, tags
+def compiled(weights: dict[str, np.ndarray]) -> Forward:
+    """``network`` as one graph, arrays to arrays: twice as fast as operation by operation."""
+    import tensorflow as tf
+
+    graph = tf.function(
+        lambda x: network(weights, x), input_signature=[tf.TensorSpec([None, FRAMES, N_MELS], tf.float32)]
+    )
+
+    def forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        penultimate, logits = graph(x)
+        return penultimate.numpy(), logits.numpy()
+
+    return forward
+
+
+def track_vectors(forward: Forward, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over a track's patches: [200] penultimate and [50] tag activations in [0, 1]."""
+    outputs = [forward(x[start : start + _BATCH]) for start in range(0, len(x), _BATCH)]
+    penultimate, logits = (np.concatenate(parts) for parts in zip(*outputs))
+    return penultimate.mean(axis=0), (1 / (1 + np.exp(-logits))).mean(axis=0)
 
 
 def main() -> int:
@@ -128,7 +168,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="the npz to write")
     parser.add_argument("--output", choices=("penultimate", "tags"), default="penultimate")
     arguments = parser.parse_args()
-    weights = load_weights(arguments.weights)
+    forward = compiled(load_weights(arguments.weights))
     root, identifiers = library_root(arguments.audio)
     kept, vectors = [], []
     for identifier in identifiers:
@@ -140,7 +180,7 @@ def main() -> int:
         if not len(x):
             print(f"skipped: {identifier} is shorter than 3 s", file=sys.stderr)
             continue
-        penultimate, tags = track_vectors(weights, x)
+        penultimate, tags = track_vectors(forward, x)
         best = ", ".join(f"{TAGS[tag]} {tags[tag]:.2f}" for tag in np.argsort(-tags)[:3])
         print(f"{identifier}: {best}")
         kept.append(identifier)
