@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 import numpy as np
@@ -11,6 +14,9 @@ from msim_tf.cli.options import import_tensorflow, preset
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.errors import InputError
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
+
+if TYPE_CHECKING:
+    from msim_tf.serve.server import ServerOptions
 
 _PATH = click.Path(path_type=Path)
 
@@ -25,23 +31,51 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--poll-seconds", type=click.FloatRange(min=0.05), default=1.0, help="Time between looks for new versions."
 )
-def serve(models: tuple[Path, ...], host: str, grpc_port: int, rest_port: int, poll_seconds: float) -> None:
+@click.option("--library", type=_PATH, help="Library made by msim index: adds its search page and HTTP API.")
+@click.option(
+    "--token", help="What clients of the library must know; made up where --host needs one and none is given."
+)
+def serve(
+    models: tuple[Path, ...],
+    host: str,
+    grpc_port: int,
+    rest_port: int,
+    poll_seconds: float,
+    library: Path | None,
+    token: str | None,
+) -> None:
     """Serve exported MODELS (directories saved_models/NAME) as TensorFlow Serving does, until interrupted.
 
-    The newest version below each is served, and replaced while running when a newer one appears.
+    The newest version below each is served, and replaced while running when a newer one appears. With --library the music can be searched
+    by a web page and an HTTP API (/api/v1/openapi.json) on the REST port; uploads are embedded by the model that embedded the library.
     """
     import_tensorflow()
     from msim_tf.serve import server
+    from msim_tf.serve.library_guard import is_loopback
 
     names = {path.resolve().name: path for path in models}
     if len(names) < len(models):
         raise InputError("two of these models have the same name; serve them from directories of different names")
-    options = server.ServerOptions(host=host, grpc_port=grpc_port, rest_port=rest_port, poll_seconds=poll_seconds)
-    server.serve(names, options, on_start=lambda addresses: _announce(addresses.grpc, addresses.rest, list(names)))
+    if library and not token and not is_loopback(host):
+        token = secrets.token_urlsafe(16)
+    options = server.ServerOptions(
+        host=host,
+        grpc_port=grpc_port,
+        rest_port=rest_port,
+        poll_seconds=poll_seconds,
+        library=library,
+        token=token or "",
+    )
+    server.serve(
+        names, options, on_start=lambda addresses: _announce(addresses.grpc, addresses.rest, list(names), options)
+    )
 
 
-def _announce(grpc: str, rest: str, names: list[str]) -> None:
+def _announce(grpc: str, rest: str, names: list[str], options: ServerOptions) -> None:
     click.echo(f"serving {', '.join(names)}: gRPC {grpc}, REST {rest} (stop with Ctrl-C)")
+    if options.library:
+        query = f"?token={quote(options.token, safe='')}" if options.token else ""
+        click.echo(f"library {options.library}: {rest}/{query}")
 
 
 @click.command(context_settings={"show_default": True})

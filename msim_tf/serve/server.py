@@ -1,6 +1,7 @@
 """The embedded server: TensorFlow Serving's REST and gRPC APIs for exported models, without the real server's binary.
 
 Made for one machine: loopback unless a host is named, no encryption and no authentication (the real server has none of its own either).
+With a library it also serves the library API and its web page on the REST port; that API asks for a token anywhere but on loopback.
 Unlike the real server it says at once what is wrong with a model instead of waiting for one.
 """
 
@@ -21,6 +22,10 @@ import uvicorn
 
 from msim_tf.errors import InputError
 from msim_tf.serve.grpc_service import add_services
+from msim_tf.serve.library_api import library_app
+from msim_tf.serve.library_guard import is_loopback
+from msim_tf.serve.library_state import LiveLibrary
+from msim_tf.serve.library_upload import UploadLimits, Uploads
 from msim_tf.serve.metadata import version_directories
 from msim_tf.serve.rest import rest_app
 from msim_tf.serve.servable import Servable
@@ -44,6 +49,9 @@ class ServerOptions:
         retry_seconds: pause between them.
         grpc_threads: gRPC requests that run at the same time.
         labels: {model: {label: version}}.
+        library: directory of an indexed library to serve too, see ``library_api``; None for none.
+        token: what requests to the library API must know; "" for none, which only loopback allows.
+        uploads: what sound files sent as queries may cost.
     """
 
     host: str = "127.0.0.1"
@@ -56,6 +64,13 @@ class ServerOptions:
     retry_seconds: float = 60.0
     grpc_threads: int = 8
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    library: Path | None = None
+    token: str = ""
+    uploads: UploadLimits = UploadLimits()
+
+    def __post_init__(self) -> None:
+        if self.library and not self.token and not is_loopback(self.host):
+            raise InputError(f"a library on {self.host} can be reached by other machines and needs a token")
 
 
 @dataclass(frozen=True)
@@ -208,9 +223,11 @@ class _RestServer(uvicorn.Server):
 
 def _start_rest(models: Models, options: ServerOptions, stack: ExitStack) -> str:
     """Starts the REST server in a thread; returns its "host:port"."""
+    app = rest_app(models, max_request_bytes=options.max_request_bytes, timeout=options.timeout)
+    if options.library:
+        app = library_app(LiveLibrary(options.library), Uploads(models, options.uploads), app, token=options.token)
     listener = _listener(options)
     stack.callback(listener.close)
-    app = rest_app(models, max_request_bytes=options.max_request_bytes, timeout=options.timeout)
     config = uvicorn.Config(
         app,
         lifespan="off",
