@@ -1,0 +1,551 @@
+"""Free game music from Debian packages: ``python -m tools.corpus.games --corpus ROOT [--cache DIR] [--packages a,b]``.
+
+Which packages, which of their files, and on which side of the train/test line they stand is data: ``games.json`` beside this file. A package
+is downloaded by ``apt-get download`` (no root needed) and checked against the archive's checksum; its music is read out of the package and
+of the zip and pk3 archives in it, and cut into excerpts of 30 s. The licence of each file is the one that the package's copyright file states
+for it (https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/), or that the catalogue quotes where that file is free text.
+
+Test packages come first, so of music that two packages share, byte for byte, the copy in the test part stays and the other is dropped.
+What is recorded already is not decoded again; what the catalogue no longer names is removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from msim_tf.corpus.audio import AUDIO_SUFFIXES, duration, load_clip
+from msim_tf.errors import InputError
+from msim_tf.files import load_json
+from tools.corpus.ledger import PARTS, SR, CorpusClip, Ledger, sha256
+
+CATALOGUE = Path(__file__).with_suffix(".json")
+EXCERPT_SECONDS = 30
+MIN_SECONDS = 20  # of a track, and of its last excerpt
+MAX_EXCERPTS = 8  # per track, so that a few suites of half an hour do not outweigh whole packages
+SILENT_RMS = 1e-3  # -60 dB of full scale
+_ARCHIVES = (".pk3", ".zip")
+_NON_FREE = re.compile(r"\b(NC|ND)\b|non-?(free|commercial)|unknown", re.IGNORECASE)
+_NO_ARTIST = {"", "unknown", "<unknown>", "unknown artist", "various", "various artists", "artist"}
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class Package:
+    """One entry of the catalogue.
+
+    Attributes:
+        package: name of the Debian package.
+        part: "train" or "test".
+        music: patterns of the files to take, "usr/share/games/zaz/mus*.ogg"; a file in an archive is ARCHIVE/MEMBER. "*" also matches "/".
+        source: installed prefix -> prefix in the source package, which is what a copyright file's patterns refer to.
+        licence: for music whose copyright file is free text, read by hand; empty: take it from the copyright file.
+        artist: of all its music that has no artist in its tags.
+        leave_out: pattern -> why files that match are not taken.
+        notes: what reading the copyright file by hand gave.
+    """
+
+    package: str
+    part: str
+    music: tuple[str, ...]
+    source: Mapping[str, str] = field(default_factory=dict)
+    licence: str = ""
+    artist: str = ""
+    leave_out: Mapping[str, str] = field(default_factory=dict)
+    notes: str = ""
+
+
+@dataclass(frozen=True)
+class Track:
+    """One music file of a package, unpacked."""
+
+    path: Path
+    origin: str
+    name: str
+    sha256: str
+    licence: str
+
+
+@dataclass
+class Tally:
+    """What became of the music of one package, or of all."""
+
+    tracks: int = 0
+    clips: int = 0
+    seconds: float = 0.0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Tally) -> None:
+        self.tracks += other.tracks
+        self.clips += other.clips
+        self.seconds += other.seconds
+        self.skipped += other.skipped
+
+    def __str__(self) -> str:
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in self.skipped.most_common())
+        return f"{self.tracks} tracks, {self.clips} clips, {self.seconds / 3600:.2f} h" + (
+            f"; skipped: {reasons}" if reasons else ""
+        )
+
+
+class PackageMissing(Exception):
+    """The archive does not have the package, or not what the catalogue expects of it; the others can still be built."""
+
+
+def load_catalogue(path: str | Path = CATALOGUE) -> list[Package]:
+    """The packages to build from, those of the test part first.
+
+    Raises:
+        InputError: if the file is not a catalogue, or an entry is wrong.
+    """
+    value = load_json(path, "a catalogue of packages")
+    packages = []
+    for entry in value["packages"]:
+        try:
+            package = Package(**{**entry, "music": tuple(entry["music"])})
+        except (TypeError, KeyError) as error:
+            raise InputError(f"{path}: entry {entry!r} is not one of a package ({error})") from error
+        if package.part not in PARTS:
+            raise InputError(f"{path}: {package.package} has part {package.part!r}; expected one of {PARTS}")
+        packages.append(package)
+    return sorted(packages, key=lambda package: PARTS[::-1].index(package.part))
+
+
+def chosen_packages(packages: Sequence[Package], names: str | None) -> list[Package]:
+    """Those named, comma-separated, or all.
+
+    Raises:
+        InputError: for a name that is not in the catalogue.
+    """
+    if not names:
+        return list(packages)
+    known = {package.package for package in packages}
+    wanted = {name.strip() for name in names.split(",") if name.strip()}
+    if wanted - known:
+        raise InputError(
+            f"--packages {', '.join(sorted(wanted - known))}: not in the catalogue; known: {', '.join(sorted(known))}"
+        )
+    return [package for package in packages if package.package in wanted]
+
+
+# --- the archive -------------------------------------------------------------------------------------------------------------------------
+
+
+def validate_tools() -> None:
+    """Refuses to start where packages cannot be had.
+
+    Raises:
+        InputError: without apt-get, apt-cache or dpkg-deb.
+    """
+    missing = [name for name in ("apt-get", "apt-cache", "dpkg-deb") if shutil.which(name) is None]
+    if missing:
+        raise InputError(
+            f"{', '.join(missing)} not found: this corpus comes from Debian packages; run it on Debian or in a container of it"
+        )
+
+
+def fetch(package: str, cache: Path) -> tuple[Path, str]:
+    """The package's file in the cache, downloaded unless it is there whole, and its version.
+
+    Raises:
+        PackageMissing: if the archive does not have it or delivers something else than it promises.
+    """
+    shown = _run(["apt-cache", "show", "--no-all-versions", package])
+    fields = dict(
+        re.findall(r"^(Package|Version|Architecture|Size|SHA256): (.+)$", shown.stdout.split("\n\n")[0], re.MULTILINE)
+    )
+    if not {"Version", "Architecture", "Size", "SHA256"} <= fields.keys():
+        raise PackageMissing(
+            f"not in this system's package lists ({_last_line(shown.stderr) or 'apt-cache shows nothing'})"
+        )
+    version = fields["Version"]
+    deb = cache / f"{package}_{version.replace(':', '%3a')}_{fields['Architecture']}.deb"
+    if not _is_whole(deb, fields):
+        _download(package, version, deb, fields)
+    return deb, version
+
+
+def _is_whole(deb: Path, fields: Mapping[str, str]) -> bool:
+    return deb.is_file() and deb.stat().st_size == int(fields["Size"]) and sha256(deb) == fields["SHA256"]
+
+
+def _download(package: str, version: str, deb: Path, fields: Mapping[str, str]) -> None:
+    """Downloads beside the cache and moves what is whole into it, so that a kill leaves no half of a package under its name."""
+    beside = deb.parent / f".tmp-{package}"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        result = _run(["apt-get", "download", "-q", f"{package}={version}"], cwd=beside)
+        found = sorted(beside.glob("*.deb"))
+        if result.returncode or not found:
+            raise PackageMissing(f"apt-get download failed ({_last_line(result.stderr, 'E:') or 'no file came'})")
+        if not _is_whole(found[0], fields):
+            raise PackageMissing(f"the download is not the file that the package lists promise; run apt-get update")
+        os.replace(found[0], deb)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _run(command: list[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C.UTF-8"})
+
+
+def _last_line(text: str, start: str = "") -> str:
+    lines = [line for line in text.splitlines() if line.startswith(start) and line.strip()]
+    return lines[-1] if lines else ""
+
+
+# --- licences ----------------------------------------------------------------------------------------------------------------------------
+
+
+def glob_matches(pattern: str, path: str) -> bool:
+    """Whether a pattern of a copyright file matches: "*" is any text, "/" included, "?" one character, anything else itself."""
+    parts = re.split(r"([*?])", pattern.removeprefix("./"))
+    expression = "".join({"*": ".*", "?": "."}.get(part, re.escape(part)) for part in parts)
+    return re.fullmatch(expression, path, re.DOTALL) is not None
+
+
+def read_copyright(text: str) -> list[tuple[tuple[str, ...], str]]:
+    """(patterns, short licence name) of each Files paragraph of a machine-readable copyright file, in order."""
+    paragraphs = []
+    for paragraph in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n")):
+        fields = {
+            name.lower(): value.strip()
+            for name, value in re.findall(r"^([A-Za-z-]+):((?:.*)(?:\n[ \t].*)*)", paragraph, re.MULTILINE)
+        }
+        if "files" in fields and "license" in fields:
+            paragraphs.append(
+                (tuple(fields["files"].replace(",", " ").split()), fields["license"].split("\n")[0].strip())
+            )
+    return paragraphs
+
+
+def licence_of(path: str, paragraphs: Iterable[tuple[tuple[str, ...], str]]) -> str:
+    """Licence of a file of the source package: that of the last paragraph that matches; empty if none does."""
+    found = ""
+    for patterns, licence in paragraphs:
+        if any(glob_matches(pattern, path) for pattern in patterns):
+            found = licence
+    return found
+
+
+def source_path(origin: str, source: Mapping[str, str]) -> str:
+    """Where an installed file lies in the source package."""
+    for installed, prefix in source.items():
+        if origin.startswith(installed):
+            return prefix + origin[len(installed) :]
+    return origin
+
+
+# --- what is in a package ----------------------------------------------------------------------------------------------------------------
+
+
+def unpack(deb: Path, package: Package, into: Path) -> tuple[dict[str, Path], str]:
+    """Reads the music and the copyright file out of a package, and nothing else.
+
+    Returns:
+        Path inside the package -> unpacked file, and the text of the copyright file.
+
+    Raises:
+        PackageMissing: if the package cannot be read to its end or has no copyright file.
+    """
+    shutil.rmtree(into, ignore_errors=True)
+    into.mkdir(parents=True)
+    archives = tuple(
+        pattern.split(suffix + "/")[0] + suffix
+        for pattern in package.music
+        for suffix in _ARCHIVES
+        if suffix + "/" in pattern
+    )
+    files: dict[str, Path] = {}
+    text = b""
+    with subprocess.Popen(
+        ["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
+            for member in tar:
+                origin = member.name.removeprefix("./")
+                if not member.isfile():
+                    continue
+                if origin == f"usr/share/doc/{package.package}/copyright":
+                    text = tar.extractfile(member).read()  # type: ignore[union-attr]
+                elif _wanted(origin, package.music):
+                    files[origin] = _copied(tar.extractfile(member), into, len(files), origin)
+                elif any(glob_matches(pattern, origin) for pattern in archives):
+                    archive = _copied(tar.extractfile(member), into, len(files), origin)
+                    files.update(_members(archive, origin, package.music, into, len(files)))
+                    archive.unlink()
+    if process.returncode:
+        raise PackageMissing(f"{deb}: dpkg-deb cannot read it")
+    if not text:
+        raise PackageMissing(f"{deb}: has no copyright file of its own")
+    return files, text.decode("utf-8", "replace")
+
+
+def _members(archive: Path, origin: str, music: Sequence[str], into: Path, count: int) -> dict[str, Path]:
+    """The music in a zip or pk3 archive."""
+    files: dict[str, Path] = {}
+    with zipfile.ZipFile(archive) as opened:
+        for name in opened.namelist():
+            inside = f"{origin}/{name}"
+            if _wanted(inside, music):
+                with opened.open(name) as member:
+                    files[inside] = _copied(member, into, count + len(files), name)
+    return files
+
+
+def _wanted(origin: str, music: Sequence[str]) -> bool:
+    return origin.lower().endswith(AUDIO_SUFFIXES) and any(glob_matches(pattern, origin) for pattern in music)
+
+
+def _copied(member: Any, into: Path, number: int, origin: str) -> Path:
+    # Numbered, because names in archives may be anything; the suffix tells libsndfile some formats.
+    path = into / f"{number:05d}{Path(origin).suffix.lower()}"
+    with member, path.open("wb") as file:
+        shutil.copyfileobj(member, file, 2**20)
+    return path
+
+
+def safe_name(origin: str) -> str:
+    """The stem of a file's name in characters that every file system takes."""
+    return re.sub(r"[^a-z0-9]+", "_", Path(origin).stem.lower()).strip("_")[:60] or "track"
+
+
+def tracks_of(package: Package, files: Mapping[str, Path], copyright_text: str, tally: Tally) -> list[Track]:
+    """The music that may be taken: of free licence, and not left out by the catalogue; the rest is tallied with its reason."""
+    paragraphs = [] if package.licence else read_copyright(copyright_text)
+    shared = Counter(safe_name(origin) for origin in files)
+    tracks = []
+    for origin in sorted(files):
+        reasons = [why for pattern, why in package.leave_out.items() if glob_matches(pattern, origin)]
+        licence = package.licence or licence_of(source_path(origin, package.source), paragraphs)
+        if not reasons and (not licence or _NON_FREE.search(licence)):
+            reasons = [f"licence {licence or 'not stated'}"]
+        if reasons:
+            tally.skipped[reasons[0]] += 1
+            continue
+        digest, name = sha256(files[origin]), safe_name(origin)
+        name = name if shared[name] == 1 else f"{name}-{digest[:8]}"
+        tracks.append(Track(files[origin], origin, name, digest, licence))
+    return tracks
+
+
+def artist_and_title(path: Path) -> tuple[str, str]:
+    """From the file's tags; empty where it has none."""
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            tags = file.copy_metadata()
+    except (soundfile.LibsndfileError, UnicodeDecodeError):
+        return "", ""
+    artist, title = (" ".join(tags.get(name, "").split()) for name in ("artist", "title"))
+    return ("" if artist.casefold() in _NO_ARTIST else artist), title
+
+
+# --- excerpts ----------------------------------------------------------------------------------------------------------------------------
+
+
+def excerpt_starts(seconds: float) -> list[int]:
+    """Where the excerpts of a track of ``seconds`` begin: side by side, or, of a long track, evenly spread over it."""
+    whole, rest = divmod(seconds, EXCERPT_SECONDS)
+    count = int(whole) + (rest >= MIN_SECONDS)
+    if count <= MAX_EXCERPTS:
+        return [number * EXCERPT_SECONDS for number in range(count)]
+    return [int(number) * EXCERPT_SECONDS for number in np.linspace(0, count - 1, MAX_EXCERPTS).round()]
+
+
+def is_silent(y: np.ndarray) -> bool:
+    """Whether more than half of the seconds of [samples] ``y`` are below ``SILENT_RMS``."""
+    seconds = y[: len(y) // SR * SR].reshape(-1, SR)
+    return bool((np.sqrt((seconds**2).mean(axis=1)) < SILENT_RMS).mean() > 0.5)
+
+
+class Builder:
+    """Builds packages into a ledger; threads decode, one at a time records.
+
+    Args:
+        ledger: an open one.
+        cache: folder of the downloaded packages.
+    """
+
+    def __init__(self, ledger: Ledger, cache: Path) -> None:
+        self.ledger = ledger
+        self.cache = cache
+        self.lock = threading.Lock()
+        self.planned: set[str] = set()
+        self.seen = {clip.sha256: (clip.source, clip.origin) for clip in ledger.clips.values()}
+
+    def build(self, package: Package) -> Tally:
+        """Downloads, unpacks and cuts one package.
+
+        Raises:
+            PackageMissing: if it cannot be had.
+        """
+        deb, version = fetch(package.package, self.cache)
+        into = self.ledger.root / f".tmp-games-{package.package}"
+        try:
+            files, text = unpack(deb, package, into)
+            if not files:
+                raise PackageMissing(f"version {version} holds none of {', '.join(package.music)}")
+            return self._build(package, version, files, text)
+        finally:
+            shutil.rmtree(into, ignore_errors=True)
+
+    def _build(self, package: Package, version: str, files: Mapping[str, Path], text: str) -> Tally:
+        tally = Tally()
+        tracks = []
+        for track in tracks_of(package, files, text, tally):
+            here = (package.package, track.origin)
+            first = self.seen.setdefault(track.sha256, here)
+            if first == here:
+                tracks.append(track)
+            else:
+                tally.skipped["duplicate" if first[0] == package.package else f"duplicate of {first[0]}"] += 1
+        with ThreadPoolExecutor(THREADS) as pool:
+            for one in pool.map(lambda track: self._track(package, version, track), tracks):
+                tally.add(one)
+        return tally
+
+    def _track(self, package: Package, version: str, track: Track) -> Tally:
+        tally = Tally()
+        try:
+            seconds = duration(track.path)
+        except InputError as error:
+            return Tally(skipped=Counter([_reason(error, track)]))
+        if seconds < MIN_SECONDS:
+            return Tally(skipped=Counter([f"under {MIN_SECONDS} s"]))
+        artist, title = artist_and_title(track.path)
+        artist = artist or package.artist
+        for start in excerpt_starts(seconds):
+            clip = CorpusClip(
+                clip=f"{package.part}/games/{package.package}/{track.name}-{start:04d}.flac",
+                source=package.package,
+                version=version,
+                origin=track.origin,
+                start_seconds=float(start),
+                artist=artist,
+                title=title,
+                licence=track.licence,
+                sha256=track.sha256,
+                group=artist.casefold() or package.package,
+            )
+            try:
+                self._excerpt(clip, track.path, min(seconds - start, EXCERPT_SECONDS), tally)
+            except InputError as error:  # one damaged place does not cost the rest of a track
+                tally.skipped[_reason(error, track)] += 1
+        tally.tracks = int(tally.clips > 0)
+        return tally
+
+    def _excerpt(self, clip: CorpusClip, path: Path, seconds: float, tally: Tally) -> None:
+        with self.lock:
+            done = self.ledger.clips.get(clip.clip) == clip and clip.clip in self.ledger
+        if not done:
+            y = load_clip(path, sr=SR, offset=clip.start_seconds, seconds=EXCERPT_SECONDS)
+            if len(y) < (MIN_SECONDS - 1) * SR or is_silent(y):
+                tally.skipped["excerpt silent or short"] += 1
+                return
+        with self.lock:
+            if not done:
+                self.ledger.add(clip, y)
+            self.planned.add(clip.clip)
+        tally.clips += 1
+        tally.seconds += seconds
+
+
+def _reason(error: InputError, track: Track) -> str:
+    return str(error).replace(str(track.path), track.origin)
+
+
+def remove_unplanned(ledger: Ledger, planned: set[str], built: set[str], catalogued: set[str]) -> int:
+    """Removes clips that the catalogue no longer gives: of the packages ``built`` those not ``planned``, and of packages not in it all.
+
+    Returns:
+        How many.
+    """
+    gone = [
+        name
+        for name, clip in ledger.clips.items()
+        if clip.source not in catalogued or (clip.source in built and name not in planned)
+    ]
+    for name in gone:
+        del ledger.clips[name]
+        (ledger.root / name).unlink(missing_ok=True)
+    return len(gone)
+
+
+def build_corpus(root: Path, cache: Path, packages: Sequence[Package], catalogued: set[str]) -> list[str]:
+    """Builds the packages and writes the tables; prints a line per package and a summary.
+
+    Returns:
+        A line for each package that could not be had.
+    """
+    total, missing, built = Tally(), [], set()
+    ledger = Ledger(root, "games")
+    with ledger:
+        builder = Builder(ledger, cache)
+        for package in packages:
+            try:
+                tally = builder.build(package)
+            except PackageMissing as error:
+                missing.append(f"{package.package}: {error}")
+                print(missing[-1], file=sys.stderr, flush=True)
+                continue
+            built.add(package.package)
+            total.add(tally)
+            print(f"{package.package} ({package.part}): {tally}", flush=True)
+    removed = remove_unplanned(ledger, builder.planned, built, catalogued)
+    with ledger:  # opened again: the removed ones go out of the file, too
+        ledger.write_tables()
+    print(
+        f"{len(built)} packages: {total}"
+        + (f"; {removed} clips removed that the catalogue no longer gives" if removed else "")
+    )
+    return missing
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, 1 if a package could not be had or the disk is full, 2 for wrong input."""
+    parser = argparse.ArgumentParser(description="Free game music from Debian packages.")
+    parser.add_argument("--corpus", type=Path, required=True, help="folder of the corpus")
+    parser.add_argument("--cache", type=Path, help="folder of the downloaded packages (default: CORPUS/cache)")
+    parser.add_argument("--packages", help="only these, comma-separated")
+    options = parser.parse_args(arguments)
+    try:
+        validate_tools()
+        catalogue = load_catalogue()
+        packages = chosen_packages(catalogue, options.packages)
+        missing = build_corpus(
+            options.corpus,
+            options.cache or options.corpus / "cache",
+            packages,
+            {package.package for package in catalogue},
+        )
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error}; what is recorded stays, run it again to go on", file=sys.stderr)
+        return 1
+    for line in missing:
+        print(f"missing: {line}", file=sys.stderr)
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
