@@ -80,18 +80,24 @@ def annotate(ctx: click.Context, source: Path, store: Path, workers: int | None,
 @click.argument("store", type=_PATH)
 @click.argument("labels", type=_PATH, nargs=-1, required=True)
 def label(store: Path, labels: tuple[Path, ...]) -> None:
-    """Add LABELS to STORE: CSV tables (columns track, dimension, value), JAMS files or folders of JAMS files.
+    """Add LABELS to STORE: CSV tables (columns track, dimension, value), JAMS files or folders of JAMS files, a teacher's scores (npz).
 
     A dimension is genre, mood, instrument, era, tempo (bpm) or key; "tag" lets the taxonomy decide; "artist" gives the group that is never
-    split between training and validation. What is given here wins over what STORE had for the same track and dimension.
+    split between training and validation. What is given here wins over what STORE had for the same track and dimension. Scores of tags by
+    another model (embeddings with the names of their columns as "tags" in meta) count for pairs of tracks that are not both labelled.
     """
     import_tensorflow()
     from msim_tf.corpus.datasets import read_labels_csv, read_labels_jams, validate_tracks
-    from msim_tf.features.store import FeatureStore, write_labels
+    from msim_tf.embeddings import load_embeddings
+    from msim_tf.features.store import FeatureStore, write_labels, write_teacher
 
     opened = FeatureStore(store)
     merged = opened.labels
     for path in labels:
+        if path.suffix == ".npz":
+            held = write_teacher(store, load_embeddings(path))
+            click.echo(f"{store}: a teacher's tags of {held} tracks")
+            continue
         jams = path.is_dir() or path.suffix == ".jams"
         table = read_labels_jams(path, opened.identifiers) if jams else read_labels_csv(path)
         validate_tracks(table, opened.identifiers, path)

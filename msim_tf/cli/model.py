@@ -33,7 +33,13 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--allow-unlabelled", is_flag=True, help="Train although nobody labels a dimension; its subspace stays untrained."
 )
-@field_options(NetworkParams, {"width": "Scale of all filter counts; 1.0 is the paper's."})
+@field_options(
+    NetworkParams,
+    {
+        "width": "Scale of all filter counts; 1.0 is the paper's.",
+        "slow_stride": "Tempogram and CENS branches see every so many-th frame; 1 is the paper's.",
+    },
+)
 @field_options(
     TrainParams,
     {
@@ -46,7 +52,11 @@ _PATH = click.Path(path_type=Path)
         "margin": "Margin of the triplet loss.",
         "fallback": "For pairs without a semi-hard negative: hardest or skip.",
         "key_relation": "Which keys are similar: parallel, relative or both.",
+        "objective": "triplet (the paper's) or contrastive.",
+        "temperature": "Temperature of the contrastive objective.",
         "track_weight": "Weight of the track regularisation of Lee et al.; 0 is off.",
+        "teacher_weight": "Weight of the loss on a teacher's tags (see msim label); 0 is off.",
+        "augment": "Also hear tracks at other tempi and in other keys.",
         "mixed_precision": "Compute in 16 bits.",
         "validation": "Share of tracks, by whole artists, that is held out.",
         "seed": "Decides weights, split and batches.",
@@ -60,13 +70,15 @@ def train(
     dimensions: str | None,
     allow_unlabelled: bool,
     width: float | None,
+    slow_stride: int | None,
     **changes: Any,
 ) -> None:
     """Train a model on the features and labels of STORE; everything goes into the directory RUN.
 
     The same command on the same RUN resumes an interrupted training. Watch it with: tensorboard --logdir RUN/tensorboard
     """
-    params = _train_params(preset_name, network_name, dimensions, width, given(changes))
+    network_changes = given({"width": width, "slow_stride": slow_stride})
+    params = _train_params(preset_name, network_name, dimensions, network_changes, given(changes))
     import_tensorflow()
     from msim_tf.features.store import FeatureStore
     from msim_tf.model import training
@@ -106,14 +118,17 @@ def export(run: Path, store: Path, target: Path) -> None:
 
 
 def _train_params(
-    name: str, network_name: str | None, dimensions: str | None, width: float | None, changes: dict[str, Any]
+    name: str,
+    network_name: str | None,
+    dimensions: str | None,
+    network_changes: dict[str, Any],
+    changes: dict[str, Any],
 ) -> TrainParams:
     params = preset(TRAIN_PRESETS, name, "training")
     network = params.network
     if network_name:
         network = dataclasses.replace(preset(NETWORK_PRESETS, network_name, "network"), width=network.width)
-    if width is not None:
-        network = dataclasses.replace(network, width=width)
+    network = dataclasses.replace(network, **network_changes)
     if dimensions:
         chosen = tuple(text.strip() for text in dimensions.split(","))
         unknown = [text for text in chosen if text not in DIMENSION_NAMES]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,6 +18,8 @@ import msim_tf.dimensions as dims
 from msim_tf.corpus import relations, taxonomy
 from msim_tf.corpus.jams_labels import read_labels_jams
 from msim_tf.corpus.labels import Labels, read_labels_csv, write_labels_csv
+from msim_tf.corpus.teacher import TeacherTags, teacher_tags
+from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 
 __all__ = [
@@ -60,18 +62,21 @@ class EncodedLabels:
         identifiers: the tracks, in the order of the rows.
         arrays: dimension -> [n, vocabulary] bool for tags, [n] float32 bpm (NaN unknown) for tempo, [n] int8 (-1 unknown) for key.
         vocabularies: tag dimension -> its values, in the order of the columns.
+        teacher: tag dimension -> another model's opinion, which counts for pairs that are not both labelled.
     """
 
     identifiers: tuple[str, ...]
     arrays: dict[str, np.ndarray]
     vocabularies: dict[str, tuple[str, ...]]
+    teacher: dict[str, TeacherTags] = field(default_factory=dict)
 
     def known(self, dimension: str) -> np.ndarray:
-        """[n] bool: which tracks have a label in ``dimension``."""
+        """[n] bool: which tracks have a label in ``dimension``, or were heard by a teacher."""
         array = self._array(dimension)
         kind = dims.dimension(dimension).kind
         if kind == "tag":
-            return np.asarray(array.any(axis=1))
+            labelled = np.asarray(array.any(axis=1))
+            return labelled | self.teacher[dimension].known() if dimension in self.teacher else labelled
         return ~np.isnan(array) if kind == "tempo" else array >= 0
 
     def relation(
@@ -89,12 +94,17 @@ class EncodedLabels:
             [r, c] int8: +1 similar, -1 dissimilar, 0 unknown; a track is similar to itself.
         """
         array = self._array(dimension)
-        return relations.relation(dimension, array[rows], array[columns], key_relation=key_relation)
+        labelled = relations.relation(dimension, array[rows], array[columns], key_relation=key_relation)
+        if dimension not in self.teacher:
+            return labelled
+        return np.where(labelled == 0, self.teacher[dimension].relation(rows, columns), labelled)
 
     def take(self, indices: np.ndarray) -> EncodedLabels:
-        """The rows ``indices``, with the same vocabularies."""
+        """The rows ``indices``, with the same vocabularies and calibration."""
         arrays = {name: array[indices] for name, array in self.arrays.items()}
-        return EncodedLabels(tuple(self.identifiers[index] for index in indices), arrays, self.vocabularies)
+        teacher = {name: tags.take(indices) for name, tags in self.teacher.items()}
+        identifiers = tuple(self.identifiers[index] for index in indices)
+        return EncodedLabels(identifiers, arrays, self.vocabularies, teacher)
 
     def _array(self, dimension: str) -> np.ndarray:
         if dimension not in self.arrays:
@@ -102,12 +112,20 @@ class EncodedLabels:
         return self.arrays[dimension]
 
 
-def encode(labels: Labels, identifiers: Iterable[str], dimensions: Iterable[str]) -> EncodedLabels:
+def encode(
+    labels: Labels, identifiers: Iterable[str], dimensions: Iterable[str], *, teacher: Embeddings | None = None
+) -> EncodedLabels:
     """Labels of ``identifiers`` in ``dimensions`` as arrays.
 
     The vocabulary of a tag dimension is what these tracks hold: the taxonomy's tags in its order, then others by name.
+
+    Args:
+        labels: the table.
+        identifiers: the tracks.
+        dimensions: what of it.
+        teacher: another model's scores of tags, calibrated over these tracks; see ``corpus.teacher``.
     """
-    tracks = tuple(identifiers)
+    tracks, dimensions = tuple(identifiers), tuple(dimensions)
     arrays: dict[str, np.ndarray] = {}
     vocabularies: dict[str, tuple[str, ...]] = {}
     for name in dimensions:
@@ -120,7 +138,8 @@ def encode(labels: Labels, identifiers: Iterable[str], dimensions: Iterable[str]
             arrays[name] = np.array([float(values[0]) if values else math.nan for values in held], np.float32)
         else:
             arrays[name] = np.array([relations.parse_key(values[0]) if values else -1 for values in held], np.int8)
-    return EncodedLabels(tracks, arrays, vocabularies)
+    heard = teacher_tags(teacher, tracks, dimensions) if teacher else {}
+    return EncodedLabels(tracks, arrays, vocabularies, heard)
 
 
 def _vocabulary(name: str, held: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

@@ -95,17 +95,18 @@ def clip_features(mel_db: tf.Tensor, chroma: tf.Tensor, params: FeatureParams) -
     return _onset(rise, params), _cens(padded, params)
 
 
-def tempogram(onset: tf.Tensor, *, lags: int) -> tf.Tensor:
+def tempogram(onset: tf.Tensor, *, lags: int, stride: int = 1) -> tf.Tensor:
     """Local autocorrelation of the onset envelope, as ``librosa.feature.tempogram`` (Hann window, maximum norm per frame).
 
     Args:
         onset: [..., frames + lags - 1] float32, already padded with the ramps.
         lags: length of the window, and number of rows.
+        stride: only every so many-th frame is computed.
 
     Returns:
-        [..., lags, frames] float32 in [-1, 1]; row ``k`` is the correlation at a lag of ``k`` frames; 0 in silence.
+        [..., lags, ceil(frames / stride)] float32 in [-1, 1]; row ``k`` is the correlation at a lag of ``k`` frames; 0 in silence.
     """
-    windowed = _sliding_windows(onset, lags) * tf.constant(_hann(lags))
+    windowed = _sliding_windows(onset, lags)[..., ::stride, :] * tf.constant(_hann(lags))
     fft_length = _fast_length(2 * lags - 1)
     spectrum = tf.signal.rfft(windowed, [fft_length])
     power = tf.complex(tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum)), 0.0)

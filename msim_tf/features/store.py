@@ -7,6 +7,7 @@ A store is a directory::
     shards/00000.mel.f16    [rows, n_mels] float16, the frames of the shard's clips one after the other
     shards/00000.cens.f16   [rows, n_chroma] float16
     shards/00000.onset.f16  [rows + clips * tempogram_lags] float16: each clip's onset envelope with its ramps
+    teacher.npz             optional: another model's scores of tags
 
 The tempogram is not stored: the model computes it from the envelope (37 KB per segment instead of 270). Shards are raw arrays opened by memory
 map; any batch of segments is gathered in one vectorised read. ``writer.py`` makes stores.
@@ -15,6 +16,7 @@ map; any batch of segments is gathered in one vectorised read. ``writer.py`` mak
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ from typing import Any
 import numpy as np
 
 from msim_tf.corpus.labels import Labels
+from msim_tf.corpus.teacher import teacher_tag_names
+from msim_tf.embeddings import Embeddings, load_embeddings, save_embeddings
 from msim_tf.errors import InputError
 from msim_tf.features.extract import Features
 from msim_tf.files import load_json, save_json, validate_format
@@ -180,14 +184,24 @@ class FeatureStore:
             cens=arrays["cens"][rows].T.astype(np.float32),
         )
 
+    @functools.cached_property
+    def teacher(self) -> Embeddings | None:
+        """Another model's scores of tags (``corpus.teacher``), if ``msim label`` was given any."""
+        path = teacher_path(self.path)
+        return load_embeddings(path) if path.exists() else None
+
     def read_segments(
-        self, clips: Sequence[int] | np.ndarray, starts: Sequence[int] | np.ndarray
+        self,
+        clips: Sequence[int] | np.ndarray,
+        starts: Sequence[int] | np.ndarray,
+        stretch: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Segments of any clips, gathered in one vectorised read per shard.
 
         Args:
             clips: [n] indices of clips.
             starts: [n] first frame of each segment; start + segment_frames <= frames of the clip.
+            stretch: [n] how many times faster than recorded each is read, by interpolation between frames; None for as recorded.
 
         Returns:
             float16 arrays ``mel`` [n, n_mels, frames], ``onset`` [n, frames + lags - 1], ``cens`` [n, n_chroma, frames].
@@ -196,16 +210,20 @@ class FeatureStore:
             InputError: if a segment reaches beyond its clip.
         """
         clips, starts = np.asarray(clips), np.asarray(starts)
-        if np.any(starts < 0) or np.any(starts + self.params.segment_frames > self.frames[clips]):
+        stretch = np.ones(len(clips)) if stretch is None else stretch
+        last = starts + np.ceil((self.params.segment_frames - 1) * stretch)
+        if np.any(starts < 0) or np.any(last >= self.frames[clips]):
             raise InputError(f"{self.path}: a segment reaches beyond its clip")
-        if len(self._arrays) == 1:
+        shards, stretched = self._shard[clips], stretch != 1
+        if len(self._arrays) == 1 and not stretched.any():
             return self._gather(next(iter(self._arrays)), clips, starts)
         batch = {name: np.empty((len(clips), *shape), np.float16) for name, shape in self.params.input_shapes.items()}
-        shards = self._shard[clips]
         for shard in np.unique(shards):
-            here = np.flatnonzero(shards == shard)
-            for name, value in self._gather(shard, clips[here], starts[here]).items():
-                batch[name][here] = value
+            plain, warped = (np.flatnonzero((shards == shard) & chosen) for chosen in (~stretched, stretched))
+            for name, value in self._gather(shard, clips[plain], starts[plain]).items():
+                batch[name][plain] = value
+            for name, value in self._gather_stretched(shard, clips[warped], starts[warped], stretch[warped]).items():
+                batch[name][warped] = value
         return batch
 
     def _gather(self, shard: int, clips: np.ndarray, starts: np.ndarray) -> dict[str, np.ndarray]:
@@ -216,6 +234,23 @@ class FeatureStore:
             "mel": arrays["mel"][rows].swapaxes(1, 2),
             "onset": arrays["onset"][onsets],
             "cens": arrays["cens"][rows].swapaxes(1, 2),
+        }
+
+    def _gather_stretched(
+        self, shard: int, clips: np.ndarray, starts: np.ndarray, stretch: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """As ``_gather``, at another speed: every frame, and every lag of the tempogram's window around it, is ``stretch`` as far apart."""
+        arrays, half = self._arrays[shard], self.params.tempogram_lags // 2
+        starts, stretch = starts[:, None], stretch[:, None]
+        frames = starts + np.arange(self.params.segment_frames) * stretch
+        # Before the ramp at the start and after that at the end there is nothing but their first and last value.
+        onsets = starts + half + (np.arange(self.params.segment_onsets) - half) * stretch
+        onsets = np.clip(onsets, 0, self.frames[clips][:, None] + 2 * half - 1)
+        row, onset_row = self._row[clips][:, None], self._onset_row[clips][:, None]
+        return {
+            "mel": _interpolated(arrays["mel"], row, frames).swapaxes(1, 2),
+            "onset": _interpolated(arrays["onset"], onset_row, onsets),
+            "cens": _interpolated(arrays["cens"], row, frames).swapaxes(1, 2),
         }
 
     def _open_shard(self, shard: int) -> dict[str, np.ndarray]:
@@ -234,3 +269,36 @@ class FeatureStore:
             raise InputError(f"{path}: {found} bytes, expected {expected}: the shard is damaged; extract again")
         # A plain array over the map: np.memmap's own indexing costs more than the read.
         return np.asarray(np.memmap(path, np.float16, "r", shape=shape))
+
+
+def _interpolated(array: np.ndarray, first: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Rows of ``array`` between its rows: ``first`` + ``positions``, linearly."""
+    below = np.floor(positions).astype(np.int64)
+    above = np.ceil(positions).astype(np.int64)
+    fraction = (positions - below).astype(np.float32).reshape(positions.shape + (1,) * (array.ndim - 1))
+    low = array[first + below].astype(np.float32)
+    return low + (array[first + above] - low) * fraction
+
+
+def teacher_path(store: str | Path) -> Path:
+    """Where a store keeps a teacher's scores."""
+    return Path(store) / "teacher.npz"
+
+
+def write_teacher(store: str | Path, teacher: Embeddings) -> int:
+    """Replaces the store's scores of a teacher by those of the store's tracks.
+
+    Returns:
+        How many tracks of the store have scores now.
+
+    Raises:
+        InputError: if they are no scores of tags, or none is of a track of the store.
+    """
+    teacher_tag_names(teacher)
+    held = [identifier for identifier in FeatureStore(store).identifiers if identifier in teacher]
+    if not held:
+        raise InputError(f"{teacher.name}: scores for none of the tracks in {store}; a track is named by its path")
+    save_embeddings(
+        teacher_path(store), identifiers=held, embeddings=teacher.embeddings[teacher.rows(held)], meta=teacher.meta
+    )
+    return len(held)

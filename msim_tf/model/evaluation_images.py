@@ -42,7 +42,7 @@ class EvaluationImages(keras.callbacks.Callback):
         self._layout = layout(params.network)
         self._every = every
         rows = np.arange(len(sample.identifiers))
-        labels = encode(store.labels, sample.identifiers, self._layout.names)
+        labels = encode(store.labels, sample.identifiers, self._layout.names, teacher=store.teacher)
         self._relations = {
             name: labels.relation(name, rows, rows, key_relation=params.key_relation) for name in self._layout.names
         }

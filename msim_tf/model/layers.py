@@ -25,26 +25,28 @@ class Tempogram(keras.layers.Layer):
 
     Args:
         lags: length of the autocorrelation window in frames, the number of rows.
+        stride: only every so many-th frame is computed.
 
     Call:
         onset: [batch, frames + lags - 1], cut from the padded envelope of the whole clip.
-        Returns [batch, lags, frames] float32 in [-1, 1].
+        Returns [batch, lags, ceil(frames / stride)] float32 in [-1, 1].
     """
 
-    def __init__(self, lags: int, **kwargs: Any) -> None:
+    def __init__(self, lags: int, stride: int = 1, **kwargs: Any) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.lags = int(lags)
+        self.stride = int(stride)
 
     def call(self, onset: tf.Tensor) -> tf.Tensor:
         """Computes the tempogram."""
-        rows = tempogram(tf.cast(onset, tf.float32), lags=self.lags)
-        frames = None if onset.shape[-1] is None else onset.shape[-1] - self.lags + 1
+        rows = tempogram(tf.cast(onset, tf.float32), lags=self.lags, stride=self.stride)
+        frames = None if onset.shape[-1] is None else (onset.shape[-1] - self.lags) // self.stride + 1
         return tf.ensure_shape(rows, [onset.shape[0], self.lags, frames])
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
-        return {**super().get_config(), "lags": self.lags}
+        return {**super().get_config(), "lags": self.lags, "stride": self.stride}
 
 
 @keras.saving.register_keras_serializable(package="msim")

@@ -135,6 +135,47 @@ def triplet_loss(
     return tf.reduce_sum(hinges) / _count(valid)
 
 
+def contrastive_terms(distances: tf.Tensor, relation: tf.Tensor, *, temperature: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """-log of a positive's share among itself and all negatives of its anchor (Khosla et al., "Supervised contrastive learning", 2020).
+
+    Unknown pairs stand in neither sum, and other positives not in the denominator: relations are not classes, so positives of one anchor
+    need not be near each other.
+
+    Args:
+        distances: [batch, batch] float, 1 - cosine.
+        relation: [batch, batch], > 0 similar, < 0 dissimilar, 0 unknown.
+        temperature: > 0; the smaller, the more the nearest negatives count.
+
+    Returns:
+        [batch, batch] float >= 0, 0 where the pair is not valid; valid pairs (similar, with a known negative), [batch, batch] bool.
+    """
+    similar, dissimilar = relation_masks(relation)
+    logits = -distances / temperature
+    negatives = tf.where(dissimilar, logits, logits.dtype.min)
+    weight = tf.reduce_logsumexp(negatives, axis=1, keepdims=True)
+    valid = tf.logical_and(similar, tf.reduce_any(dissimilar, axis=1, keepdims=True))
+    # The inner where keeps the smallest float of an anchor without negatives out of the gradient.
+    terms = tf.nn.softplus(tf.where(valid, weight - logits, 0.0))
+    return tf.where(valid, terms, 0.0), valid
+
+
+def teacher_terms(subspace: tf.Tensor, tags: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Squared differences of cosines: of two members' subspaces, and of their tags (relational distillation; Park et al., CVPR 2019).
+
+    Args:
+        subspace: [batch, width] float.
+        tags: [batch, tags] float of length 1, or 0 where the teacher has not heard the member.
+
+    Returns:
+        [batch, batch] float >= 0, 0 where the pair is not valid; valid pairs (both heard, not the same), [batch, batch] bool.
+    """
+    heard = tf.reduce_any(tags != 0, axis=1)
+    others = tf.logical_not(tf.eye(tf.shape(tags)[0], dtype=tf.bool))
+    valid = heard[:, None] & heard[None, :] & others
+    difference = cosine_distances(subspace) - cosine_distances(tags)
+    return tf.where(valid, tf.square(difference), 0.0), valid
+
+
 def loss_weights(dimensions: Sequence[str]) -> dict[str, float]:
     """Weights that make the sum of the dimensions' losses L_MD: 1 / N_D each."""
     return dict.fromkeys(dimensions, 1.0 / len(dimensions))
@@ -169,12 +210,57 @@ class ConditionalTripletLoss(keras.losses.Loss):
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Per-anchor losses; ``y_true`` is the relation [batch, batch], ``y_pred`` the subspace [batch, width]."""
         hinges, valid = triplet_hinges(cosine_distances(y_pred), y_true, margin=self.margin, fallback=self.fallback)
-        batch = tf.cast(tf.shape(hinges)[0], tf.float32)
-        return tf.reduce_sum(hinges, 1) * batch / _count(valid)
+        return _per_anchor(hinges, valid)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {"margin": self.margin, "fallback": self.fallback, "reduction": self.reduction, "name": self.name}
+
+
+@keras.saving.register_keras_serializable(package="msim")
+class ContrastiveLoss(keras.losses.Loss):
+    """``contrastive_terms`` for ``compile``, with per-anchor values as ``ConditionalTripletLoss`` has them.
+
+    Args:
+        temperature: > 0.
+        reduction: as in ``keras.losses.Loss``.
+        name: as in ``keras.losses.Loss``.
+    """
+
+    def __init__(
+        self, temperature: float = 0.1, reduction: str = "sum_over_batch_size", name: str = "contrastive_loss"
+    ) -> None:
+        super().__init__(reduction=reduction, name=name)
+        self.temperature = float(temperature)
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Per-anchor losses; ``y_true`` is the relation [batch, batch], ``y_pred`` the subspace [batch, width]."""
+        return _per_anchor(*contrastive_terms(cosine_distances(y_pred), y_true, temperature=self.temperature))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {"temperature": self.temperature, "reduction": self.reduction, "name": self.name}
+
+
+@keras.saving.register_keras_serializable(package="msim")
+class TeacherLoss(keras.losses.Loss):
+    """``teacher_terms`` for ``compile``, with per-anchor values as ``ConditionalTripletLoss`` has them.
+
+    Args:
+        reduction: as in ``keras.losses.Loss``.
+        name: as in ``keras.losses.Loss``.
+    """
+
+    def __init__(self, reduction: str = "sum_over_batch_size", name: str = "teacher_loss") -> None:
+        super().__init__(reduction=reduction, name=name)
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Per-anchor losses; ``y_true`` are the teacher's tags [batch, tags], ``y_pred`` the subspace [batch, width]."""
+        return _per_anchor(*teacher_terms(y_pred, y_true))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {"reduction": self.reduction, "name": self.name}
 
 
 @keras.saving.register_keras_serializable(package="msim")
@@ -253,6 +339,11 @@ class TripletMetric(keras.metrics.Mean):
 def triplet_metrics(*, margin: float = MARGIN, fallback: str = "hardest") -> list[keras.metrics.Metric]:
     """New metrics ``active_triplets`` and ``valid_pairs`` for one output, with the margin and fallback of its loss."""
     return [TripletMetric(statistic, margin, fallback) for statistic in ("active_triplets", "valid_pairs")]
+
+
+def _per_anchor(terms: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    """[batch] values whose mean is the mean of ``terms`` over valid pairs."""
+    return tf.reduce_sum(terms, 1) * tf.cast(tf.shape(terms)[0], tf.float32) / _count(valid)
 
 
 def _count(valid: tf.Tensor) -> tf.Tensor:

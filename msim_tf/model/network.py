@@ -17,7 +17,7 @@ from typing import Any
 import keras
 
 import msim_tf.model.losses  # noqa: F401  (registers what the file of a trained model names, so that importing this module can load it)
-from msim_tf.dimensions import TRACK
+from msim_tf.dimensions import TEACHER_SUFFIX, TRACK
 from msim_tf.errors import InputError
 from msim_tf.model.layers import SubspaceMask, Tempogram
 from msim_tf.model.params import DIRECT_INPUTS, NetworkParams, layout
@@ -50,10 +50,11 @@ def build_network(network: NetworkParams, features: FeatureParams) -> keras.Mode
     # Two-dimensional features [batch, rows, frames], under the names of their branches' inputs.
     maps = {"mel": _standardised(inputs["mel"], network)}
     if "onset" in inputs:
-        maps["onset"] = Tempogram(features.tempogram_lags, name="tempogram")(inputs["onset"])
-        maps["cens"] = inputs["cens"]
+        maps["onset"] = Tempogram(features.tempogram_lags, network.slow_stride, name="tempogram")(inputs["onset"])
+        maps["cens"] = _every(inputs["cens"], network.slow_stride)
 
-    branches = [_branch(x, name, network.width) for name, x in maps.items()]
+    strides = {name: 1 if name == "mel" else network.slow_stride for name in maps}
+    branches = [_branch(x, name, network.width, strides[name]) for name, x in maps.items()]
     x = keras.layers.Concatenate(name="join")(branches) if len(branches) > 1 else branches[0]
     for number in range(_BRANCH_BLOCKS + 1, _BLOCKS + 1):
         x = _inception_block(x, f"block{number}", network.width)
@@ -65,12 +66,34 @@ def build_network(network: NetworkParams, features: FeatureParams) -> keras.Mode
     outputs = {name: SubspaceMask(slices.mask([name]), name=name)(embedding) for name in network.dimensions}
     if network.track_output:
         outputs[TRACK] = SubspaceMask(slices.mask(network.dimensions), name=TRACK)(embedding)
+    for name in network.teacher_outputs:
+        outputs[name + TEACHER_SUFFIX] = SubspaceMask(slices.mask([name]), name=name + TEACHER_SUFFIX)(embedding)
     return keras.Model(inputs, outputs, name="msim")
 
 
 def embedding_model(model: keras.Model) -> keras.Model:
     """The model from the same inputs to the whole embedding, [batch, embedding_size] float32; shares all weights with ``model``."""
     return keras.Model(model.input, model.get_layer(EMBEDDING).output, name="msim_embedding")
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The same network with the same weights, computed in float32: one that was trained in 16 bits runs on every CPU then.
+
+    Args:
+        model: of ``build_network``.
+
+    Returns:
+        ``model`` itself if it is computed in float32 already.
+    """
+
+    def cloned(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
+
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return model
+    clone = keras.models.clone_model(model, clone_function=cloned)
+    clone.set_weights(model.get_weights())
+    return clone
 
 
 def filters(count: int, width: float) -> int:
@@ -84,13 +107,21 @@ def _standardised(mel: Any, network: NetworkParams) -> Any:
     )(mel)
 
 
-def _branch(x: Any, name: str, width: float) -> Any:
-    """Stem and two blocks: [batch, rows, frames] -> [batch, 16, 16, channels]."""
+def _every(x: Any, stride: int) -> Any:
+    """Every ``stride``-th frame: [batch, rows, frames] -> [batch, rows, ceil(frames / stride)]."""
+    if stride == 1:
+        return x
+    return keras.layers.MaxPooling1D(1, strides=stride, data_format="channels_first", name="cens_every")(x)
+
+
+def _branch(x: Any, name: str, width: float, stride: int) -> Any:
+    """Stem and two blocks: [batch, rows, frames] -> [batch, 16, 16, channels]; ``stride`` says what was left out of the frames before."""
     rows, frames = x.shape[1:]
+    stem_frames = _STEM // stride
     x = keras.layers.Reshape((rows, frames, 1), name=f"{name}_channel")(x)
     halve_rows = name != "cens"
     if halve_rows:
-        pool = (_pool_size(rows, _STEM, f"rows of {name}"), _pool_size(frames, _STEM, f"frames of {name}"))
+        pool = (_pool_size(rows, _STEM, f"rows of {name}"), _pool_size(frames, stem_frames, f"frames of {name}"))
     else:
         # Twelve chroma are too few to be halved: padded to the common 16 rows, and only time is pooled.
         if rows > _JOIN:
@@ -98,11 +129,13 @@ def _branch(x: Any, name: str, width: float) -> Any:
         below = (_JOIN - rows) // 2
         pad = ((below, _JOIN - rows - below), (0, 0))
         x = keras.layers.ZeroPadding2D(pad, name=f"{name}_pad")(x)
-        pool = (1, _pool_size(frames, _STEM, f"frames of {name}"))
+        pool = (1, _pool_size(frames, stem_frames, f"frames of {name}"))
     x = _conv(x, filters(_STEM, width), 5, (1, 1), f"{name}_stem_5x5")
     x = keras.layers.MaxPooling2D(pool, name=f"{name}_stem_pool")(x)
     for number in range(1, _BRANCH_BLOCKS + 1):
-        x = _inception_block(x, f"{name}_block{number}", width, strides=(2 if halve_rows else 1, 2))
+        halve_frames = stem_frames >> (number - 1) > _JOIN
+        strides = (2 if halve_rows else 1, 2 if halve_frames else 1)
+        x = _inception_block(x, f"{name}_block{number}", width, strides=strides)
     return x
 
 

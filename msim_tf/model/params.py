@@ -28,7 +28,10 @@ class NetworkParams:
         mel_mean: mean of the mel-spectrograms of the training split; the default is Lee's.
         mel_variance: their variance, > 0; the default is Lee's.
         direct_paths: project tempo and key from the time-averaged tempogram and CENS (ours; see the module's docstring).
+        slow_stride: 1, 2 or 4; the branches of tempogram and CENS see every so many-th frame only (ours: both change slowly, a tempogram's
+            window is 9 s long, and the two branches are most of the work).
         track_output: also give the whole embedding as output "track", for the track regularisation of Lee et al., ISMIR 2020.
+        teacher_outputs: dimensions that also give their subspace as output "<dimension>_teacher", for the loss on a teacher's tags.
     """
 
     inputs: tuple[str, ...] = MULTI_INPUT
@@ -38,7 +41,9 @@ class NetworkParams:
     mel_mean: float = 0.2
     mel_variance: float = 0.25**2
     direct_paths: bool = False
+    slow_stride: int = 1
     track_output: bool = False
+    teacher_outputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.inputs not in (("mel",), MULTI_INPUT):
@@ -46,6 +51,8 @@ class NetworkParams:
         for name in ("width", "mel_variance"):
             if not getattr(self, name) > 0:
                 raise InputError(f"NetworkParams.{name} is {getattr(self, name)}, expected > 0")
+        if self.slow_stride not in (1, 2, 4):
+            raise InputError(f"NetworkParams.slow_stride is {self.slow_stride}, expected 1, 2 or 4")
         EmbeddingLayout.equal(self.dimensions, self.embedding_size)
         if self.direct_paths and (self.inputs != MULTI_INPUT or not set(self.dimensions) - set(DIRECT_INPUTS)):
             raise InputError(
@@ -55,7 +62,7 @@ class NetworkParams:
 
     def to_json(self) -> dict[str, Any]:
         """The parameters as a JSON object."""
-        return {**dataclasses.asdict(self), "inputs": list(self.inputs), "dimensions": list(self.dimensions)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> NetworkParams:
@@ -67,7 +74,7 @@ class NetworkParams:
         names = {field.name for field in dataclasses.fields(cls)}
         if set(value) != names:
             raise InputError(f"network parameters differ in names: {sorted(names ^ set(value))}")
-        return cls(**{**value, "inputs": tuple(value["inputs"]), "dimensions": tuple(value["dimensions"])})
+        return cls(**{name: tuple(held) if isinstance(held, list) else held for name, held in value.items()})
 
 
 # Table 1 of the paper; "multi384" is the proposed model.
@@ -106,7 +113,12 @@ class TrainParams:
         margin: of the triplet loss, and of semi-hard mining.
         fallback: "hardest" or "skip", for pairs without a semi-hard negative.
         key_relation: "parallel", "relative" or "both".
+        objective: "triplet" (the paper's conditional triplet loss) or "contrastive" (ours: masked supervised contrastive loss).
+        temperature: of the contrastive loss.
         track_weight: weight of Lee's track regularisation; 0 switches it off.
+        teacher_weight: weight of the loss on a teacher's tags (``msim label`` takes them), 0 switches it off; relations are then soft: the
+            cosine of two tracks in a subspace is drawn to that of their tags.
+        augment: also hear tracks at other tempi and in other keys, see ``features.augmentation``.
         mixed_precision: compute in float16 on a GPU, bfloat16 on a CPU.
         validation: share of the tracks, by whole groups, that is held out.
         seed: decides initial weights, split and batches.
@@ -127,7 +139,11 @@ class TrainParams:
     margin: float = 0.1
     fallback: str = "hardest"
     key_relation: str = "parallel"
+    objective: str = "triplet"
+    temperature: float = 0.1
     track_weight: float = 0.0
+    teacher_weight: float = 0.0
+    augment: bool = False
     mixed_precision: bool = False
     validation: float = 0.15
     seed: int = 0
@@ -135,7 +151,9 @@ class TrainParams:
     def __post_init__(self) -> None:
         if self.schedule not in ("plateau", "cosine"):
             raise InputError(f"schedule {self.schedule!r}: expected 'plateau' or 'cosine'")
-        for name in ("epochs", "learning_rate", "margin"):
+        if self.objective not in ("triplet", "contrastive"):
+            raise InputError(f"objective {self.objective!r}: expected 'triplet' or 'contrastive'")
+        for name in ("epochs", "learning_rate", "margin", "temperature"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}, expected > 0")
 

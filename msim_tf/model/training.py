@@ -29,14 +29,15 @@ import tensorflow as tf
 from msim_tf.corpus.datasets import EncodedLabels, encode, split_by_group
 from msim_tf.dimensions import TRACK
 from msim_tf.errors import InputError
-from msim_tf.features.pipeline import BatchComposer, BatchParams, make_dataset
+from msim_tf.features.composer import BatchComposer, BatchParams
+from msim_tf.features.pipeline import make_dataset
 from msim_tf.features.store import FeatureStore
 from msim_tf.files import load_json, save_json, validate_format
 from msim_tf.model import callbacks as own
 from msim_tf.model.backup import backed_up_epochs
 from msim_tf.model.evaluation_images import EvaluationImages
-from msim_tf.model.losses import ConditionalTripletLoss, loss_weights, triplet_metrics
-from msim_tf.model.network import build_network
+from msim_tf.model.losses import ConditionalTripletLoss, ContrastiveLoss, TeacherLoss, loss_weights, triplet_metrics
+from msim_tf.model.network import build_network, in_float32
 from msim_tf.model.params import NetworkParams, TrainParams
 
 FORMAT = "msim-training-run"
@@ -89,6 +90,11 @@ def load_run(path: str | Path) -> Run:
     return Run(path, TrainParams.from_json(value["params"]), value["digest"], value["identifiers"], summary)
 
 
+def load_model(run: Run) -> keras.Model:
+    """The best model of a run, computed in float32 however it was trained."""
+    return in_float32(keras.models.load_model(run.model_path, compile=False))
+
+
 def train(
     store: FeatureStore,
     run_path: str | Path,
@@ -116,7 +122,7 @@ def train(
     """
     run_path = Path(run_path)
     strategy = strategy or tf.distribute.MirroredStrategy()
-    labels = encode(store.labels, store.identifiers, params.network.dimensions)
+    labels = encode(store.labels, store.identifiers, params.network.dimensions, teacher=store.teacher)
     validate_labels(labels, store.path, allow_unlabelled=allow_unlabelled)
     parts = _split(store, params)
     run = _open_run(run_path, store, params, parts)
@@ -204,6 +210,8 @@ def _make_split(
         replicas=replicas,
         key_relation=params.key_relation,
         track_pairs=params.track_weight > 0,
+        teacher=params.teacher_weight > 0,
+        augment=params.augment,
         random_crops=training,
         seed=params.seed + (0 if training else 1),
     )
@@ -213,25 +221,37 @@ def _make_split(
     return _Split(clips, composer, asked or max(1, round(segments / (params.batch_size * replicas))))
 
 
-def _compile(params: TrainParams, store: FeatureStore, steps: int, strategy: tf.distribute.Strategy) -> keras.Model:
+def _compile(
+    params: TrainParams, store: FeatureStore, steps: int, targets: dict[str, str], strategy: tf.distribute.Strategy
+) -> keras.Model:
     """Builds and compiles the network under ``strategy``; L_MD is one loss per dimension with weight 1 / N_D (eq. 1)."""
     keras.utils.set_random_seed(params.seed)
-    network = dataclasses.replace(params.network, track_output=params.track_weight > 0)
+    dimensions = params.network.dimensions
+    losses = {name: _loss(params) for name in dimensions}
+    weights = loss_weights(dimensions)
+    if params.track_weight > 0:
+        losses[TRACK], weights[TRACK] = _loss(params), params.track_weight
+    for target in targets:
+        losses[target], weights[target] = TeacherLoss(), params.teacher_weight / len(targets)
+    network = dataclasses.replace(
+        params.network, track_output=params.track_weight > 0, teacher_outputs=tuple(targets.values())
+    )
     with strategy.scope():
         model = build_network(network, store.params)
-        weights = loss_weights(network.dimensions)
-        if params.track_weight > 0:
-            weights[TRACK] = params.track_weight
         model.compile(
             optimizer=keras.optimizers.Adam(_learning_rate(params, steps), global_clipnorm=params.clip_norm or None),
-            loss={name: ConditionalTripletLoss(margin=params.margin, fallback=params.fallback) for name in weights},
+            loss=losses,
             loss_weights=weights,
-            metrics={
-                name: triplet_metrics(margin=params.margin, fallback=params.fallback) for name in network.dimensions
-            },
+            metrics={name: triplet_metrics(margin=params.margin, fallback=params.fallback) for name in dimensions},
             jit_compile=False,  # XLA slows convolutions on the CPU
         )
     return model
+
+
+def _loss(params: TrainParams) -> keras.losses.Loss:
+    if params.objective == "contrastive":
+        return ContrastiveLoss(params.temperature)
+    return ConditionalTripletLoss(margin=params.margin, fallback=params.fallback)
 
 
 def _learning_rate(params: TrainParams, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
@@ -263,7 +283,7 @@ def _fit(
         gpu = bool(tf.config.list_physical_devices("GPU"))
         keras.mixed_precision.set_global_policy("mixed_float16" if gpu else "mixed_bfloat16")
     try:
-        model = _compile(params, store, steps, strategy)
+        model = _compile(params, store, steps, train_part.composer.teacher_targets, strategy)
     finally:
         keras.mixed_precision.set_global_policy(before or "float32")
     data = make_dataset(

@@ -33,7 +33,7 @@ from msim_tf.features.extract import clip_features, frame_features, halo, segmen
 from msim_tf.files import atomic_directory, save_json
 from msim_tf.model.network import embedding_model
 from msim_tf.model.params import NetworkParams, layout
-from msim_tf.model.training import Run
+from msim_tf.model.training import Run, load_model
 from msim_tf.params import FeatureParams
 from msim_tf.serve.metadata import FORMAT, FORMAT_VERSION, METADATA_FILE, next_version
 from msim_tf.serve.servable import Servable
@@ -60,7 +60,7 @@ def export_run(run: Run, features: FeatureParams, base: str | Path) -> Path:
         raise InputError(f"{run.path}: this training is unfinished; run the same msim train command again, it resumes")
     if run.digest != features.digest:
         raise InputError(f"{run.path} was trained on features {run.digest}, not {features.digest}")
-    model = keras.models.load_model(run.model_path, compile=False)
+    model = load_model(run)
     training = {
         "params": run.params.to_json(),
         "summary": run.summary,

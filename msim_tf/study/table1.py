@@ -36,7 +36,7 @@ from msim_tf.features.store import FeatureStore
 from msim_tf.files import load_json, save_json
 from msim_tf.model.network import embedding_model
 from msim_tf.model.params import MULTI_INPUT, NetworkParams, TrainParams, layout
-from msim_tf.model.training import Run, train
+from msim_tf.model.training import Run, load_model, train
 from msim_tf.serve.embedding import mean_embedding
 from msim_tf.study.clips import StoredParts
 from msim_tf.study.tracks import baselines, labelled_tracks, sampled, stored_mels
@@ -239,7 +239,7 @@ def _embedded(
         found = load_embeddings(path, name=name)
         if found.meta.get("made_from") == mark:
             return found
-    model = keras.models.load_model(run.model_path, compile=False)
+    model = load_model(run)
     embed = tf.function(embedding_model(model), reduce_retracing=True)
     inputs = run.params.network.inputs
 

@@ -5,9 +5,10 @@ import pytest
 
 from msim_tf.corpus.datasets import encode
 from msim_tf.corpus.labels import Labels
-from msim_tf.dimensions import DIMENSION_NAMES
+from msim_tf.dimensions import DIMENSION_NAMES, TRACK
 from msim_tf.errors import InputError
-from msim_tf.features.pipeline import TRACK, BatchComposer, BatchParams, make_dataset
+from msim_tf.features.composer import BatchComposer, BatchParams
+from msim_tf.features.pipeline import make_dataset
 
 INPUTS = ("mel", "onset", "cens")
 
@@ -40,18 +41,22 @@ def composer(labels, store, **params):
     return BatchComposer(labels, store.frames, store.params.segment_frames, BatchParams(**params))
 
 
+def members(compose, step):
+    batch = compose.batch(step)
+    return np.stack([batch.clips, batch.starts])
+
+
 def test_every_batch_has_a_positive_in_every_dimension_that_has_one(labels, store):
     compose = composer(labels, store, batch_size=16)
     for step in range(30):
-        clips, _ = compose.batch(step)
-        for name, relation in compose.relations(clips).items():
+        for name, relation in compose.relations(compose.batch(step)).items():
             assert (relation > 0).any(), (name, step)
 
 
 def test_relations_are_those_of_the_labels_inside_each_block(labels, store):
     compose = composer(labels, store, batch_size=8, replicas=3, key_relation="both")
-    clips, _ = compose.batch(4)
-    relations = compose.relations(clips)
+    clips = compose.batch(4).clips
+    relations = compose.relations(compose.batch(4))
     for name, targets in relations.items():
         assert targets.shape == (24, 8) and targets.dtype == np.int8
         for i in range(24):
@@ -65,8 +70,8 @@ def test_starts_are_inside_the_clip_and_fixed_ones_on_the_grid(labels, store):
     length = store.params.segment_frames
     for random_crops in (True, False):
         compose = composer(labels, store, batch_size=16, random_crops=random_crops)
-        starts = np.concatenate([compose.batch(step)[1] for step in range(50)])
-        clips = np.concatenate([compose.batch(step)[0] for step in range(50)])
+        starts = np.concatenate([compose.batch(step).starts for step in range(50)])
+        clips = np.concatenate([compose.batch(step).clips for step in range(50)])
         assert starts.min() == 0 and (starts + length <= store.frames[clips]).all()
         assert (starts % length == 0).all() != random_crops
 
@@ -74,15 +79,15 @@ def test_starts_are_inside_the_clip_and_fixed_ones_on_the_grid(labels, store):
 def test_a_batch_depends_on_seed_and_step_only(labels, store):
     first, again = composer(labels, store, seed=3), composer(labels, store, seed=3)
     again.batch(0)
-    np.testing.assert_array_equal(first.batch(5), again.batch(5))
-    assert not np.array_equal(first.batch(5), first.batch(6))
-    assert not np.array_equal(first.batch(5), composer(labels, store, seed=4).batch(5))
+    np.testing.assert_array_equal(members(first, 5), members(again, 5))
+    assert not np.array_equal(members(first, 5), members(first, 6))
+    assert not np.array_equal(members(first, 5), members(composer(labels, store, seed=4), 5))
 
 
 def test_track_pairs_relate_crops_of_one_clip(labels, store):
     compose = composer(labels, store, batch_size=16, track_pairs=True)
-    clips, starts = compose.batch(0)
-    relation = compose.relations(clips)[TRACK]
+    clips = compose.batch(0).clips
+    relation = compose.relations(compose.batch(0))[TRACK]
     np.testing.assert_array_equal(relation > 0, (clips[:, None] == clips) & ~np.eye(16, dtype=bool))
     assert (relation > 0).any()
 
@@ -93,12 +98,12 @@ def test_datasets_deliver_what_was_composed(labels, store):
     batches = list(make_dataset(store, chosen, compose, INPUTS, first=3, last=6))
     assert len(batches) == 3
     for step, (inputs, targets) in zip(range(3, 6), batches):
-        clips, starts = compose.batch(step)
-        expected = store.read_segments(clips, starts)
+        batch = compose.batch(step)
+        expected = store.read_segments(batch.clips, batch.starts)
         assert tuple(inputs) == INPUTS
         for name in INPUTS:
             np.testing.assert_array_equal(inputs[name], expected[name])
-        for name, relation in compose.relations(clips).items():
+        for name, relation in compose.relations(batch).items():
             np.testing.assert_array_equal(targets[name], relation)
 
 

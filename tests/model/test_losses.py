@@ -8,6 +8,8 @@ import tensorflow as tf
 from msim_tf.errors import InputError
 from msim_tf.model.losses import (
     ConditionalTripletLoss,
+    ContrastiveLoss,
+    TeacherLoss,
     active_triplets,
     cosine_distances,
     loss_weights,
@@ -262,3 +264,55 @@ def test_wrong_arguments_are_refused():
         ConditionalTripletLoss(fallback="easiest")
     with pytest.raises(InputError, match=r"margin is 0\.0, expected > 0"):
         triplet_loss(tf.zeros([2, 3]), tf.zeros([2, 2]), margin=0.0)
+
+
+def loop_contrastive(embeddings, relation, temperature):
+    """The mean of -log(exp(p) / (exp(p) + sum of exp(n))) over anchors and positives, in float64."""
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    cosine, terms = unit @ unit.T, []
+    for a in range(len(unit)):
+        negatives = [n for n in range(len(unit)) if n != a and relation[a, n] < 0]
+        for p in range(len(unit)):
+            if p != a and relation[a, p] > 0 and negatives:
+                near = np.exp((cosine[a, p] - 1) / temperature)
+                far = sum(np.exp((cosine[a, n] - 1) / temperature) for n in negatives)
+                terms.append(-np.log(near / (near + far)))
+    return np.mean(terms) if terms else 0.0
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.1, 1.0])
+def test_contrastive_equals_a_plain_loop(rng, temperature):
+    embeddings = rng.normal(size=(12, 5))
+    relation = rng.integers(-1, 2, (12, 12))
+    relation[3] = 0  # knows nobody
+    relation[4] = np.abs(relation[4])  # has no negative
+    found = ContrastiveLoss(temperature)(relation.astype(np.int8), embeddings.astype(np.float32))
+    assert float(found) == pytest.approx(loop_contrastive(embeddings, relation, temperature), rel=1e-4)
+
+
+def test_contrastive_gradients_stay_finite(rng):
+    embeddings = tf.Variable(np.concatenate([np.zeros((1, 4)), np.ones((3, 4)), rng.normal(size=(2, 4))]).astype("f4"))
+    relation = rng.integers(-1, 2, (6, 6)).astype(np.int8)
+    relation[5] = 1
+    with tf.GradientTape() as tape:
+        loss = ContrastiveLoss(0.01)(relation, embeddings)
+    assert np.isfinite(tape.gradient(loss, embeddings)).all()
+
+
+def test_teacher_loss_is_the_squared_difference_of_cosines(rng):
+    subspace, tags = rng.normal(size=(7, 5)), rng.normal(size=(7, 3))
+    tags /= np.linalg.norm(tags, axis=1, keepdims=True)
+    tags[2] = 0  # unheard
+    unit = subspace / np.linalg.norm(subspace, axis=1, keepdims=True)
+    pairs = [(i, j) for i in range(7) for j in range(7) if i != j and 2 not in (i, j)]
+    expected = np.mean([(unit[i] @ unit[j] - tags[i] @ tags[j]) ** 2 for i, j in pairs])
+    assert float(TeacherLoss()(tags.astype("f4"), subspace.astype("f4"))) == pytest.approx(expected, rel=1e-4)
+    copied = np.concatenate([tags, np.zeros((7, 2))], axis=1)
+    copied[2] = 1.0
+    assert float(TeacherLoss()(tags.astype("f4"), copied.astype("f4"))) == pytest.approx(0.0, abs=1e-10)
+
+
+@pytest.mark.parametrize("loss", [ContrastiveLoss(0.3), TeacherLoss()])
+def test_the_other_losses_survive_serialisation(loss):
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert type(again) is type(loss) and again.get_config() == loss.get_config()

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from msim_tf.errors import InputError
 from msim_tf.model.losses import ConditionalTripletLoss, loss_weights, triplet_metrics
-from msim_tf.model.network import build_network, embedding_model, filters
+from msim_tf.model.network import build_network, embedding_model, filters, in_float32
 from msim_tf.model.params import NETWORK_PRESETS, NetworkParams, layout
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
 
@@ -212,10 +212,36 @@ def test_mixed_precision_computes_in_half_and_answers_in_float32(rng):
     for name, subspace in half(inputs).items():
         assert subspace.dtype == tf.float32
         np.testing.assert_allclose(subspace, expected[name], atol=0.15)
+    again = in_float32(half)
+    assert {layer.compute_dtype for layer in again.layers} == {"float32"} and in_float32(full) is full
+    for name, subspace in again(inputs).items():
+        np.testing.assert_allclose(subspace, expected[name], atol=1e-5)
+
+
+@pytest.mark.parametrize(("stride", "frames", "after"), [(1, 129, 32), (2, 65, 16), (4, 33, 16)])
+def test_slow_stride_leaves_out_frames_and_changes_no_weight(rng, stride, frames, after):
+    features = FEATURE_PRESETS["paper"]
+    network = dataclasses.replace(NARROW, slow_stride=stride)
+    model = build_network(network, features)
+    full = build_network(NARROW, features)
+    assert [w.shape for w in model.get_weights()] == [w.shape for w in full.get_weights()]
+    inputs = some_inputs(rng, features, network)
+    maps = {
+        name: keras.Model(m.input, m.get_layer("tempogram").output)(inputs)
+        for name, m in (("all", full), ("few", model))
+    }
+    assert maps["few"].shape[-1] == frames
+    np.testing.assert_allclose(maps["few"], maps["all"][..., ::stride], atol=1e-6)
+    if stride > 1:
+        cens = keras.Model(model.input, model.get_layer("cens_every").output)(inputs)
+        np.testing.assert_array_equal(cens, inputs["cens"][..., ::stride])
+    assert tuple(model.get_layer("onset_block1").output.shape[1:3]) == (32, after)
+    for name in ("onset_block2", "cens_block2"):
+        assert tuple(model.get_layer(name).output.shape[1:3]) == (16, 16)
 
 
 def test_params_survive_json():
-    for network in (*NETWORK_PRESETS.values(), dataclasses.replace(DIRECT, mel_mean=1 / 3, track_output=True)):
+    for network in (*NETWORK_PRESETS.values(), dataclasses.replace(DIRECT, mel_mean=1 / 3, teacher_outputs=("mood",))):
         assert NetworkParams.from_json(json.loads(json.dumps(network.to_json()))) == network
     with pytest.raises(InputError, match=r"network parameters differ in names: \['depth'\]"):
         NetworkParams.from_json({**NARROW.to_json(), "depth": 3})
@@ -227,6 +253,7 @@ def test_params_survive_json():
         ({"inputs": ("cens",)}, "inputs is .*expected"),
         ({"width": 0.0}, r"width is 0\.0, expected > 0"),
         ({"mel_variance": -1.0}, "mel_variance is -1"),
+        ({"slow_stride": 3}, "slow_stride is 3, expected 1, 2 or 4"),
         ({"embedding_size": 100}, "100 does not divide into 6"),
         ({"dimensions": ("genre", "smell")}, "smell"),
         ({"inputs": ("mel",), "direct_paths": True}, "direct_paths with inputs"),

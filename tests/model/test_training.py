@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +17,12 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from msim_tf.dimensions import DIMENSION_NAMES
+from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
-from msim_tf.features.store import write_labels
+from msim_tf.features.store import FeatureStore, write_labels, write_teacher
 from msim_tf.model import backup
 from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, TrainParams
-from msim_tf.model.training import load_run, train
+from msim_tf.model.training import load_model, load_run, train
 
 NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, embedding_size=24)
 PARAMS = TrainParams(
@@ -231,6 +233,42 @@ def test_mixed_precision_trains_and_restores_the_policy(labelled_store, tmp_path
     )
     assert np.isfinite(run.summary["val_loss"])
     assert keras.layers.Dense(1).compute_dtype == "float32"
+
+
+@pytest.fixture
+def taught_store(labelled_store, tmp_path, rng):
+    """A copy of the labelled store whose tracks a teacher has heard, all but one."""
+    path = tmp_path / "taught"
+    shutil.copytree(labelled_store.path, path)
+    tags = ["rock", "jazz", "sad", "happy"]
+    heard = labelled_store.identifiers[1:]
+    write_teacher(path, Embeddings("t", tuple(heard), rng.normal(size=(len(heard), 4)), meta={"tags": tags}))
+    return FeatureStore(path)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_learns_from_a_teacher_and_from_other_tempi_and_keys(taught_store, tmp_path, replicas, two_replicas):
+    params = dataclasses.replace(
+        SINGLE,
+        epochs=4,
+        steps_per_epoch=6,
+        schedule="cosine",
+        learning_rate=3e-3,
+        objective="contrastive",
+        teacher_weight=2.0,
+        augment=True,
+    )
+    strategy = two_replicas if replicas == 2 else one_device()
+    run = train(taught_store, tmp_path / "run", params, strategy=strategy)
+    rows = history(run.path)
+    assert rows[-1]["genre_teacher_loss"] < rows[0]["genre_teacher_loss"]
+    assert "era_teacher_loss" not in rows[0]
+    row = rows[-1]
+    dimensions = params.network.dimensions
+    expected = sum(row[f"{name}_loss"] for name in dimensions) / len(dimensions)
+    expected += 2.0 * (row["genre_teacher_loss"] + row["mood_teacher_loss"]) / 2
+    assert row["loss"] == pytest.approx(expected, rel=1e-3)
+    assert set(load_model(run).output) == {*dimensions, "genre_teacher", "mood_teacher"}
 
 
 def test_a_small_corpus_is_learned(labelled_store, tmp_path):

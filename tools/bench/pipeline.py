@@ -23,7 +23,8 @@ def run(options: frame.Options) -> list[frame.Figure]:
     from msim_tf.cli.options import import_tensorflow
 
     import_tensorflow()
-    from msim_tf.features.pipeline import BatchComposer, BatchParams, make_dataset
+    from msim_tf.features.composer import BatchComposer, BatchParams
+    from msim_tf.features.pipeline import make_dataset
 
     store, labels = _labelled_store(options)
     every = np.arange(len(store))
@@ -39,8 +40,8 @@ def run(options: frame.Options) -> list[frame.Figure]:
     seconds = frame.measure(
         {
             "composed": lambda: [composer.batch(step) for step in range(steps)],
-            "related": lambda: [composer.relations(members) for members, _ in batches],
-            "gathered": lambda: [store.read_segments(*batch) for batch in batches],
+            "related": lambda: [composer.relations(batch) for batch in batches],
+            "gathered": lambda: [store.read_segments(batch.clips, batch.starts) for batch in batches],
             "records": lambda: sum(1 for _ in records),
             "tuned": lambda: sum(1 for _ in tuned),
             "batched": lambda: sum(1 for _ in dataset),

@@ -1,0 +1,173 @@
+"""Which segments make up a batch, and how its members are related.
+
+A random batch holds hardly a mood, tempo or key positive, so batches are *composed*: anchor-positive pairs are drawn for each dimension in
+turn, and all other members of the batch serve as negatives. The relation of every two members is looked up from the labels in all dimensions.
+
+Mining happens inside a replica, so a global batch is made of one composed block per replica. The targets of a dimension are
+``[batch, block]`` int8: row i holds the relations of member i to the members of its own block (+1 similar, -1 dissimilar, 0 unknown; 0 with
+itself). They split along the batch axis exactly as the inputs do.
+
+With ``augment`` members are also played at other tempi and in other keys (see ``augmentation``), and their tempo and key change with that. It
+makes positives of tracks that have little else in common, and gives tracks without labels an exact *relative* tempo and key: crops of one clip
+come in fours, two tempi times two keys.
+
+Batch ``step`` depends only on the seed and ``step``: a resumed training sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from msim_tf.corpus.datasets import EncodedLabels
+from msim_tf.dimensions import TEACHER_SUFFIX, TRACK
+from msim_tf.errors import InputError
+from msim_tf.features import augmentation
+from msim_tf.features.augmentation import Member
+from msim_tf.features.partners import PartnerIndex
+
+
+@dataclass(frozen=True)
+class BatchParams:
+    """How batches are composed.
+
+    Attributes:
+        batch_size: members of one replica's block; at least 4.
+        replicas: blocks in a batch.
+        key_relation: "parallel", "relative" or "both".
+        track_pairs: also draw pairs of two crops of one clip, and give targets for the relation "same clip".
+        teacher: also give the teacher's tags as targets.
+        augment: also play members at other tempi and in other keys.
+        random_crops: segments start anywhere (training) instead of at multiples of a segment (validation).
+        seed: decides every draw.
+    """
+
+    batch_size: int = 64
+    replicas: int = 1
+    key_relation: str = "parallel"
+    track_pairs: bool = False
+    teacher: bool = False
+    augment: bool = False
+    random_crops: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 4:
+            raise InputError(f"batch size {self.batch_size}: expected at least 4, a batch needs pairs and negatives")
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Members of one batch.
+
+    Attributes:
+        clips: [batch] int64, indices into the split.
+        starts: [batch] int64, first frame of each segment.
+        stretch: [batch] float64, how many times faster than recorded each is played; 1 is as it is.
+        roll: [batch] int64, semitones up, modulo 12.
+    """
+
+    clips: np.ndarray
+    starts: np.ndarray
+    stretch: np.ndarray
+    roll: np.ndarray
+
+
+class BatchComposer:
+    """Decides which segments make up batch number ``step``.
+
+    Args:
+        labels: encoded labels of the n clips of this split.
+        frames: [n] frames of each.
+        segment_frames: frames of a segment.
+        params: how to compose.
+
+    Raises:
+        InputError: if there are fewer than two clips.
+    """
+
+    def __init__(self, labels: EncodedLabels, frames: np.ndarray, segment_frames: int, params: BatchParams) -> None:
+        if len(frames) < 2:
+            raise InputError(f"{len(frames)} tracks in this split: expected at least 2")
+        self.params = params
+        self.labels = labels
+        self._frames = frames
+        self._segment_frames = segment_frames
+        self._partners = PartnerIndex(labels, params.key_relation)
+        self._augmented: dict[str, Callable[[np.random.Generator], list[Member] | None]] = {}
+        # Played faster, a segment takes more of its clip.
+        long = np.flatnonzero(frames >= augmentation.frames_needed(segment_frames))
+        if params.augment and len(long):
+            self._augmented = augmentation.pair_makers(labels, long, params.key_relation)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the relations: the dimensions, and "track" if asked for."""
+        return (*self.labels.arrays, *((TRACK,) if self.params.track_pairs else ()))
+
+    @property
+    def teacher_targets(self) -> dict[str, str]:
+        """Target -> dimension, for the teacher's tags; empty unless asked for."""
+        return {name + TEACHER_SUFFIX: name for name in self.labels.teacher} if self.params.teacher else {}
+
+    def batch(self, step: int) -> Batch:
+        """Members of batch ``step``."""
+        rng = np.random.default_rng((self.params.seed, step))
+        members = [member for _ in range(self.params.replicas) for member in self._block(rng)]
+        clips, octaves, roll = (np.array(column) for column in zip(*members))
+        stretch = np.exp2(octaves)
+        room = self._frames[clips] - augmentation.frames_spanned(self._segment_frames, stretch)
+        if self.params.random_crops:
+            return Batch(clips, rng.integers(0, room + 1), stretch, roll)
+        grid = rng.integers(0, room // self._segment_frames + 1)
+        return Batch(clips, self._segment_frames * grid, stretch, roll)
+
+    def _block(self, rng: np.random.Generator) -> list[Member]:
+        members: list[Member] = []
+        names = self.targets
+        turn = int(rng.integers(len(names)))  # so that no dimension always gets the odd pair
+        while len(members) + 1 < self.params.batch_size:
+            members += self._similar(names[turn % len(names)], rng)
+            turn += 1
+        return (members + self._any_two(rng))[: self.params.batch_size]
+
+    def _similar(self, name: str, rng: np.random.Generator) -> list[Member]:
+        """Members of which some are similar in ``name``; any two if none were found."""
+        if name == TRACK:
+            return _as_recorded([int(rng.integers(len(self._frames)))] * 2)
+        if name in self._augmented:
+            return self._augmented[name](rng) or self._any_two(rng)
+        pair = self._partners.pair(name, rng)
+        return _as_recorded(pair) if pair else self._any_two(rng)
+
+    def _any_two(self, rng: np.random.Generator) -> list[Member]:
+        return _as_recorded(rng.integers(len(self._frames), size=2).tolist())
+
+    def relations(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Targets of a batch: for each name [batch, block] int8, +1 similar, -1 dissimilar, 0 unknown."""
+        size = self.params.batch_size
+        blocks = [slice(start, start + size) for start in range(0, size * self.params.replicas, size)]
+        return {name: np.concatenate([self._relation(name, batch, block) for block in blocks]) for name in self.targets}
+
+    def _relation(self, name: str, batch: Batch, block: slice) -> np.ndarray:
+        clips = batch.clips[block]
+        if name == TRACK:
+            relation = np.where(clips[:, None] == clips, 1, -1).astype(np.int8)
+        elif name in self._augmented:
+            relation = augmentation.relation(
+                name, self.labels, clips, batch.stretch[block], batch.roll[block], self.params.key_relation
+            )
+        else:
+            relation = self.labels.relation(name, clips, clips, key_relation=self.params.key_relation).copy()
+        np.fill_diagonal(relation, 0)
+        return relation
+
+    def teacher(self, batch: Batch) -> dict[str, np.ndarray]:
+        """The teacher's tags of a batch: for each target [batch, tags] float32 of length 1, or 0 where it has not heard the clip."""
+        return {target: self.labels.teacher[name].vectors[batch.clips] for target, name in self.teacher_targets.items()}
+
+
+def _as_recorded(clips: tuple[int, int] | list[int]) -> list[Member]:
+    return [(int(clip), 0.0, 0) for clip in clips]
