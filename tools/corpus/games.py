@@ -12,27 +12,32 @@ What is recorded already is not decoded again; what the catalogue no longer name
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
-import subprocess
 import sys
-import tarfile
 import threading
-import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 
-from msim_tf.corpus.audio import AUDIO_SUFFIXES, duration, load_clip
+from msim_tf.corpus.audio import duration, load_clip
 from msim_tf.errors import InputError
 from msim_tf.files import load_json
+from tools.corpus.debian import (
+    PackageMissing,
+    fetch,
+    glob_matches,
+    licence_of,
+    read_copyright,
+    source_path,
+    unpack,
+    validate_tools,
+)
 from tools.corpus.ledger import PARTS, SR, CorpusClip, Ledger, sha256
 
 CATALOGUE = Path(__file__).with_suffix(".json")
@@ -40,7 +45,6 @@ EXCERPT_SECONDS = 30
 MIN_SECONDS = 20  # of a track, and of its last excerpt
 MAX_EXCERPTS = 8  # per track, so that a few suites of half an hour do not outweigh whole packages
 SILENT_RMS = 1e-3  # -60 dB of full scale
-_ARCHIVES = (".pk3", ".zip")
 _NON_FREE = re.compile(r"\b(NC|ND)\b|non-?(free|commercial)|unknown", re.IGNORECASE)
 _NO_ARTIST = {"", "unknown", "<unknown>", "unknown artist", "various", "various artists", "artist"}
 THREADS = 2
@@ -104,10 +108,6 @@ class Tally:
         )
 
 
-class PackageMissing(Exception):
-    """The archive does not have the package, or not what the catalogue expects of it; the others can still be built."""
-
-
 def load_catalogue(path: str | Path = CATALOGUE) -> list[Package]:
     """The packages to build from, those of the test part first.
 
@@ -144,185 +144,6 @@ def chosen_packages(packages: Sequence[Package], names: str | None) -> list[Pack
     return [package for package in packages if package.package in wanted]
 
 
-# --- the archive -------------------------------------------------------------------------------------------------------------------------
-
-
-def validate_tools() -> None:
-    """Refuses to start where packages cannot be had.
-
-    Raises:
-        InputError: without apt-get, apt-cache or dpkg-deb.
-    """
-    missing = [name for name in ("apt-get", "apt-cache", "dpkg-deb") if shutil.which(name) is None]
-    if missing:
-        raise InputError(
-            f"{', '.join(missing)} not found: this corpus comes from Debian packages; run it on Debian or in a container of it"
-        )
-
-
-def fetch(package: str, cache: Path) -> tuple[Path, str]:
-    """The package's file in the cache, downloaded unless it is there whole, and its version.
-
-    Raises:
-        PackageMissing: if the archive does not have it or delivers something else than it promises.
-    """
-    shown = _run(["apt-cache", "show", "--no-all-versions", package])
-    fields = dict(
-        re.findall(r"^(Package|Version|Architecture|Size|SHA256): (.+)$", shown.stdout.split("\n\n")[0], re.MULTILINE)
-    )
-    if not {"Version", "Architecture", "Size", "SHA256"} <= fields.keys():
-        raise PackageMissing(
-            f"not in this system's package lists ({_last_line(shown.stderr) or 'apt-cache shows nothing'})"
-        )
-    version = fields["Version"]
-    deb = cache / f"{package}_{version.replace(':', '%3a')}_{fields['Architecture']}.deb"
-    if not _is_whole(deb, fields):
-        _download(package, version, deb, fields)
-    return deb, version
-
-
-def _is_whole(deb: Path, fields: Mapping[str, str]) -> bool:
-    return deb.is_file() and deb.stat().st_size == int(fields["Size"]) and sha256(deb) == fields["SHA256"]
-
-
-def _download(package: str, version: str, deb: Path, fields: Mapping[str, str]) -> None:
-    """Downloads beside the cache and moves what is whole into it, so that a kill leaves no half of a package under its name."""
-    beside = deb.parent / f".tmp-{package}"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
-        result = _run(["apt-get", "download", "-q", f"{package}={version}"], cwd=beside)
-        found = sorted(beside.glob("*.deb"))
-        if result.returncode or not found:
-            raise PackageMissing(f"apt-get download failed ({_last_line(result.stderr, 'E:') or 'no file came'})")
-        if not _is_whole(found[0], fields):
-            raise PackageMissing(f"the download is not the file that the package lists promise; run apt-get update")
-        os.replace(found[0], deb)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _run(command: list[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C.UTF-8"})
-
-
-def _last_line(text: str, start: str = "") -> str:
-    lines = [line for line in text.splitlines() if line.startswith(start) and line.strip()]
-    return lines[-1] if lines else ""
-
-
-# --- licences ----------------------------------------------------------------------------------------------------------------------------
-
-
-def glob_matches(pattern: str, path: str) -> bool:
-    """Whether a pattern of a copyright file matches: "*" is any text, "/" included, "?" one character, anything else itself."""
-    parts = re.split(r"([*?])", pattern.removeprefix("./"))
-    expression = "".join({"*": ".*", "?": "."}.get(part, re.escape(part)) for part in parts)
-    return re.fullmatch(expression, path, re.DOTALL) is not None
-
-
-def read_copyright(text: str) -> list[tuple[tuple[str, ...], str]]:
-    """(patterns, short licence name) of each Files paragraph of a machine-readable copyright file, in order."""
-    paragraphs = []
-    for paragraph in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n")):
-        fields = {
-            name.lower(): value.strip()
-            for name, value in re.findall(r"^([A-Za-z-]+):((?:.*)(?:\n[ \t].*)*)", paragraph, re.MULTILINE)
-        }
-        if "files" in fields and "license" in fields:
-            paragraphs.append(
-                (tuple(fields["files"].replace(",", " ").split()), fields["license"].split("\n")[0].strip())
-            )
-    return paragraphs
-
-
-def licence_of(path: str, paragraphs: Iterable[tuple[tuple[str, ...], str]]) -> str:
-    """Licence of a file of the source package: that of the last paragraph that matches; empty if none does."""
-    found = ""
-    for patterns, licence in paragraphs:
-        if any(glob_matches(pattern, path) for pattern in patterns):
-            found = licence
-    return found
-
-
-def source_path(origin: str, source: Mapping[str, str]) -> str:
-    """Where an installed file lies in the source package."""
-    for installed, prefix in source.items():
-        if origin.startswith(installed):
-            return prefix + origin[len(installed) :]
-    return origin
-
-
-# --- what is in a package ----------------------------------------------------------------------------------------------------------------
-
-
-def unpack(deb: Path, package: Package, into: Path) -> tuple[dict[str, Path], str]:
-    """Reads the music and the copyright file out of a package, and nothing else.
-
-    Returns:
-        Path inside the package -> unpacked file, and the text of the copyright file.
-
-    Raises:
-        PackageMissing: if the package cannot be read to its end or has no copyright file.
-    """
-    shutil.rmtree(into, ignore_errors=True)
-    into.mkdir(parents=True)
-    archives = tuple(
-        pattern.split(suffix + "/")[0] + suffix
-        for pattern in package.music
-        for suffix in _ARCHIVES
-        if suffix + "/" in pattern
-    )
-    files: dict[str, Path] = {}
-    text = b""
-    with subprocess.Popen(
-        ["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
-            for member in tar:
-                origin = member.name.removeprefix("./")
-                if not member.isfile():
-                    continue
-                if origin == f"usr/share/doc/{package.package}/copyright":
-                    text = tar.extractfile(member).read()  # type: ignore[union-attr]
-                elif _wanted(origin, package.music):
-                    files[origin] = _copied(tar.extractfile(member), into, len(files), origin)
-                elif any(glob_matches(pattern, origin) for pattern in archives):
-                    archive = _copied(tar.extractfile(member), into, len(files), origin)
-                    files.update(_members(archive, origin, package.music, into, len(files)))
-                    archive.unlink()
-    if process.returncode:
-        raise PackageMissing(f"{deb}: dpkg-deb cannot read it")
-    if not text:
-        raise PackageMissing(f"{deb}: has no copyright file of its own")
-    return files, text.decode("utf-8", "replace")
-
-
-def _members(archive: Path, origin: str, music: Sequence[str], into: Path, count: int) -> dict[str, Path]:
-    """The music in a zip or pk3 archive."""
-    files: dict[str, Path] = {}
-    with zipfile.ZipFile(archive) as opened:
-        for name in opened.namelist():
-            inside = f"{origin}/{name}"
-            if _wanted(inside, music):
-                with opened.open(name) as member:
-                    files[inside] = _copied(member, into, count + len(files), name)
-    return files
-
-
-def _wanted(origin: str, music: Sequence[str]) -> bool:
-    return origin.lower().endswith(AUDIO_SUFFIXES) and any(glob_matches(pattern, origin) for pattern in music)
-
-
-def _copied(member: Any, into: Path, number: int, origin: str) -> Path:
-    # Numbered, because names in archives may be anything; the suffix tells libsndfile some formats.
-    path = into / f"{number:05d}{Path(origin).suffix.lower()}"
-    with member, path.open("wb") as file:
-        shutil.copyfileobj(member, file, 2**20)
-    return path
-
-
 def safe_name(origin: str) -> str:
     """The stem of a file's name in characters that every file system takes."""
     return re.sub(r"[^a-z0-9]+", "_", Path(origin).stem.lower()).strip("_")[:60] or "track"
@@ -356,9 +177,6 @@ def artist_and_title(path: Path) -> tuple[str, str]:
         return "", ""
     artist, title = (" ".join(tags.get(name, "").split()) for name in ("artist", "title"))
     return ("" if artist.casefold() in _NO_ARTIST else artist), title
-
-
-# --- excerpts ----------------------------------------------------------------------------------------------------------------------------
 
 
 def excerpt_starts(seconds: float) -> list[int]:
@@ -400,7 +218,7 @@ class Builder:
         deb, version = fetch(package.package, self.cache)
         into = self.ledger.root / f".tmp-games-{package.package}"
         try:
-            files, text = unpack(deb, package, into)
+            files, text = unpack(deb, package.music, into)
             if not files:
                 raise PackageMissing(f"version {version} holds none of {', '.join(package.music)}")
             return self._build(package, version, files, text)
