@@ -87,7 +87,7 @@ def _record(plan: Recipe, composed: Song, start: float, checksum: str) -> Corpus
         start_seconds=round(start, 3),
         artist="",
         title=f"{plan.groove} in {plan.key} at {plan.tempo:g} bpm",
-        licence=f"sound font: {font.licence}; composed by mma (GPL-2+, which does not cover its output)",
+        licence=f"sound font: {font.licence}; composed with mma and its styles (GPL-2+)",
         sha256=checksum,
         group=plan.group,
         labels=labels,
