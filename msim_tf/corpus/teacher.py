@@ -39,7 +39,7 @@ class TeacherTags:
 
     def known(self) -> np.ndarray:
         """[n] bool: which tracks the teacher has heard."""
-        return self.vectors.any(axis=1)
+        return np.asarray(self.vectors.any(axis=1))
 
     def relation(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """How tracks are related, in the teacher's opinion.

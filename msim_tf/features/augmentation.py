@@ -84,7 +84,7 @@ def _tempo_pair(rng: np.random.Generator, bpm: np.ndarray, known: np.ndarray) ->
     """Two labelled clips; one as recorded or at any tempo, the other played at the tempo of the first, up to octaves."""
     for _ in range(_TRIES):
         anchor, positive = rng.choice(known, 2, replace=False)
-        octaves = float(rng.choice([0.0, rng.uniform(-MAX_OCTAVES, MAX_OCTAVES)]))
+        octaves = float(rng.choice((0.0, float(rng.uniform(-MAX_OCTAVES, MAX_OCTAVES)))))
         needed = math.remainder(octaves + math.log2(bpm[anchor] / bpm[positive]), 1.0)
         if abs(needed) <= MAX_OCTAVES:
             return [(int(anchor), octaves, 0), (int(positive), needed, 0)]
@@ -96,7 +96,7 @@ def _key_pair(
 ) -> list[Member] | None:
     """Two labelled clips; one in any key, the other transposed into a related one."""
     anchor, positive = rng.choice(known, 2, replace=False)
-    roll = int(rng.choice([0, rng.integers(12)]))
+    roll = int(rng.choice((0, int(rng.integers(12)))))
     rolls = np.arange(12)
     fitting = rolls[related[rolled_keys(keys[anchor], roll), rolled_keys(np.full(12, keys[positive]), rolls)]]
     return [(int(anchor), 0.0, roll), (int(positive), 0.0, int(rng.choice(fitting)))] if len(fitting) else None

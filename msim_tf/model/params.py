@@ -74,7 +74,10 @@ class NetworkParams:
         names = {field.name for field in dataclasses.fields(cls)}
         if set(value) != names:
             raise InputError(f"network parameters differ in names: {sorted(names ^ set(value))}")
-        return cls(**{name: tuple(held) if isinstance(held, list) else held for name, held in value.items()})
+        restored: dict[str, Any] = {
+            name: tuple(held) if isinstance(held, list) else held for name, held in value.items()
+        }
+        return cls(**restored)
 
 
 # Table 1 of the paper; "multi384" is the proposed model.
