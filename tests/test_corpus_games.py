@@ -207,6 +207,22 @@ def test_music_in_zip_archives_is_found_and_duplicates_stay_in_the_test_part_onl
 
 
 @needs_dpkg
+def test_music_recorded_from_a_package_that_is_gone_is_not_taken_from_another(archive, catalogue, tmp_path):
+    root = tmp_path / "corpus"
+    archive.add("alpha", {"usr/share/alpha/music/x.flac": sound(30)})
+    archive.add("beta", {"usr/share/beta/music/x.flac": sound(30)})
+    catalogue(entry("alpha"), entry("beta", "test"))
+    assert games.main(["--corpus", str(root), "--packages", "alpha"]) == 0
+    assert games.main(["--corpus", str(root), "--packages", "beta"]) == 0
+    assert set(manifest(root)) == {"train/games/alpha/x-0000.flac"}
+    assert games.main(["--corpus", str(root)]) == 0  # with both at hand the test part has the first choice
+    assert set(manifest(root)) == {"test/games/beta/x-0000.flac"}
+    (archive.root / "beta.stanza").unlink()
+    assert games.main(["--corpus", str(root)]) == 1
+    assert set(manifest(root)) == {"test/games/beta/x-0000.flac"}
+
+
+@needs_dpkg
 def test_names_that_become_equal_stay_apart(archive, catalogue, tmp_path):
     root = tmp_path / "corpus"
     files = {f"usr/share/alpha/music/{folder}/Main Theme.flac": sound(30, seed) for seed, folder in enumerate("ab")}

@@ -200,14 +200,23 @@ class Builder:
     Args:
         ledger: an open one.
         cache: folder of the downloaded packages.
+        packages: names of those that will be built; what the ledger holds of others counts as heard before.
     """
 
-    def __init__(self, ledger: Ledger, cache: Path) -> None:
+    def __init__(self, ledger: Ledger, cache: Path, packages: set[str]) -> None:
         self.ledger = ledger
         self.cache = cache
         self.lock = threading.Lock()
         self.planned: set[str] = set()
-        self.seen = {clip.sha256: (clip.source, clip.origin) for clip in ledger.clips.values()}
+        self.seen: dict[str, tuple[str, str]] = {}
+        for source in {clip.source for clip in ledger.clips.values()} - packages:
+            self.remember(source)
+
+    def remember(self, source: str) -> None:
+        """Takes what the ledger holds of a package for heard, so that its music is not taken from another one as well."""
+        for clip in self.ledger.clips.values():
+            if clip.source == source:
+                self.seen.setdefault(clip.sha256, (clip.source, clip.origin))
 
     def build(self, package: Package) -> Tally:
         """Downloads, unpacks and cuts one package.
@@ -316,11 +325,12 @@ def build_corpus(root: Path, cache: Path, packages: Sequence[Package], catalogue
     total, missing, built = Tally(), [], set()
     ledger = Ledger(root, "games")
     with ledger:
-        builder = Builder(ledger, cache)
+        builder = Builder(ledger, cache, {package.package for package in packages})
         for package in packages:
             try:
                 tally = builder.build(package)
             except PackageMissing as error:
+                builder.remember(package.package)
                 missing.append(f"{package.package}: {error}")
                 print(missing[-1], file=sys.stderr, flush=True)
                 continue
