@@ -151,15 +151,48 @@ def test_what_was_done_before_a_kill_stays_done(tmp_path):
     assert sum(seen) == 30 - known
 
 
-def test_logits_are_the_last_layers_sums_and_a_patch_is_heard_alone():
+def test_network_is_what_numpy_computes_layer_by_layer():
     rng = np.random.default_rng(0)
     weights = _random_weights(rng)
     x = rng.random((2, FRAMES, N_MELS)).astype(np.float32)
     penultimate, logits = compiled(weights)(x)
-    assert penultimate.shape == (2, 200) and logits.shape == (2, 50)
-    np.testing.assert_allclose(logits, penultimate @ weights["dense_1/kernel"] + weights["dense_1/bias"], atol=1e-4)
+    for row in range(2):
+        expected = _by_hand(weights, x[row].astype(float))
+        np.testing.assert_allclose(penultimate[row], expected, atol=1e-4 * np.abs(expected).max())
+        expected = expected @ weights["dense_1/kernel"] + weights["dense_1/bias"]
+        np.testing.assert_allclose(logits[row], expected, atol=1e-4 * np.abs(expected).max())
     assert logits.min() < 0  # not yet through the sigmoid
-    np.testing.assert_allclose(compiled(weights)(x[1:])[1][0], logits[1], atol=1e-4)
+
+
+def _by_hand(weights: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """[200] penultimate of one patch [187, 96], every activation kept until the last moment."""
+
+    def named(kind: str, number: int, part: str) -> np.ndarray:
+        return weights[kind + (f"_{number}" if number else "") + f"/{part}"]
+
+    def normalised(value: np.ndarray, number: int) -> np.ndarray:
+        mean, variance, beta, gamma = (
+            named("batch_normalization", number, part) for part in ("moving_mean", "moving_variance", "beta", "gamma")
+        )
+        return (value - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+
+    def layer(value: np.ndarray, number: int) -> np.ndarray:
+        kernel = named("conv2d", number, "kernel")[:, :, 0]
+        rows = len(kernel) - 1
+        padded = np.pad(value, ((rows // 2, rows - rows // 2), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape[:2])
+        summed = np.tensordot(windows, kernel, 2) + named("conv2d", number, "bias")
+        return normalised(np.maximum(summed, 0), number + 1)
+
+    start = normalised(x, 0)
+    parts = [np.concatenate([layer(start, number).max(axis=1) for number in range(5)], axis=1)]
+    parts.append(layer(parts[-1], 5)[:, 0])
+    for number in (6, 7):
+        parts.append(layer(parts[-1], number)[:, 0] + parts[-1])
+    stacked = np.concatenate(parts, axis=1)
+    pooled = np.stack([stacked.max(axis=0), stacked.mean(axis=0)], axis=1).ravel()
+    dense = normalised(pooled, 9) @ weights["dense/kernel"] + weights["dense/bias"]
+    return normalised(np.maximum(dense, 0), 10)
 
 
 def _random_weights(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -174,7 +207,9 @@ def _random_weights(rng: np.random.Generator) -> dict[str, np.ndarray]:
     for number, size in enumerate(channels):
         name = "batch_normalization" + (f"_{number}" if number else "")
         for part in ("moving_mean", "moving_variance", "beta", "gamma"):
-            weights[f"{name}/{part}"] = rng.uniform(0.5, 1.5, size)
+            # The real weights, too, have channels whose normalisation turns the sign.
+            sign = rng.choice([-1, 1], size) if part == "gamma" else 1
+            weights[f"{name}/{part}"] = sign * rng.uniform(0.5, 1.5, size)
     for name, shape in (("dense", (channels[-2], 200)), ("dense_1", (200, 50))):
         weights[f"{name}/kernel"] = rng.normal(0, shape[0] ** -0.5, shape)
         weights[f"{name}/bias"] = rng.normal(0, 0.1, shape[1])

@@ -81,14 +81,11 @@ def spread_patches(y: np.ndarray, count: int) -> np.ndarray:
     """At most ``count`` patches, evenly spread from the first frame to the last and not overlapping: [n, 187, 96] float32."""
     frames = log_mel(y)
     count = min(count, len(frames) // FRAMES)
-    starts = (
-        np.linspace(0, len(frames) - FRAMES, count).astype(int) if count > 1 else [(len(frames) - FRAMES) // 2] * count
-    )
-    return (
-        np.stack([frames[start : start + FRAMES] for start in starts])
-        if count
-        else frames[:0].reshape(0, FRAMES, N_MELS)
-    )
+    if count == 0:
+        return np.empty((0, FRAMES, N_MELS), np.float32)
+    rest = len(frames) - FRAMES
+    starts = np.linspace(0, rest, count).astype(int) if count > 1 else [rest // 2]
+    return np.stack([frames[start : start + FRAMES] for start in starts])
 
 
 def network(weights: dict[str, np.ndarray], x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -113,23 +110,28 @@ def network(weights: dict[str, np.ndarray], x: tf.Tensor) -> tuple[tf.Tensor, tf
         )
         return tf.nn.batch_normalization(value, mean, variance, beta, gamma, _EPSILON)
 
-    def convolved(value: tf.Tensor, number: int, padding: str = "VALID") -> tf.Tensor:
-        name = named("conv2d", number)
-        return normalised(
-            tf.nn.relu(tf.nn.conv2d(value, weights[f"{name}/kernel"], 1, padding) + weights[f"{name}/bias"]), number + 1
-        )
+    def convolution(value: tf.Tensor, number: int, padding: str = "VALID") -> tf.Tensor:
+        return tf.nn.conv2d(value, weights[f"{named('conv2d', number)}/kernel"], 1, padding)
+
+    def activated(value: tf.Tensor, number: int) -> tf.Tensor:
+        return normalised(tf.nn.relu(value + weights[f"{named('conv2d', number)}/bias"]), number + 1)
+
+    def highest(value: tf.Tensor, number: int) -> tf.Tensor:
+        # The maximum over the bands, of each channel's lowest and highest value instead of all: a normalisation may turn its sign.
+        ends = (tf.reduce_max(value, axis=2), tf.reduce_min(value, axis=2))
+        return tf.maximum(*(activated(end, number) for end in ends))
 
     def padded(value: tf.Tensor) -> tf.Tensor:
         return tf.pad(value, [[0, 0], [3, 3], [0, 0], [0, 0]])
 
     start = normalised(x[..., None], 0)
-    front = [convolved(padded(start), number) for number in (0, 1)] + [
-        convolved(start, number, "SAME") for number in (2, 3, 4)
+    front = [convolution(padded(start), number) for number in (0, 1)] + [
+        convolution(start, number, "SAME") for number in (2, 3, 4)
     ]
-    features = [tf.concat([tf.reduce_max(part, axis=2) for part in front], axis=2)[..., None]]
+    features = [tf.concat([highest(part, number) for number, part in enumerate(front)], axis=2)[..., None]]
     for number in (5, 6, 7):
         # [n, t, 1, c] -> [n, t, c, 1]: channels become the axis that the next kernel spans.
-        layer = tf.transpose(convolved(padded(features[-1]), number), [0, 1, 3, 2])
+        layer = tf.transpose(activated(convolution(padded(features[-1]), number), number), [0, 1, 3, 2])
         features.append(layer if number == 5 else layer + features[-1])
     stacked = tf.concat(features, axis=2)
     pooled = tf.concat([tf.reduce_max(stacked, axis=1), tf.reduce_mean(stacked, axis=1)], axis=2)
