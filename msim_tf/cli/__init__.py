@@ -26,7 +26,10 @@ _COMMANDS = {
     "serve": ("serving", "Serve exported models over gRPC and REST."),
     "predict": ("serving", "Ask a running server about an audio file."),
     "embed": ("search", "Embed a folder of audio or a store."),
+    "index": ("library", "Make a searchable library of a folder of music, or update it."),
     "query": ("search", "Find the tracks nearest to a track."),
+    "path": ("library", "A playlist from one track to another."),
+    "learn": ("library", "Learn weights from your own choices."),
     "evaluate": ("evaluate", "Score embeddings, with intervals and tests."),
 }
 

@@ -55,6 +55,11 @@ def preset(presets: dict[str, Any], name: str, what: str) -> Any:
     return presets[name]
 
 
+def printable(text: str) -> str:
+    """``text`` without what a terminal would obey or cannot show: control characters and bytes that are not UTF-8 are spelt out."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
 def list_failures(failures: dict[str, str]) -> None:
     """The first files that were left out, with the reason, on standard error."""
     for identifier, reason in list(failures.items())[:_SHOWN]:
@@ -78,13 +83,13 @@ def progress_bar(what: str, unit: str = "track") -> Iterator[Callable[[int, int]
 
 
 def parse_weights(texts: tuple[str, ...]) -> dict[str, float]:
-    """``("mood=1", "tempo=0.5")`` as a dict.
+    """``("mood=1", "tempo=0.5,key=2")`` as a dict.
 
     Raises:
         InputError: for another form.
     """
     weights = {}
-    for text in texts:
+    for text in ",".join(texts).split(",") if texts else ():
         name, _, value = text.partition("=")
         try:
             weights[name.strip()] = float(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -14,6 +15,20 @@ from msim_tf.errors import InputError
 from msim_tf.search.ranking import Hit, nearest, normalised
 
 _PATH = click.Path(path_type=Path)
+_LIBRARY_ONLY = (
+    "mix",
+    "profile",
+    "bpm",
+    "octaves",
+    "year",
+    "keys",
+    "tags",
+    "artists",
+    "per_artist",
+    "per_album",
+    "diversity",
+    "explain",
+)
 
 
 @click.command()
@@ -47,28 +62,64 @@ def embed(ctx: click.Context, source: Path, model: Path, out: Path, pad: bool) -
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("embeddings", type=_PATH)
-@click.argument("track")
+@click.argument("library", type=_PATH)
+@click.argument("tracks", metavar="TRACK...", nargs=-1)
 @click.option(
     "-w",
     "--weight",
+    "--weights",
     "weights",
     multiple=True,
-    help="DIMENSION=NUMBER, repeatable; 0 is off, negative is unlike. Default all equal.",
+    help="DIMENSION=NUMBER, comma separated or repeated; 0 is off, negative is unlike. Default all equal.",
 )
 @click.option("-k", "count", type=click.IntRange(min=1), default=10, help="How many tracks.")
 @click.option("--each", is_flag=True, help="Also rank by every dimension alone.")
-@click.option("--model", type=_PATH, help="Exported model, to query by an audio file that is not in EMBEDDINGS.")
+@click.option(
+    "--model", type=_PATH, help="Exported model, to query by an audio file; a library knows where its model was."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def query(
-    embeddings: Path, track: str, weights: tuple[str, ...], count: int, each: bool, model: Path | None, as_json: bool
-) -> None:
-    """Rank the tracks of EMBEDDINGS (made by msim embed) by their distance to TRACK, an identifier or an audio file.
+@click.option("--mix", multiple=True, help="DIMENSION=TRACK, repeatable: the genre of A with the tempo of B.")
+@click.option("--profile", type=_PATH, help="Weights that msim learn made.")
+@click.option("--bpm", help="LOWEST-HIGHEST tempo, e.g. 118-124.")
+@click.option("--octaves", is_flag=True, help="With --bpm: tempi doubled or halved pass too.")
+@click.option("--year", help="FIRST-LAST year, e.g. 1970-1979.")
+@click.option("--key", "keys", multiple=True, help="E.g. 'A minor'; any of them.")
+@click.option("--tag", "tags", multiple=True, help="All of them, whatever their dimension.")
+@click.option("--artist", "artists", multiple=True, help="Any of them.")
+@click.option("--per-artist", type=click.IntRange(min=1), help="Most hits of one artist.")
+@click.option("--per-album", type=click.IntRange(min=1), help="Most hits of one album.")
+@click.option(
+    "--diversity", type=click.FloatRange(0, 1, max_open=True), default=0.0, help="Move hits away from each other."
+)
+@click.option("--explain", is_flag=True, help="Say of each hit why.")
+def query(library: Path, tracks: tuple[str, ...], **options: Any) -> None:
+    """Rank the tracks of LIBRARY by their distance to TRACK: an identifier or an audio file; the middle of several.
 
     The distance is the weighted sum over dimensions of squared distances between unit vectors. Example: same mood and tempo, another era:
 
-        msim query library.npz song.ogg -w mood=1 -w tempo=1 -w era=-0.5
+        msim query my/library song.ogg -w mood=1,tempo=1,era=-0.5
+
+    LIBRARY is made by msim index, or by msim embed (.npz): that knows no metadata, and so has no filters, limits, mixes and explanations.
     """
+    from msim_tf.library.catalog import is_library
+
+    if is_library(library):
+        from msim_tf.cli.library_query import query_library
+
+        query_library(library, tracks, **options)
+        return
+    unavailable = [name for name in _LIBRARY_ONLY if options[name]]
+    if unavailable or len(tracks) != 1:
+        what = f"--{unavailable[0].replace('_', '-')}" if unavailable else f"{len(tracks)} tracks"
+        raise InputError(f"{library}: {what} needs a library of msim index; embeddings are queried by one track")
+    _query_embeddings(
+        library, tracks[0], **{name: options[name] for name in ("weights", "count", "each", "model", "as_json")}
+    )
+
+
+def _query_embeddings(
+    embeddings: Path, track: str, *, weights: tuple[str, ...], count: int, each: bool, model: Path | None, as_json: bool
+) -> None:
     library = load_embeddings(embeddings)
     if library.layout is None:
         raise InputError(f"{embeddings}: has no subspaces to weigh; make it with msim embed")

@@ -65,7 +65,8 @@ def query_of(value: Any, state: LibraryState, uploaded: Uploaded) -> Query:
     if kind == "tracks":
         if not isinstance(content, list) or not 1 <= len(content) <= _MOST_EXAMPLES:
             raise ApiError(400, f"query.tracks: expected a list of 1 to {_MOST_EXAMPLES} tracks")
-        return examples_query(state.index, [state.require(track) for track in content])
+        examples = [state.require(track) for track in content]
+        return examples_query(state.index, examples) if len(examples) > 1 else track_query(state.index, examples[0])
     if not isinstance(content, dict):
         raise ApiError(400, "query.mix: expected an object of dimension: query")
     return mixed_query(state.index, {name: _part(part, state, uploaded) for name, part in content.items()})

@@ -1,0 +1,185 @@
+"""``msim index``, ``msim path`` and ``msim learn``: a folder of music as a library, a playlist from it, and weights from choices."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from msim_tf.cli.options import import_tensorflow, list_failures, printable, progress_bar
+from msim_tf.embeddings import load_embeddings
+from msim_tf.errors import InputError
+
+if TYPE_CHECKING:
+    from msim_tf.library.update import Summary
+
+_PATH = click.Path(path_type=Path)
+_WEIGHTS_HELP = "DIMENSION=NUMBER, comma separated or repeated; 0 is off. Default all equal."
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("folder", type=_PATH)
+@click.argument("library", type=_PATH)
+@click.option("--model", type=_PATH, help="Exported model: saved_models/NAME. Later runs find it where it was.")
+@click.option("--annotate", is_flag=True, help="Also estimate tempo and key (madmom; some 3 s per track and core).")
+@click.option(
+    "--rebuild", is_flag=True, help="Embed everything again, e.g. with another model; the old index serves on."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--pad", is_flag=True, help="Lengthen tracks shorter than one segment with silence.")
+@click.option("--engine", type=click.Choice(["auto", "exact", "faiss"]), default="auto", help="Of the search.")
+@click.option("--batch", type=click.IntRange(min=1), default=200, help="Tracks between two saves.")
+@click.option("--name", default="", help="What the library is called; at first the folder's name.")
+@click.pass_context
+def index(
+    ctx: click.Context,
+    folder: Path,
+    library: Path,
+    model: Path | None,
+    annotate: bool,
+    rebuild: bool,
+    dry_run: bool,
+    pad: bool,
+    engine: str,
+    batch: int,
+    name: str,
+) -> None:
+    """Make LIBRARY of the music below FOLDER, or bring it up to date: new, changed, moved and deleted files.
+
+    Interrupted at any moment, the same command goes on from the last save. What has not changed is skipped. Files that cannot be used are
+    listed with the reason, and the exit status is then 1. Search it with msim query, msim path and msim serve --library.
+    """
+    import_tensorflow()
+    from msim_tf.library.build import planned_update, update_library
+    from msim_tf.library.update import UpdateOptions
+
+    if dry_run:
+        plan, scan = planned_update(folder, library, rebuild=rebuild)
+        for what in ("new", "changed", "moved", "removed"):
+            click.echo(f"would be {what}: {len(getattr(plan, what))}")
+        click.echo(f"unchanged: {plan.unchanged + len(plan.touched)}")
+        list_failures({printable(path): reason for path, reason in scan.failures.items()})
+        return
+    from msim_tf.serve.embedding import Embedder
+
+    embedder = Embedder(model or _recorded_model(library))
+    options = UpdateOptions(rebuild=rebuild, annotate=annotate, pad=pad, engine=engine, batch=batch, name=name)
+    with _stages() as progress:
+        summary = update_library(folder, library, embedder, options, progress=progress)
+    _print_summary(library, summary)
+    if summary.failures:
+        ctx.exit(1)
+
+
+def _recorded_model(library: Path) -> Path:
+    from msim_tf.library.catalog import is_library, load_catalog
+
+    if not is_library(library):
+        raise InputError(f"{library} is not a library yet; name the model that is to embed it with --model")
+    return Path(load_catalog(library).model)
+
+
+@contextmanager
+def _stages() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar for each stage that has something to do."""
+    with ExitStack() as stack:
+        reports: dict[str, Callable[[int, int], None]] = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in reports:
+                reports[stage] = stack.enter_context(progress_bar(stage))
+            reports[stage](done, total)
+
+        yield progress
+
+
+def _print_summary(library: Path, summary: Summary) -> None:
+    counts = [f"{getattr(summary, what)} {what}" for what in ("new", "changed", "moved", "removed", "unchanged")]
+    click.echo(f"{library}: {summary.tracks} tracks; {', '.join(counts)}, {len(summary.failures)} failed")
+    embedded = summary.new + summary.changed
+    if embedded:
+        click.echo(f"  {summary.seconds / embedded:.2f} s per track")
+    list_failures({printable(path): printable(reason) for path, reason in summary.failures.items()})
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("library", type=_PATH)
+@click.argument("start", metavar="FROM")
+@click.argument("end", metavar="TO")
+@click.option("--length", type=click.IntRange(min=2), default=10, help="Tracks, both ends included.")
+@click.option("-w", "--weight", "--weights", "weights", multiple=True, help=_WEIGHTS_HELP)
+@click.option("--profile", type=_PATH, help="Weights that msim learn made.")
+@click.option("--per-artist", type=click.IntRange(min=1), help="Most tracks of one artist.")
+@click.option("--per-album", type=click.IntRange(min=1), help="Most tracks of one album.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def path(
+    library: Path,
+    start: str,
+    end: str,
+    length: int,
+    weights: tuple[str, ...],
+    profile: Path | None,
+    per_artist: int | None,
+    per_album: int | None,
+    as_json: bool,
+) -> None:
+    """A playlist from track FROM to track TO of LIBRARY that turns gradually, without repeats."""
+    from msim_tf.cli.library_query import chosen_weights, match_json, match_line
+    from msim_tf.library.catalog import load_catalog
+    from msim_tf.search.diversity import Diversity
+    from msim_tf.search.path import track_path
+
+    steps = track_path(
+        load_catalog(library).open_index(),
+        start,
+        end,
+        length=length,
+        weights=chosen_weights(weights, profile),
+        diversity=Diversity(per_artist, per_album),
+    )
+    if as_json:
+        click.echo(json.dumps([match_json(step) for step in steps], indent=1))
+        return
+    for place, step in enumerate(steps, 1):
+        click.echo(match_line(place, step))
+
+
+@click.command()
+@click.argument("choices", type=_PATH)
+@click.argument("profile", type=_PATH)
+@click.option(
+    "--library", type=_PATH, required=True, help="Where the chosen tracks are: a library, or an .npz of msim embed."
+)
+@click.option("--name", help="Of the profile; default the name of its file.")
+def learn(choices: Path, profile: Path, library: Path, name: str | None) -> None:
+    """Learn weights from CHOICES ("positive is closer to anchor than negative") and save them as PROFILE, for --profile.
+
+    CHOICES is a table with the columns anchor,positive,negative, or Dim-Sim's or MagnaTagATune's triplets. Choices of tracks that LIBRARY does
+    not have are left out and counted.
+    """
+    from msim_tf.evaluate.triplet_files import read_triplets
+    from msim_tf.library.catalog import is_library, load_catalog
+    from msim_tf.search.index import Index
+    from msim_tf.search.weights import choice_differences, learn_profile, save_profile
+
+    triplets, dropped = read_triplets(choices)
+    index = load_catalog(library).open_index() if is_library(library) else Index.build(load_embeddings(library))
+    told = list(zip(triplets.anchor, triplets.positive, triplets.negative))
+    known = [members for members in told if all(track in index for track in members)]
+    if not known:
+        raise InputError(f"{choices}: no choice is among tracks of {library}; the columns must name its identifiers")
+    anchors, nearer, farther = (index.vectors(side) for side in zip(*known))
+    layout = index.source.layout
+    learnt = learn_profile(name or profile.stem, choice_differences(anchors, nearer, farther, layout), layout)
+    save_profile(profile, learnt)
+    left_out = len(told) - len(known) + dropped.count
+    click.echo(f"{profile}: {len(known)} choices" + (f", {left_out} left out" if left_out else ""))
+    for dimension, weight in learnt.weights.items():
+        click.echo(f"  {dimension:<11}{weight:.3f}")
+    click.echo(
+        f"  explains {learnt.agreement:.0%} of choices it has not seen; equal weights {learnt.equal_agreement:.0%}"
+    )

@@ -1,0 +1,221 @@
+"""msim index, query, path and learn on a library: what they print is what the library functions say."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from msim_tf.cli import cli
+from msim_tf.errors import InputError
+from msim_tf.library.catalog import load_catalog
+from msim_tf.search.path import track_path
+from msim_tf.search.query import mixed_query, search, track_query
+from msim_tf.search.weights import load_profile
+
+ARTISTS = ("Anna", "Ben", "Cleo")
+
+
+def run(*arguments, status=0):
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == status, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory, music, tiny_model):
+    """Twelve real excerpts, with metadata as tags and annotations would give them."""
+    root = tmp_path_factory.mktemp("commands")
+    (root / "Music").mkdir()
+    for path in sorted(music.glob("*.ogg"))[:12]:
+        shutil.copyfile(path, root / "Music" / path.name)
+    (root / "Music" / "broken\x1b[31m.ogg").write_bytes(b"OggS")
+    output = run("index", root / "Music", root / "library", "--model", tiny_model, status=1)
+    assert "12 tracks; 12 new, 0 changed, 0 moved, 0 removed, 0 unchanged, 1 failed" in output
+    assert " s per track" in output and "\x1b" not in output
+    (root / "Music" / "broken\x1b[31m.ogg").unlink()
+    index = load_catalog(root / "library").open_index()
+    changes = {
+        name: {
+            **index.metadata(name),
+            "artist": ARTISTS[place % 3],
+            "title": f"Song {place}",
+            "tempo": 110.0 + place,
+            "key": ("A minor", "C major")[place % 2],
+            "year": 1970 + place,
+            "mood": ["calm"] if place % 2 else ["happy"],
+        }
+        for place, name in enumerate(sorted(index.identifiers))
+    }
+    index.update_metadata(changes)
+    index.save()
+    return root / "library"
+
+
+@pytest.fixture(scope="module")
+def index(library):
+    return load_catalog(library).open_index()
+
+
+@pytest.fixture(scope="module")
+def names(index):
+    return sorted(index.identifiers)
+
+
+def hits(output):
+    return [(hit["identifier"], hit["distance"]) for hit in json.loads(output)["overall"]]
+
+
+def expected(matches):
+    return [(match.identifier, pytest.approx(match.distance)) for match in matches]
+
+
+def test_a_second_run_needs_no_model_option_and_does_nothing(library):
+    output = run("index", library.parent / "Music", library)
+    assert "0 new, 0 changed, 0 moved, 0 removed, 12 unchanged, 0 failed" in output
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(library, tmp_path):
+    before = (library / "index-1" / "index.json").read_bytes()
+    moved = library.parent / "Music" / "new name.ogg"
+    first = sorted((library.parent / "Music").iterdir())[0]
+    first.rename(moved)
+    try:
+        output = run("index", library.parent / "Music", library, "--dry-run")
+        assert output.splitlines() == [
+            "would be new: 0",
+            "would be changed: 0",
+            "would be moved: 1",
+            "would be removed: 0",
+            "unchanged: 11",
+        ]
+        assert (library / "index-1" / "index.json").read_bytes() == before
+        run("index", library.parent / "Music", tmp_path / "new", "--dry-run")
+        assert not (tmp_path / "new").exists()
+    finally:
+        moved.rename(first)
+
+
+def test_query_by_track_weights_and_explanation(library, index, names):
+    arguments = ["query", library, names[0], "--weights", "genre=1,mood=0,era=-0.5", "-k", 3]
+    wanted = search(index, track_query(index, names[0]), weights={"genre": 1, "mood": 0, "era": -0.5}, k=3)
+    assert hits(run(*arguments, "--json")) == expected(wanted)
+    told = json.loads(run(*arguments, "--json"))["overall"][0]
+    assert sum(told["shares"].values()) == pytest.approx(told["distance"])
+    assert "file" not in told["metadata"] and told["metadata"]["title"].startswith("Song")
+    lines = run(*arguments, "--explain").splitlines()
+    assert lines[0] == "overall" and wanted[0].identifier in lines[1] and lines[2].strip() == told["explanation"]
+    assert "genre" in lines[2] and " = " in lines[2]
+
+
+def test_query_by_files_inside_and_outside_the_library(library, index, names, tmp_path):
+    inside = library.parent / "Music" / names[2]
+    wanted = search(index, track_query(index, names[2]), k=2)
+    assert hits(run("query", library, inside, "-k", 2, "--json")) == expected(wanted)
+    outside = shutil.copyfile(inside, tmp_path / "outside.ogg")
+    found = hits(run("query", library, outside, "-k", 1, "--json"))
+    # The library's own copy is at distance 0, but for the rounding of float16.
+    assert found[0][0] == names[2] and found[0][1] < 1e-4
+    several = hits(run("query", library, outside, names[5], names[6], "-k", 4, "--json"))
+    assert not {names[5], names[6]} & {name for name, _ in several}
+
+
+def test_query_by_a_mix(library, index, names):
+    wanted = search(index, mixed_query(index, {"genre": names[0], "tempo": names[1]}), k=3)
+    output = run("query", library, "--mix", f"genre={names[0]}", "--mix", f"tempo={names[1]}", "-k", 3, "--json")
+    assert hits(output) == expected(wanted)
+    for arguments in (["--mix", "genre"], ["--mix", "taste=x"], [], [names[0], "--mix", f"genre={names[1]}"]):
+        with pytest.raises(InputError):
+            run("query", library, *arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, passes",
+    [
+        (["--bpm", "112-115"], lambda told: 112 <= told["tempo"] <= 115),
+        (["--bpm", "56-57.5", "--octaves"], lambda told: 112 <= told["tempo"] <= 115),
+        (["--key", "A minor"], lambda told: told["key"] == "A minor"),
+        (["--tag", "CALM"], lambda told: told["mood"] == ["calm"]),
+        (["--artist", "anna", "--artist", "Ben"], lambda told: told["artist"] in ("Anna", "Ben")),
+        (["--year", "1975-1979"], lambda told: 1975 <= told["year"] <= 1979),
+    ],
+)
+def test_filters(library, index, names, arguments, passes):
+    found = {name for name, _ in hits(run("query", library, names[0], "-k", 50, "--json", *arguments))}
+    assert found == {name for name in names[1:] if passes(index.metadata(name))} and found
+
+
+def test_limits_per_artist_and_diversity(library, index, names):
+    found = hits(run("query", library, names[0], "--per-artist", 1, "--json"))
+    artists = [index.metadata(name)["artist"] for name, _ in found]
+    assert sorted(artists) == sorted(ARTISTS)
+    plain = hits(run("query", library, names[0], "--json"))
+    diverse = hits(run("query", library, names[0], "--diversity", "0.7", "--json"))
+    assert diverse[0] == plain[0] and diverse != plain
+
+
+def test_wrong_options_say_what_is_wrong(library, names, tmp_path):
+    for arguments, message in (
+        (["--bpm", "fast"], "--bpm 'fast': expected LOWEST-HIGHEST"),
+        (["--bpm", "130-120"], "lower limit first"),
+        (["--key", "H minor"], "expected a tonic and a mode"),
+        (["--profile", tmp_path / "none.json"], "not found; expected a profile"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run("query", library, names[0], *arguments)
+    with pytest.raises(InputError, match="did you mean"):
+        run("query", library, names[0][:5])
+
+
+def test_path_on_the_command_line(library, index, names):
+    wanted = track_path(index, names[0], names[-1], length=5, weights={"tempo": 1.0})
+    output = run("path", library, names[0], names[-1], "--length", 5, "-w", "tempo=1", "--json")
+    assert [step["identifier"] for step in json.loads(output)] == [step.identifier for step in wanted]
+    lines = run("path", library, names[0], names[-1], "--length", 5, "-w", "tempo=1").splitlines()
+    assert len(lines) == 5 and names[0] in lines[0] and names[-1] in lines[-1]
+
+
+def test_learn_from_a_plain_table_and_from_dim_sim(library, index, names, tmp_path, rng):
+    """A listener who hears only tempo: choices by that dimension alone."""
+    part = index.source.layout.slices["tempo"]
+    vectors = index.vectors(names)[:, part]
+    distance = np.square(vectors[:, None] - vectors[None]).sum(2)
+    triplets = []
+    while len(triplets) < 60:
+        a, b, c = rng.choice(len(names), 3, replace=False)
+        triplets.append((a, b, c) if distance[a, b] < distance[a, c] else (a, c, b))
+    plain = tmp_path / "choices.csv"
+    rows = [",".join(names[i] for i in triplet) for triplet in triplets]
+    plain.write_text("\n".join(["anchor,positive,negative", *rows, "unknown.ogg,a,b"]))
+    output = run("learn", plain, tmp_path / "mine.json", "--library", library)
+    assert "60 choices, 1 left out" in output
+    weights = load_profile(tmp_path / "mine.json").weights
+    assert max(weights, key=weights.get) == "tempo" and sum(weights.values()) == pytest.approx(1)
+    dim_sim = tmp_path / "dim-sim.csv"
+    header = "triplet_id,anchor_id,song1_id,song2_id,song1_vote,song2_vote"
+    rows = [f"{i},{names[a]},{names[c]},{names[b]},1,4" for i, (a, b, c) in enumerate(triplets)]
+    dim_sim.write_text("\n".join([header, *rows]))
+    run("learn", dim_sim, tmp_path / "other.json", "--library", library)
+    assert load_profile(tmp_path / "other.json").weights == pytest.approx(weights)
+    by_profile = run("query", library, names[0], "--profile", tmp_path / "mine.json", "--json")
+    assert hits(by_profile) == expected(search(index, track_query(index, names[0]), weights=weights))
+    with pytest.raises(InputError, match="no choice is among tracks"):
+        plain.write_text("anchor,positive,negative\nx,y,z\n")
+        run("learn", plain, tmp_path / "mine.json", "--library", library)
+
+
+def test_embeddings_of_msim_embed_have_no_metadata_to_filter(tmp_path, rng):
+    from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
+    from msim_tf.embeddings import save_embeddings
+
+    layout = EmbeddingLayout.equal(DIMENSION_NAMES, 24)
+    path = tmp_path / "x.npz"
+    save_embeddings(path, identifiers=["a", "b"], embeddings=rng.normal(size=(2, 24)), layout=layout)
+    with pytest.raises(InputError, match="--bpm needs a library of msim index"):
+        run("query", path, "a", "--bpm", "100-120")
+    with pytest.raises(InputError, match="2 tracks needs a library"):
+        run("query", path, "a", "b")
+    assert "b" in run("query", path, "a")
