@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
+import anyio
 import numpy as np
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -34,6 +35,7 @@ _LOG = logging.getLogger(__name__)
 _PREFIX = "/api/v1/"
 _WEB = Path(__file__).parent / "web"
 _MOST_BODY = 2**20
+_BODY_SECONDS = 30
 _PAGES = {"limit": (50, 1, 500), "offset": (0, 0, 2**53)}
 _MAP = {"limit": (2000, 2, 20_000)}
 
@@ -149,11 +151,15 @@ async def _json_body(request: Request) -> Any:
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(415, f"content type {kind or 'none'!r}: expected application/json")
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST_BODY:
-            raise ApiError(413, f"the body is larger than {_MOST_BODY} bytes", {"Connection": "close"})
+    body = bytearray()
+    try:
+        with anyio.fail_after(_BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > _MOST_BODY:
+                    raise ApiError(413, f"the body is larger than {_MOST_BODY} bytes", {"Connection": "close"})
+    except TimeoutError:
+        raise ApiError(408, f"the body took longer than {_BODY_SECONDS} s", {"Connection": "close"}) from None
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -170,12 +176,12 @@ def _answer(
         return audio_response(state.catalog.music, track, request.method, Headers(scope=request.scope))
     if request.method == "POST":
         return _json(_posted(name, body, state, lambda token: uploads.vector(token, state.index.source)))
+    if name == "library":
+        return _json({**state.overview, "uploads": {"bytes": uploads.limits.bytes, "seconds": uploads.limits.seconds}})
     return _json(_got(name, identifier, asked, state))
 
 
 def _got(name: str, identifier: str, asked: dict[str, list[str]], state: LibraryState) -> Any:
-    if name == "library":
-        return state.overview
     if name == "tracks":
         numbers = {key: _number(asked, key, *limits) for key, limits in _PAGES.items()}
         return answers.tracks(state, text=asked.get("search", [""])[0], **numbers)

@@ -57,12 +57,13 @@ def open_within(root: Path, identifier: str) -> int:
     try:
         real_root = root.resolve(strict=True)
         real = (real_root / identifier).resolve(strict=True)
-        if not real.is_relative_to(real_root):
-            raise ApiError(404, f"{identifier!r} is not in the music folder")
         # Not blocking: a pipe in the place of a file must not hold the server.
-        descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(real, flags) if real.is_relative_to(real_root) else -1
     except (OSError, ValueError, RuntimeError):  # ValueError: NUL in the name; RuntimeError: links in a circle
         raise ApiError(404, f"the file of {identifier!r} cannot be read; index again") from None
+    if descriptor < 0:
+        raise ApiError(404, f"{identifier!r} is not in the music folder")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ApiError(404, f"{identifier!r} is not a file")

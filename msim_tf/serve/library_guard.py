@@ -63,10 +63,12 @@ def _check_site(headers: Headers) -> None:
 
 
 def _check_token(method: str, headers: Headers, query: str, token: str) -> None:
-    scheme, _, given = headers.get("authorization", "").partition(" ")
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    given = bearer.strip().encode("latin-1")  # as it was sent
     if scheme.lower() != "bearer":
-        given = parse_qs(query).get("token", [""])[0] if method in ("GET", "HEAD") else ""
-    if not hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode()):
+        in_address = parse_qs(query).get("token", [""])[0] if method in ("GET", "HEAD") else ""
+        given = in_address.encode("utf-8", "replace")
+    if not hmac.compare_digest(given, token.encode()):
         raise ApiError(401, "a token is required: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
 
 

@@ -275,6 +275,7 @@ def _track_schemas(dimensions: list[str]) -> _Json:
             keys=_list(text),
             bpm=limits,
             years=limits,
+            uploads={**_object([], bytes=whole, seconds=number), "description": "The most that an upload may have."},
         ),
         "Map": _object(
             [],

@@ -64,7 +64,7 @@ class LibraryState:
 
     @cached_property
     def overview(self) -> dict[str, Any]:
-        """The answer to GET /library."""
+        """What GET /library tells of the music."""
         counts: dict[str, Counter[str]] = {key: Counter() for key in (*TAG_KEYS, "artist", "album", "key")}
         tempos, years = [], []
         for identifier in self.identifiers:
