@@ -1,0 +1,96 @@
+// "Which of these two is closer?": answers move the sliders to what this listener means by similar.
+
+import { byId, el } from "./dom.js";
+import { dimensions } from "./library.js";
+import { playButton } from "./player.js";
+import { report, settled } from "./problems.js";
+import { forgetProfile, learn, mostTelling, pairName, savedProfile } from "./profile.js";
+import { queryOf } from "./request.js";
+import { currentHits, watchHits } from "./results.js";
+import { change, current, equalWeights, watch } from "./state.js";
+import { counted, creditOf, factsOf, titleOf } from "./words.js";
+import { asPositions, presetButton } from "./weights.js";
+
+const asked = new Set();
+let pair = null;
+let busy = false;
+
+export function setUpCompare() {
+  byId("compare-skip").addEventListener("click", next);
+  byId("compare-reset").addEventListener("click", () => {
+    forgetProfile();
+    asked.clear();
+    change({ weights: equalWeights() });
+    tell();
+    draw();
+  });
+  const mine = presetButton("What it learnt from me", () => asPositions(savedProfile().weights));
+  mine.id = "preset-learnt";
+  byId("presets").append(mine);
+  watchHits(() => busy || draw());
+  watch((_, changed) => changed.has("query") && asked.clear());
+  tell();
+}
+
+function draw() {
+  pair = mostTelling(currentHits(), asked);
+  byId("compare-pair").replaceChildren(...(pair ? [card("A", 0), card("B", 1)] : []));
+  byId("compare-skip").disabled = !pair;
+  byId("compare-lead").textContent = lead();
+}
+
+function lead() {
+  if (pair) return "Listen, then say which is more like the track you started from. After a dozen answers the sliders stand where your ear has put them.";
+  if (!current().query) return "Choose a track to start from first; two tracks to compare then appear here.";
+  return currentHits().length < 2 ? "Two results are needed to compare; widen the filters." : "All pairs of these results were asked. Show more results, or start from another track.";
+}
+
+function card(letter, place) {
+  const { track } = pair[place];
+  const title = titleOf(track);
+  return el(
+    "article",
+    { class: "pair-card", "aria-label": `${letter}: ${title}` },
+    el("p", { class: "pair-letter", "aria-hidden": "true" }, letter),
+    playButton(track),
+    el("div", {}, el("h3", {}, title), el("p", { class: "soft" }, creditOf(track)), el("p", { class: "facts" }, factsOf(track).join("  ·  "))),
+    el("button", { type: "button", class: "choose", "aria-label": `${letter} is closer: ${title}`, onclick: () => choose(place) }, `${letter} is closer`),
+  );
+}
+
+async function choose(place) {
+  if (busy) return;
+  busy = true;
+  const choice = { query: queryOf(current(), dimensions()), better: pair[place].track.id, worse: pair[1 - place].track.id };
+  try {
+    const profile = await learn(choice);
+    settled();
+    change({ weights: asPositions(profile.weights) });
+    tell(profile);
+    busy = false;
+    next();
+  } catch (error) {
+    report(error, () => choose(place));
+  } finally {
+    busy = false;
+  }
+}
+
+function next() {
+  if (pair) asked.add(pairName(pair));
+  draw();
+  byId("compare-title").focus({ preventScroll: true });
+}
+
+function tell(profile = savedProfile()) {
+  byId("compare-reset").hidden = !profile;
+  byId("preset-learnt").hidden = !profile;
+  byId("compare-status").textContent = profile ? learntText(profile) : "";
+}
+
+function learntText({ choices, agreement, equal_agreement: equal }) {
+  const told = `Learnt from ${counted(choices.length, "answer")}.`;
+  if (agreement === null || equal === null) return told;
+  const percent = (share) => `${Math.round(100 * share)} %`;
+  return `${told} It foresees ${percent(agreement)} of answers it has not seen; sliders all equal foresee ${percent(equal)}.`;
+}

@@ -1,0 +1,43 @@
+// What is known of the library, asked for once.
+
+import { get } from "./api.js";
+
+let overview = null;
+const tracks = new Map();
+
+export async function loadLibrary() {
+  overview = await get("library");
+  return overview;
+}
+
+export const library = () => overview;
+export const dimensions = () => overview.dimensions;
+
+/** What is known of a track; asked for once, unless that failed. */
+export function trackOf(id) {
+  if (!tracks.has(id)) {
+    const asked = get(`tracks/${encodeURIComponent(id)}`);
+    asked.catch(() => tracks.delete(id));
+    tracks.set(id, asked);
+  }
+  return tracks.get(id);
+}
+
+/** Remembers a track that came with another answer. */
+export function know(track) {
+  tracks.set(track.id, Promise.resolve(track));
+  return track;
+}
+
+/** Tracks whose title, artist, album or path hold these words. */
+export async function findTracks(text, limit, signal) {
+  const found = await get("tracks", { search: text, limit }, signal);
+  return found.tracks.map(know);
+}
+
+/** Any track. */
+export async function randomTrack() {
+  const offset = Math.floor(Math.random() * overview.tracks);
+  const found = await get("tracks", { limit: 1, offset });
+  return know(found.tracks[0]);
+}

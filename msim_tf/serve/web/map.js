@@ -1,0 +1,175 @@
+// The library in two dimensions, drawn on a canvas.
+
+import { get, isCancelled } from "./api.js";
+import { byId, el, svg } from "./dom.js";
+import { dimensions } from "./library.js";
+import { labelled, SHAPES } from "./map_labels.js";
+import { nearest, nearestTowards } from "./map_points.js";
+import { report, settled } from "./problems.js";
+import { currentHits, watchHits } from "./results.js";
+import { useTrack } from "./search.js";
+import { current, watch } from "./state.js";
+import { capital, titleOf } from "./words.js";
+
+const MARGIN = 26;
+const REACH = 22; // pixels round the pointer in which a point counts as meant
+const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+const canvas = byId("map-canvas");
+const paths = SHAPES.map((shape) => new Path2D(shape));
+let told = null; // the API's answer
+let labels = null; // of the colouring dimension, see map_labels.js
+let points = []; // { id, x, y, ... } with place on the canvas, px and py
+let active = null; // under the pointer or the keyboard
+let asking = null;
+
+export function setUpMap() {
+  const arranged = [["", "everything"], ...dimensions().map((name) => [name, capital(name)])];
+  byId("map-arrange").replaceChildren(...arranged.map(([value, text]) => el("option", { value }, text)));
+  byId("map-colour").replaceChildren(...dimensions().map((name) => el("option", { value: name }, capital(name))));
+  byId("map-arrange").addEventListener("change", load);
+  byId("map-colour").addEventListener("change", () => (colour(), draw()));
+  watch((state, changed) => {
+    if (state.view !== "map") return;
+    if (!told && changed.has("view")) load();
+    else draw();
+  });
+  watchHits(draw);
+  new ResizeObserver(() => (placePoints(), draw())).observe(byId("map-frame"));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  canvas.addEventListener("pointermove", (event) => point(nearest(points, event.offsetX, event.offsetY, REACH)));
+  canvas.addEventListener("pointerleave", () => point(null));
+  canvas.addEventListener("click", (event) => choose(nearest(points, event.offsetX, event.offsetY, REACH)));
+  canvas.addEventListener("keydown", steer);
+  canvas.addEventListener("focus", () => canvas.matches(":focus-visible") && point(active ?? start(), true));
+  canvas.addEventListener("blur", () => point(null));
+}
+
+async function load() {
+  asking?.abort();
+  const mine = new AbortController();
+  asking = mine;
+  const dimension = byId("map-arrange").value;
+  byId("map-note").textContent = "Drawing the map …";
+  try {
+    told = await get("map", dimension ? { dimension } : {}, mine.signal);
+    settled();
+  } catch (error) {
+    if (!isCancelled(error)) {
+      byId("map-note").textContent = "";
+      report(error, load);
+    }
+    return;
+  }
+  points = told.points.map((known) => ({ ...known }));
+  active = null;
+  byId("map-note").textContent = note();
+  colour();
+  placePoints();
+  draw();
+}
+
+function note() {
+  const shown = told.points.length < told.total ? `${told.points.length} of ${told.total} tracks, at even steps. ` : "";
+  const kept = told.variance.reduce((sum, share) => sum + share, 0);
+  return `${shown}Two axes keep ${Math.round(100 * kept)} % of what there is to tell tracks apart; what looks close here may not be in the rest.`;
+}
+
+function colour() {
+  labels = labelled(points, byId("map-colour").value);
+  byId("map-legend").replaceChildren(
+    ...labels.groups.map(({ name, place, count }) =>
+      el("li", { class: `series-${place}` }, svg("svg", { viewBox: "-7 -7 14 14", "aria-hidden": "true" }, svg("path", { d: SHAPES[place] })), `${name} `, el("span", { class: "soft" }, String(count))),
+    ),
+  );
+}
+
+function placePoints() {
+  const { clientWidth: width, clientHeight: height } = canvas;
+  if (!points.length || !width) return;
+  // The cloud fills the frame; one scale for both axes, or distances would lie.
+  const [left, right] = extent(points.map(({ x }) => x));
+  const [low, high] = extent(points.map(({ y }) => y));
+  const scale = Math.min((width - 2 * MARGIN) / (right - left || 1), (height - 2 * MARGIN) / (high - low || 1));
+  for (const placed of points) {
+    placed.px = width / 2 + scale * (placed.x - (left + right) / 2);
+    placed.py = height / 2 - scale * (placed.y - (low + high) / 2);
+  }
+}
+
+const extent = (values) => values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+
+function draw() {
+  if (!points.length || !canvas.clientWidth) return;
+  const ratio = devicePixelRatio || 1;
+  canvas.width = canvas.clientWidth * ratio;
+  canvas.height = canvas.clientHeight * ratio;
+  const context = canvas.getContext("2d");
+  const style = getComputedStyle(canvas);
+  const hits = new Set(currentHits().map((hit) => hit.track.id));
+  const { query } = current();
+  for (const drawn of points) {
+    const group = labels.of(drawn);
+    const faded = query && hits.size && !hits.has(drawn.id) && drawn.id !== query.track;
+    context.setTransform(ratio, 0, 0, ratio, drawn.px * ratio, drawn.py * ratio);
+    context.globalAlpha = faded ? 0.5 : 1;
+    context.fillStyle = style.getPropertyValue(`--series-${group}`);
+    context.scale(faded ? 0.95 : 1.35, faded ? 0.95 : 1.35);
+    context.fill(paths[group]);
+  }
+  context.globalAlpha = 1;
+  ring(context, ratio, points.find(({ id }) => id === query?.track), style.getPropertyValue("--accent"), 12, 2.5);
+  ring(context, ratio, active, style.getPropertyValue("--ink"), 9, 1.5);
+}
+
+function ring(context, ratio, at, colourOfRing, radius, width) {
+  if (!at) return;
+  context.setTransform(ratio, 0, 0, ratio, at.px * ratio, at.py * ratio);
+  context.strokeStyle = colourOfRing;
+  context.lineWidth = width;
+  context.beginPath();
+  context.arc(0, 0, radius, 0, 2 * Math.PI);
+  context.stroke();
+}
+
+/** Shows what is at a point; `aloud` also to a screen reader. */
+function point(at, aloud = false) {
+  if (at === active && !aloud) return;
+  active = at;
+  canvas.style.cursor = at ? "pointer" : "";
+  const tip = byId("map-tip");
+  tip.hidden = !at;
+  if (at) {
+    const label = labels.labelOf(at);
+    tip.replaceChildren(el("strong", {}, titleOf(at)), ...(at.artist ? [el("span", {}, at.artist)] : []), ...(label ? [el("span", { class: "soft" }, label)] : []));
+    const right = at.px > canvas.clientWidth / 2;
+    tip.style.left = right ? "" : `${at.px + 14}px`;
+    tip.style.right = right ? `${canvas.clientWidth - at.px + 14}px` : "";
+    tip.style.top = `${Math.max(0, at.py - 12)}px`;
+    if (aloud) byId("map-spoken").textContent = [titleOf(at), at.artist, label].filter(Boolean).join(", ");
+  }
+  draw();
+}
+
+/** Where the keyboard starts: at the query, else in the middle. */
+function start() {
+  const query = points.find(({ id }) => id === current().query?.track);
+  return query ?? nearest(points, canvas.clientWidth / 2, canvas.clientHeight / 2, Infinity);
+}
+
+function steer(event) {
+  const direction = DIRECTIONS[event.key];
+  if (direction) {
+    event.preventDefault();
+    const at = active ?? start();
+    point(active ? (nearestTowards(points, at, direction) ?? at) : at, true);
+  } else if ((event.key === "Enter" || event.key === " ") && active) {
+    event.preventDefault();
+    choose(active);
+  }
+}
+
+function choose(at) {
+  if (at) useTrack(at);
+}
+

@@ -1,0 +1,75 @@
+// A playlist that turns from the query to another track.
+
+import { isCancelled, post } from "./api.js";
+import { combobox } from "./combobox.js";
+import { byId, debounced } from "./dom.js";
+import { trackOf } from "./library.js";
+import { report, settled } from "./problems.js";
+import { allOff, restrictionsOf } from "./request.js";
+import { trackRow } from "./rows.js";
+import { suggestTracks } from "./search.js";
+import { change, current, watch } from "./state.js";
+import { counted, titleOf } from "./words.js";
+
+const WAIT = 200;
+let asking = null;
+
+export function setUpPath() {
+  combobox(byId("path-to"), {
+    suggest: suggestTracks,
+    choose: (found) => change({ to: found.value.id }),
+    none: () => "No such track.",
+    onError: report,
+  });
+  const soon = debounced(ask, WAIT);
+  byId("path-length").addEventListener("input", soon);
+  watch((state, changed) => {
+    const concerned = ["query", "to", "view", "weights", "filters", "limits"].some((name) => changed.has(name));
+    if (state.view === "path" && concerned) soon();
+  });
+}
+
+async function ask() {
+  asking?.abort();
+  const mine = new AbortController();
+  asking = mine;
+  const state = current();
+  const from = state.query?.track;
+  try {
+    byId("path-lead").textContent = await lead(state);
+    if (!from || !state.to || from === state.to || !byId("path-length").validity.valid || allOff(positive(state.weights))) return show([]);
+    const body = { from, to: state.to, length: Number(byId("path-length").value), weights: positive(state.weights), ...restrictionsOf(state) };
+    const answer = await post("path", body, mine.signal);
+    settled();
+    return show(answer.tracks);
+  } catch (error) {
+    if (isCancelled(error)) return undefined;
+    show([]);
+    return report(error, ask);
+  }
+}
+
+/** There is no way "unlike" something to a given end. */
+const positive = (weights) => Object.fromEntries(Object.entries(weights).map(([name, weight]) => [name, Math.max(0, weight)]));
+
+async function lead(state) {
+  if (!state.query?.track) return "Choose the track to start from first: a track of the library, not a file.";
+  const start = titleOf(await trackOf(state.query.track));
+  if (!state.to) return `Starts at “${start}”. Choose where it should end, and the tracks between turn gradually from one to the other.`;
+  const end = titleOf(await trackOf(state.to));
+  if (state.to === state.query.track) return `It cannot end where it starts, at “${start}”. Choose another end.`;
+  if (allOff(positive(state.weights))) return "Raise at least one slider: a playlist needs something to be alike in.";
+  return `From “${start}” to “${end}”, each track close to the one before. Sliders and filters count; “unlike” does not.`;
+}
+
+function show(steps) {
+  const tracks = steps.map((step) => step.track);
+  const rows = steps.map((step, place) => {
+    const row = trackRow(step.track, { next: () => tracks.slice(place + 1) });
+    // The first has no track before it: its distances are all 0 and would only look like an answer.
+    row.update(place ? step : { ...step, explanation: "The start" }, place + 1);
+    return row.element;
+  });
+  byId("path-list").replaceChildren(...rows);
+  byId("path-status").textContent = steps.length ? `${counted(steps.length, "track")}; play one and the next follow` : "";
+}

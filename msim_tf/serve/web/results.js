@@ -1,0 +1,123 @@
+// The list of similar tracks: asked for again at every change, each request cancelled by the next.
+
+import { isCancelled, post } from "./api.js";
+import { byId, debounced, el, reducedMotion } from "./dom.js";
+import { dimensions, library } from "./library.js";
+import { report, settled } from "./problems.js";
+import { radar } from "./radar.js";
+import { allOff, queryOf, restrictionCount, restrictionsOf } from "./request.js";
+import { trackRow } from "./rows.js";
+import { change, current, noFilters, watch } from "./state.js";
+import { counted } from "./words.js";
+
+const WAIT = 120; // milliseconds of rest before a moved slider is asked for
+const MORE = 10;
+const MOST = 500; // that the API gives
+const MOVE = { duration: 220, easing: "cubic-bezier(.2,.7,.2,1)" };
+
+const list = byId("results-list");
+const rows = new Map(); // track id -> row
+const watchers = [];
+let hits = [];
+let asking = null;
+
+/** Calls `watcher(hits)` when there are new results. */
+export function watchHits(watcher) {
+  watchers.push(watcher);
+}
+
+export const currentHits = () => hits;
+
+export function setUpResults() {
+  const soon = debounced(ask, WAIT);
+  watch((_, changed) => {
+    if (changed.has("query") || changed.has("mix") || changed.has("k")) ask();
+    else if (["weights", "filters", "limits"].some((name) => changed.has(name))) soon();
+  });
+  byId("results-more").addEventListener("click", () => change({ k: Math.min(MOST, current().k + MORE) }));
+  const example = Object.fromEntries(dimensions().map((name, place) => [name, [0.5, 2.1, 0.9, 2.6, 0.3, 1.4][place % 6]]));
+  byId("legend-radar").replaceChildren(radar(example, dimensions(), { full: true }));
+}
+
+async function ask() {
+  asking?.abort();
+  const mine = new AbortController();
+  asking = mine;
+  const state = current();
+  if (!state.query) return nothing("Nothing chosen yet", "Search for a track on your shelf, drop a sound file, or let chance decide. The tracks most like it appear here, and the sliders say what “like” means.");
+  if (allOff(state.weights)) return nothing("All sliders are off", "Raise at least one: then there is something to be similar in.");
+  list.setAttribute("aria-busy", "true");
+  try {
+    const body = { query: queryOf(state, dimensions()), weights: state.weights, k: state.k, ...restrictionsOf(state) };
+    const answer = await post("similar", body, mine.signal);
+    settled();
+    show(answer.hits, state);
+  } catch (error) {
+    if (!isCancelled(error)) failed(error);
+  } finally {
+    if (asking === mine) list.removeAttribute("aria-busy");
+  }
+}
+
+function failed(error) {
+  report(error, ask);
+  // Old results would pass for the answer to what is asked now.
+  if (error.status) nothing("No results", "What was asked for could not be answered; the message above says why.");
+  else byId("results-status").textContent = "These results may be out of date.";
+}
+
+function nothing(title, text, ...actions) {
+  list.removeAttribute("aria-busy");
+  replace([]);
+  byId("results-status").textContent = "";
+  byId("results-empty").replaceChildren(el("h2", {}, title), el("p", { class: "soft" }, text), ...actions);
+}
+
+function show(found, state) {
+  const filters = restrictionCount(state);
+  if (!found.length) {
+    const clear = el("button", { type: "button", onclick: () => change({ filters: noFilters(), limits: { perArtist: "", perAlbum: "" } }) }, "Clear filters");
+    const told = filters ? "No track passes all filters. Widen one, or clear them." : "The library has no other track. Add music and run msim index again.";
+    nothing("Nothing found", told, ...(filters ? [clear] : []));
+    byId("results-status").textContent = "No tracks found";
+    return;
+  }
+  byId("results-empty").replaceChildren();
+  const opposed = Object.values(state.weights).some((weight) => weight < 0);
+  byId("results-status").textContent = `${counted(found.length, "track")}, nearest first${filters ? `, ${counted(filters, "filter")} on` : ""}${opposed ? "; “unlike” makes distances smaller, even negative" : ""}`;
+  const more = byId("results-more");
+  const grew = document.activeElement === more ? hits.length : -1;
+  replace(found);
+  more.hidden = found.length < state.k || state.k >= Math.min(MOST, library().tracks - 1);
+  // The button may just have vanished under the focus; the first new track is where reading goes on.
+  if (grew >= 0) list.children[grew]?.querySelector("button").focus();
+}
+
+function replace(found) {
+  hits = found;
+  const before = new Map([...rows].map(([id, row]) => [id, row.element.getBoundingClientRect().top]));
+  const focused = document.activeElement;
+  const kept = new Map();
+  found.forEach((hit, place) => {
+    const row = rows.get(hit.track.id) ?? trackRow(hit.track, { mix: true });
+    row.update(hit, place + 1);
+    kept.set(hit.track.id, row);
+  });
+  rows.clear();
+  for (const [id, row] of kept) rows.set(id, row);
+  list.replaceChildren(...[...kept.values()].map((row) => row.element));
+  if (list.contains(focused)) focused.focus({ preventScroll: true }); // moving an element takes its focus
+  byId("legend").hidden = !found.length;
+  byId("results-more").hidden = true;
+  slide(before);
+  for (const watcher of watchers) watcher(found);
+}
+
+/** Lets rows glide from where they were, so that the eye can follow a new order. */
+function slide(before) {
+  if (reducedMotion()) return;
+  for (const [id, { element }] of rows) {
+    const by = before.has(id) ? before.get(id) - element.getBoundingClientRect().top : 0;
+    if (by) element.animate([{ transform: `translateY(${by}px)` }, { transform: "none" }], MOVE);
+  }
+}

@@ -1,0 +1,68 @@
+// One track in a list: title, why it is there, a radar, and what can be done with it.
+
+import { el } from "./dom.js";
+import { dimensions, know } from "./library.js";
+import { playButton } from "./player.js";
+import { mixIn } from "./query.js";
+import { radar } from "./radar.js";
+import { useTrack } from "./search.js";
+import { capital, creditOf, factsOf, titleOf } from "./words.js";
+
+/**
+ * A row, kept while its track stays in the list, so that playing and keyboard focus survive a new order.
+ * Gives { element, update(hit, place) }.
+ */
+export function trackRow(track, { next = () => [], mix = false } = {}) {
+  know(track);
+  const place = el("span", { class: "hit-place", "aria-hidden": "true" });
+  const why = el("p", { class: "hit-why" });
+  const drawing = el("div", { class: "hit-radar" });
+  const title = titleOf(track);
+  const button = playButton(track, { next: next() });
+  const element = el(
+    "li",
+    { class: "hit" },
+    place,
+    button,
+    el(
+      "div",
+      { class: "hit-text" },
+      el("h3", { class: "hit-title" }, title),
+      el("p", { class: "hit-credit soft" }, creditOf(track)),
+      el("p", { class: "facts" }, factsOf(track).join("  ·  ")),
+      why,
+      el(
+        "div",
+        { class: "hit-actions" },
+        el("button", { type: "button", class: "quiet use", "aria-label": `Use ${title} as query`, onclick: () => useTrack(track) }, "Use as query"),
+        mix ? mixMenu(track, title) : null,
+      ),
+    ),
+    drawing,
+  );
+  element.dataset.id = track.id;
+  return {
+    element,
+    update(hit, number) {
+      place.textContent = String(number);
+      why.textContent = hit.explanation;
+      drawing.replaceChildren(radar(hit.distances, dimensions()));
+    },
+  };
+}
+
+function mixMenu(track, title) {
+  const menu = el("details", { class: "menu" }, el("summary", { "aria-label": `Use one dimension of ${title}` }, "Use its …"));
+  const close = () => menu.removeAttribute("open");
+  const choices = dimensions().map((name) =>
+    el("button", { type: "button", onclick: () => (close(), mixIn(name, track)) }, capital(name)),
+  );
+  menu.append(el("div", { class: "menu-choices" }, ...choices));
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    close();
+    menu.querySelector("summary").focus();
+  });
+  menu.addEventListener("focusout", (event) => menu.contains(event.relatedTarget) || close());
+  return menu;
+}

@@ -1,0 +1,79 @@
+// Where a query comes from: the search box, a file, or chance.
+
+import { upload } from "./api.js";
+import { combobox } from "./combobox.js";
+import { byId } from "./dom.js";
+import { findTracks, library, randomTrack } from "./library.js";
+import { report, settled } from "./problems.js";
+import { change, current } from "./state.js";
+import { creditOf, titleOf } from "./words.js";
+
+const SHOWN = 8;
+let sending = null;
+
+/** Suggestions for a combobox of tracks. */
+export async function suggestTracks(text, signal) {
+  const tracks = await findTracks(text, SHOWN, signal);
+  return tracks.map((track) => ({ text: titleOf(track), detail: creditOf(track), value: track }));
+}
+
+/** Makes a track the query, and brings the reader to it. */
+export function useTrack(track) {
+  change({ query: { track: track.id }, mix: {}, ...(current().view === "map" ? {} : { view: "results" }) });
+  byId("query-title").focus({ preventScroll: true });
+}
+
+/** Sets up search box, dropping and choosing of files, and the button for any track. */
+export function setUpSearch() {
+  combobox(byId("search"), {
+    suggest: suggestTracks,
+    choose: (found) => useTrack(found.value),
+    none: (text) => (library().tracks ? `Nothing in the library has “${text}” in its title, artist, album or path.` : "The library is empty: run msim index."),
+    clear: true,
+    onError: report,
+  });
+  byId("search-form").addEventListener("submit", (event) => event.preventDefault());
+  byId("surprise").addEventListener("click", () => randomTrack().then(useTrack, report));
+  byId("file").addEventListener("change", (event) => {
+    const [file] = event.target.files;
+    event.target.value = ""; // so that the same file can be chosen again
+    if (file) send(file);
+  });
+  byId("uploading-cancel").addEventListener("click", () => sending?.abort());
+  setUpDropping();
+}
+
+function setUpDropping() {
+  const holdsFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  // The whole page takes the file: to miss the box would make the browser leave the page and play it.
+  addEventListener("dragover", (event) => {
+    if (!holdsFile(event)) return;
+    event.preventDefault();
+    document.body.classList.add("dragging");
+  });
+  addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("dragging"));
+  addEventListener("drop", (event) => {
+    if (!holdsFile(event)) return;
+    event.preventDefault();
+    document.body.classList.remove("dragging");
+    if (event.dataTransfer.files.length) send(event.dataTransfer.files[0]);
+  });
+}
+
+async function send(file) {
+  sending?.abort();
+  const mine = new AbortController();
+  sending = mine;
+  byId("uploading-text").textContent = `Listening to ${file.name} …`;
+  byId("uploading").hidden = false;
+  try {
+    const { upload: token } = await upload(file, mine.signal);
+    settled();
+    change({ query: { upload: token, name: file.name }, mix: {}, view: "results" });
+    byId("query-title").focus({ preventScroll: true });
+  } catch (error) {
+    report(error, () => send(file));
+  } finally {
+    if (sending === mine) byId("uploading").hidden = true;
+  }
+}

@@ -1,0 +1,117 @@
+// What is asked for, and the address that says the same: a view can be shared, and Back works.
+//
+//   query    what to be near to: null, {track}, or {upload, name}
+//   mix      dimension -> track id that replaces the query in this dimension ("its tempo")
+//   weights  dimension -> -1..1; 0 is off, negative is unlike
+//   filters  bpm, years: ["", ""] as typed; octaves; keys, tags, artists: lists
+//   limits   perArtist, perAlbum: "" or a number as text
+//   k        how many results
+//   view     results, map, compare or path
+//   to       the end of the path, or ""
+
+export const START_WEIGHT = 0.5;
+const PAGE = 10;
+const VIEWS = ["results", "map", "compare", "path"];
+
+let dimensions = [];
+let state = emptyState();
+const watchers = [];
+
+function emptyState() {
+  return {
+    query: null,
+    mix: {},
+    weights: equalWeights(),
+    filters: noFilters(),
+    limits: { perArtist: "", perAlbum: "" },
+    k: PAGE,
+    view: "results",
+    to: "",
+  };
+}
+
+export function equalWeights() {
+  return Object.fromEntries(dimensions.map((name) => [name, START_WEIGHT]));
+}
+
+export function noFilters() {
+  return { bpm: ["", ""], octaves: false, years: ["", ""], keys: [], tags: [], artists: [] };
+}
+
+export const current = () => state;
+
+/** Calls `watcher(state, changed)` after every change; `changed` is the set of names of what was replaced. */
+export function watch(watcher) {
+  watchers.push(watcher);
+}
+
+/** Replaces parts of the state. A new query or view is a new entry in the history; a moved slider is not. */
+export function change(parts) {
+  const fresh = "query" in parts || "mix" in parts;
+  state = { ...state, ...(fresh ? { k: PAGE } : {}), ...parts };
+  const address = `#${encoded()}`;
+  const remember = fresh || "view" in parts;
+  if (address !== location.hash) history[remember ? "pushState" : "replaceState"](null, "", address);
+  tell(new Set(Object.keys(parts)));
+}
+
+/** Starts with what the address says, and follows it when the user goes back or edits it. */
+export function follow(names) {
+  dimensions = names;
+  state = decoded(location.hash.slice(1));
+  addEventListener("popstate", () => {
+    state = decoded(location.hash.slice(1));
+    tell(new Set(Object.keys(state)));
+  });
+  tell(new Set(Object.keys(state)));
+}
+
+function tell(changed) {
+  for (const watcher of watchers) watcher(state, changed);
+}
+
+function encoded() {
+  const told = new URLSearchParams();
+  const put = (name, value) => value && told.append(name, value);
+  put("track", state.query?.track);
+  put("upload", state.query?.upload);
+  put("name", state.query?.name);
+  for (const [name, track] of Object.entries(state.mix)) told.append(`mix.${name}`, track);
+  for (const [name, weight] of Object.entries(state.weights)) if (weight !== START_WEIGHT) told.append(name, weight);
+  put("bpm", pair(state.filters.bpm));
+  put("octaves", state.filters.octaves ? "1" : "");
+  put("years", pair(state.filters.years));
+  for (const kind of ["keys", "tags", "artists"]) for (const value of state.filters[kind]) told.append(kind, value);
+  put("perArtist", state.limits.perArtist);
+  put("perAlbum", state.limits.perAlbum);
+  put("k", state.k === PAGE ? "" : state.k);
+  put("view", state.view === "results" ? "" : state.view);
+  put("to", state.to);
+  return told.toString();
+}
+
+const pair = ([low, high]) => (low || high ? `${low}..${high}` : "");
+
+/** The state that an address tells; what makes no sense in it is left out. */
+function decoded(text) {
+  const told = new URLSearchParams(text);
+  const read = emptyState();
+  if (told.get("track")) read.query = { track: told.get("track") };
+  else if (told.get("upload")) read.query = { upload: told.get("upload"), name: told.get("name") || "Uploaded file" };
+  for (const name of dimensions) {
+    if (told.get(`mix.${name}`)) read.mix[name] = told.get(`mix.${name}`);
+    const weight = Number.parseFloat(told.get(name));
+    if (weight >= -1 && weight <= 1) read.weights[name] = weight;
+  }
+  for (const kind of ["bpm", "years"]) {
+    const found = /^([0-9.]*)\.\.([0-9.]*)$/.exec(told.get(kind) ?? "");
+    if (found) read.filters[kind] = [found[1], found[2]];
+  }
+  read.filters.octaves = told.get("octaves") === "1";
+  for (const kind of ["keys", "tags", "artists"]) read.filters[kind] = told.getAll(kind);
+  for (const limit of ["perArtist", "perAlbum"]) if (/^[1-9][0-9]?$/.test(told.get(limit) ?? "")) read.limits[limit] = told.get(limit);
+  read.k = Math.min(500, Number.parseInt(told.get("k"), 10) || PAGE);
+  if (VIEWS.includes(told.get("view"))) read.view = told.get("view");
+  read.to = told.get("to") ?? "";
+  return read;
+}
