@@ -257,6 +257,13 @@ def test_what_is_not_installed_is_named_with_the_line_that_installs_it(monkeypat
 
 
 @installed
+def test_a_corpus_that_cannot_be_written_is_one_line(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert renders.main(["--corpus", str(tmp_path / "file" / "corpus"), "--clips", "1"]) == 1
+    assert "file/corpus" in (message := capsys.readouterr().err) and message.count("\n") == 1
+
+
+@installed
 def test_every_groove_of_the_plan_is_one_of_mma():
     for style in load_styles():
         text = (renders_midi.LIBRARY / f"{style.name}.mma").read_text(errors="replace")

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from tools.corpus import scores
+from tools.corpus import scores, scores_catalogue
 from tools.corpus.ledger import SR
 from tools.corpus.renders import APT_LINE, missing_programs
-from tools.corpus.scores import COLLECTIONS, Collection, Tune, felt_beat, player, sources, stated_licence, window
+from tools.corpus.scores import Tune, felt_beat, player, window
+from tools.corpus.scores_catalogue import COLLECTIONS, Collection, sources, stated_licence
 
 try:
     import music21
@@ -174,7 +175,7 @@ def test_music21_reads_parts_metres_and_ties(tmp_path):
 @needs_music21
 def test_only_stated_licences_of_the_real_corpus(monkeypatch):
     few = ("josquin", "corelli", "lusitano", "leadSheet", "handel", "schoenberg")
-    monkeypatch.setattr(scores, "COLLECTIONS", [one for one in COLLECTIONS if one.folder in few])
+    monkeypatch.setattr(scores_catalogue, "COLLECTIONS", [one for one in COLLECTIONS if one.folder in few])
     found = list(sources(music21.common.getCorpusFilePath()))
     assert {one.collection.folder for one in found} == {"josquin", "corelli", "lusitano", "leadSheet"}
     assert not any("berlin" in one.path.name for one in found)  # "All Rights Reserved"

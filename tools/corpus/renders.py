@@ -168,7 +168,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing := missing_programs():
         print(f"not installed: {', '.join(missing)}. Run: {APT_LINE}", file=sys.stderr)
         return 1
-    failures = build(options.corpus, options.clips, seed=options.seed, processes=options.processes)
+    try:
+        failures = build(options.corpus, options.clips, seed=options.seed, processes=options.processes)
+    except OSError as error:  # no space left, or no such place
+        print(f"{error}; what is finished is kept, run again to go on", file=sys.stderr)
+        return 1
     for line in failures:
         print(line, file=sys.stderr)
     return 1 if failures else 0
