@@ -18,6 +18,7 @@ from msim_tf.serve.library_errors import ApiError
 
 _LOOK_SECONDS = 1.0  # between looks whether the library has changed
 _TAGS_SHOWN = 60
+_MAPS_KEPT = 32
 
 
 class LibraryState:
@@ -103,6 +104,8 @@ class LibraryState:
         """
         key = (dimension, limit)
         if key not in self.maps:
+            if len(self.maps) >= _MAPS_KEPT:
+                self.maps.clear()
             step = max(1, -(-len(self.identifiers) // limit))
             names = self.identifiers[::step]
             vectors = self.index.vectors(names)

@@ -12,7 +12,7 @@ from msim_tf.errors import InputError
 from msim_tf.library.catalog import load_catalog
 from msim_tf.search.path import track_path
 from msim_tf.search.query import mixed_query, search, track_query
-from msim_tf.search.weights import load_profile
+from msim_tf.search.weights import choice_differences, learn_profile, load_profile
 
 ARTISTS = ("Anna", "Ben", "Cleo")
 
@@ -179,7 +179,7 @@ def test_path_on_the_command_line(library, index, names):
 
 
 def test_learn_from_a_plain_table_and_from_dim_sim(library, index, names, tmp_path, rng):
-    """A listener who hears only tempo: choices by that dimension alone."""
+    """A listener who hears only tempo; the weights are those of the function that learns them."""
     part = index.source.layout.slices["tempo"]
     vectors = index.vectors(names)[:, part]
     distance = np.square(vectors[:, None] - vectors[None]).sum(2)
@@ -193,7 +193,10 @@ def test_learn_from_a_plain_table_and_from_dim_sim(library, index, names, tmp_pa
     output = run("learn", plain, tmp_path / "mine.json", "--library", library)
     assert "60 choices, 1 left out" in output
     weights = load_profile(tmp_path / "mine.json").weights
-    assert max(weights, key=weights.get) == "tempo" and sum(weights.values()) == pytest.approx(1)
+    sides = (index.vectors([names[triplet[side]] for triplet in triplets]) for side in range(3))
+    layout = index.source.layout
+    assert weights == pytest.approx(learn_profile("", choice_differences(*sides, layout), layout).weights)
+    assert "choices it has not seen" in output
     dim_sim = tmp_path / "dim-sim.csv"
     header = "triplet_id,anchor_id,song1_id,song2_id,song1_vote,song2_vote"
     rows = [f"{i},{names[a]},{names[c]},{names[b]},1,4" for i, (a, b, c) in enumerate(triplets)]

@@ -93,7 +93,7 @@ def test_a_killed_run_goes_on_and_ends_like_an_uninterrupted_one(tmp_path, tiny_
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, env={**os.environ})
     manifest = library / "index-1" / "index.json"
     while not manifest.exists() and process.poll() is None:
-        time.sleep(0.002)
+        time.sleep(0.02)
     with pytest.raises(InputError, match="another process is indexing"):
         update_library(root, library, embedder, PLAIN)
     process.send_signal(signal.SIGKILL)

@@ -10,7 +10,7 @@ from tiny_model import tiny_model_path
 
 from msim_tf.library.catalog import load_catalog
 from msim_tf.search.diversity import Diversity
-from msim_tf.search.explain import explain
+from msim_tf.search.explain import explain, explanation
 from msim_tf.search.filters import Filters
 from msim_tf.search.path import track_path
 from msim_tf.search.query import examples_query, mixed_query, search, track_query
@@ -135,11 +135,12 @@ def test_explain_tells_of_any_track(http, index, names):
 def test_path_is_the_path(http, index, names):
     body = {"from": names[0], "to": names[1], "length": 5, "weights": {"tempo": 1, "key": 2}}
     answer = http.post("/api/v1/path", json=body)
-    assert hits(answer, "tracks") == expected(
-        track_path(index, names[0], names[1], length=5, weights={"tempo": 1, "key": 2})
-    )
-    steps = answer.json()["tracks"]
-    assert steps[0]["distance"] == 0 and "vs 110 bpm" in steps[1]["explanation"]  # against the track before
+    wanted = track_path(index, names[0], names[1], length=5, weights={"tempo": 1, "key": 2})
+    assert hits(answer, "tracks") == expected(wanted)
+    lines = [step["explanation"] for step in answer.json()["tracks"]]
+    pairs = zip(wanted[1:], wanted)
+    assert lines[1:] == [explanation(step, dict.fromkeys(NAMES, before.metadata)).line() for step, before in pairs]
+    assert lines[0].startswith("0.000 = ")
     assert http.post("/api/v1/path", json={**body, "to": names[0]}).status_code == 400
     assert http.post("/api/v1/path", json={**body, "length": 11}).status_code == 400
 

@@ -23,7 +23,7 @@ from msim_tf.serve.library_upload import UploadLimits, Uploads
 from msim_tf.serve.server import ServerOptions, running_server
 from msim_tf.serve.versions import Models
 
-LIMITS = UploadLimits(bytes=1_000_000, seconds=40, receive_seconds=1.0, at_once=2, kept=3)
+LIMITS = UploadLimits(bytes=1_000_000, seconds=40, receive_seconds=3.0, at_once=2, kept=3)
 TOKEN = "s3cret token/ü"
 OCTETS = {"content-type": "application/octet-stream"}
 
@@ -293,15 +293,11 @@ def slow_upload(raw):
     )
 
 
-def test_slow_uploads_end_and_do_not_pile_up(raw, http):
-    slow = [slow_upload(raw), slow_upload(raw)]
-    statuses = {http.post("/api/v1/upload", content=b"no audio", headers=OCTETS).status_code for _ in range(3)}
-    assert statuses <= {503, 422}
-    for connection in slow:
-        status, headers, body = raw.read(connection)
-        assert status == 408 and b"took longer than 1 s" in body and "connection: close" in headers.lower()
-    # Their places are free again.
+def test_a_slow_upload_ends(raw, http):
+    slow = slow_upload(raw)
     assert http.post("/api/v1/upload", content=b"no audio", headers=OCTETS).status_code == 422
+    status, headers, body = raw.read(slow)
+    assert status == 408 and b"took longer than 3 s" in body and "connection: close" in headers.lower()
 
 
 def test_places_for_uploads_are_counted(library):
