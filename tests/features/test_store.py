@@ -159,6 +159,23 @@ def test_new_changed_and_deleted_files_are_noticed(tmp_path, small_params):
     np.testing.assert_allclose(store.read_clip(0).mel, fresh.mel, atol=1e-3)
 
 
+@pytest.mark.parametrize("gone", range(3))
+def test_whoever_leaves_a_shard_the_others_stay_readable(tmp_path, small_params, gone):
+    music, path = tmp_path / "music", tmp_path / "store"
+    for i in range(3):
+        write_clip(music / f"{i}.wav", 2, i)
+    writer.extract_folder(music, path, small_params)
+    before = FeatureStore(path)
+    kept = [i for i in range(3) if i != gone]
+    expected = [before.read_clip(i).mel for i in kept]
+    (music / f"{gone}.wav").unlink()
+    writer.extract_folder(music, path, small_params)
+    store = FeatureStore(path)
+    assert store.identifiers == [f"{i}.wav" for i in kept]
+    for row, mel in enumerate(expected):
+        np.testing.assert_array_equal(store.read_clip(row).mel, mel)
+
+
 def test_other_parameters_are_refused_naming_both_digests(store, clips_folder):
     other = FEATURE_PRESETS["paper"]
     with pytest.raises(InputError, match=f"{store.params.digest}.*{other.digest}"):
