@@ -1,8 +1,10 @@
-"""Other tempi and other keys: members of a batch that are played faster or slower, or transposed, and what their relations then are.
+"""Other tempi, other keys, other recordings: how members of a batch are changed, and what their relations then are.
 
 *Stretch* reads the features of a segment at another speed (interpolated between frames; pitch stays), *roll* turns the chroma. They change
 tempo and key exactly, so any two labelled tracks can be made a positive pair, and two crops of *one* clip have a known relative tempo and key
 though nobody labelled it.
+
+*Colour* is level and equalisation: it changes no relation, and keeps the network from telling tracks by how they were mixed.
 
 A member is (clip, octaves, semitones): 2**octaves times as fast as recorded, and so many semitones higher.
 """
@@ -25,6 +27,8 @@ MAX_OCTAVES = 0.4  # 32 % faster, 24 % slower: with octaves equal, that is most 
 _SAME_OCTAVES = 0.02
 _OTHER_OCTAVES = 0.09
 _TRIES = 16
+_KNOTS = 5  # of the equaliser, evenly over the mel bands
+_LEVEL_DB, _KNOT_DB = 4.0, 4.0  # standard deviations
 
 
 def frames_spanned(segment_frames: int, stretch: np.ndarray) -> np.ndarray:
@@ -141,3 +145,29 @@ def rolled_chroma(cens: np.ndarray, roll: np.ndarray) -> np.ndarray:
     """Chroma transposed up by ``roll`` semitones each: [n, 12, frames], same type."""
     rows = (np.arange(cens.shape[1]) - np.asarray(roll)[:, None]) % cens.shape[1]
     return np.take_along_axis(cens, rows[:, :, None], axis=1)
+
+
+def drawn_colours(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Level and equalisation of ``count`` members: [count, knots] dB; every second one, on average, stays as recorded (0)."""
+    colours = rng.normal(0, _LEVEL_DB, (count, 1)) + rng.normal(0, _KNOT_DB, (count, _KNOTS))
+    return np.where(rng.random((count, 1)) < 0.5, colours, 0.0)
+
+
+def coloured(mel: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Mel-spectrograms after an equaliser.
+
+    Args:
+        mel: [n, n_mels, frames] float, log10(1 + c * S) of magnitudes S, for any c.
+        colours: [n, knots] dB, linear between knots that lie evenly over the bands.
+
+    Returns:
+        log10(1 + c * g * S) with the gain g of each band: as ``mel``, of the same type.
+    """
+    changed = np.flatnonzero(colours.any(axis=1))
+    bands = np.linspace(0, colours.shape[1] - 1, mel.shape[1])
+    gains = np.stack([np.interp(bands, np.arange(colours.shape[1]), colour) for colour in colours[changed]] or [bands])
+    magnitudes = np.expm1(mel[changed].astype(np.float32) * np.float32(math.log(10)))
+    magnitudes *= (10.0 ** (gains[: len(changed), :, None] / 20)).astype(np.float32)
+    result = mel.copy()
+    result[changed] = np.log1p(magnitudes) / np.float32(math.log(10))
+    return result

@@ -39,7 +39,7 @@ class BatchParams:
         key_relation: "parallel", "relative" or "both".
         track_pairs: also draw pairs of two crops of one clip, and give targets for the relation "same clip".
         teacher: also give the teacher's tags as targets.
-        augment: also play members at other tempi and in other keys.
+        augment: also play members at other tempi and in other keys and, where crops are random, at other levels and equalisation.
         random_crops: segments start anywhere (training) instead of at multiples of a segment (validation).
         seed: decides every draw.
     """
@@ -67,12 +67,14 @@ class Batch:
         starts: [batch] int64, first frame of each segment.
         stretch: [batch] float64, how many times faster than recorded each is played; 1 is as it is.
         roll: [batch] int64, semitones up, modulo 12.
+        colours: [batch, knots] float64 dB, level and equalisation; 0 is as it is.
     """
 
     clips: np.ndarray
     starts: np.ndarray
     stretch: np.ndarray
     roll: np.ndarray
+    colours: np.ndarray
 
 
 class BatchComposer:
@@ -120,9 +122,13 @@ class BatchComposer:
         stretch = np.exp2(octaves)
         room = self._frames[clips] - augmentation.frames_spanned(self._segment_frames, stretch)
         if self.params.random_crops:
-            return Batch(clips, rng.integers(0, room + 1), stretch, roll)
-        grid = rng.integers(0, room // self._segment_frames + 1)
-        return Batch(clips, self._segment_frames * grid, stretch, roll)
+            starts = rng.integers(0, room + 1)
+        else:
+            starts = self._segment_frames * rng.integers(0, room // self._segment_frames + 1)
+        colours = augmentation.drawn_colours(len(clips), rng)
+        if not (self.params.augment and self.params.random_crops):
+            colours = np.zeros_like(colours)
+        return Batch(clips, starts, stretch, roll, colours)
 
     def _block(self, rng: np.random.Generator) -> list[Member]:
         members: list[Member] = []

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from msim_tf.features.augmentation import rolled_chroma
+from msim_tf.features.augmentation import coloured, rolled_chroma
 from msim_tf.features.composer import BatchComposer
 from msim_tf.features.store import FeatureStore
 
@@ -40,6 +40,7 @@ def make_dataset(
     def read(step: np.ndarray) -> list[np.ndarray]:
         batch = composer.batch(int(step))
         values = store.read_segments(clips[batch.clips], batch.starts, batch.stretch)
+        values["mel"] = coloured(values["mel"], batch.colours)
         values["cens"] = rolled_chroma(values["cens"], batch.roll)
         values |= composer.relations(batch) | composer.teacher(batch)
         return [values[name] for name in kinds]
