@@ -94,7 +94,6 @@ def export_model(
     endpoints = _endpoints(model, network, features)
     with atomic_directory(base / str(version)) as directory:
         archive = keras.export.ExportArchive()
-        archive.track(model)
         for name, (function, specs) in endpoints.items():
             archive.add_endpoint(name, function, input_signature=specs)
         _write_out(archive, directory)
@@ -115,6 +114,8 @@ def _endpoints(model: keras.Model, network: NetworkParams, features: FeaturePara
     slices = layout(network).slices
     specs = [tf.TensorSpec([None, *features.input_shapes[name]], tf.float32, name=name) for name in network.inputs]
 
+    # One graph function that all signatures call: without it the file would hold the whole network once for each of them.
+    @tf.function(input_signature=specs)
     def embedding(*values: tf.Tensor) -> tf.Tensor:
         return embed(dict(zip(network.inputs, values)), training=False)
 
@@ -128,7 +129,7 @@ def _endpoints(model: keras.Model, network: NetworkParams, features: FeaturePara
         return lambda *values: {name: embedding(*values)[:, slices[name]]}
 
     def audio(audio: tf.Tensor) -> dict[str, tf.Tensor]:
-        track = _embed_waveform(audio, embed, network, features)
+        track = _embed_waveform(audio, embedding, network, features)
         return {"embedding": track, **_subspaces(track, slices)}
 
     return {
@@ -143,7 +144,9 @@ def _subspaces(embedding: tf.Tensor, slices: Mapping[str, slice]) -> dict[str, t
     return {name: embedding[:, part] for name, part in slices.items()}
 
 
-def _embed_waveform(y: tf.Tensor, embed: keras.Model, network: NetworkParams, features: FeatureParams) -> tf.Tensor:
+def _embed_waveform(
+    y: tf.Tensor, embed: Callable[..., tf.Tensor], network: NetworkParams, features: FeatureParams
+) -> tf.Tensor:
     """[batch, samples] -> [batch, size]: features of the whole waveforms, cut into segments, embedded, averaged."""
     margin, hop = halo(features), features.hop_length
     frames = 1 + tf.shape(y)[1] // hop
@@ -155,11 +158,12 @@ def _embed_waveform(y: tf.Tensor, embed: keras.Model, network: NetworkParams, fe
     cut = segments({"mel": mel, "onset": onset, "cens": cens}, features)
     count = tf.shape(cut["mel"])[1]
     flat = {name: tf.reshape(cut[name], [-1, *features.input_shapes[name]]) for name in network.inputs}
-    embedded = _embed_in_chunks(flat, embed)
-    return tf.reduce_mean(tf.reshape(embedded, [-1, count, layout(network).size]), 1)
+    size = layout(network).size
+    embedded = _embed_in_chunks(flat, embed, size)
+    return tf.reduce_mean(tf.reshape(embedded, [-1, count, size]), 1)
 
 
-def _embed_in_chunks(inputs: dict[str, tf.Tensor], embed: keras.Model) -> tf.Tensor:
+def _embed_in_chunks(inputs: dict[str, tf.Tensor], embed: Callable[..., tf.Tensor], size: int) -> tf.Tensor:
     """Embeds [n, ...] inputs a chunk at a time, so that an hour of audio needs no more memory than a minute."""
     count = tf.shape(next(iter(inputs.values())))[0]
     chunk = tf.minimum(count, _CHUNK)
@@ -173,9 +177,8 @@ def _embed_in_chunks(inputs: dict[str, tf.Tensor], embed: keras.Model) -> tf.Ten
     def embed_chunk(part: dict[str, tf.Tensor]) -> tf.Tensor:
         for name, value in part.items():
             value.set_shape([None, *inputs[name].shape[1:]])
-        return embed(part, training=False)
+        return embed(*part.values())
 
-    size = embed.output_shape[-1]
     spec = tf.TensorSpec([None, size], tf.float32)
     stacked = {name: chunked(value) for name, value in inputs.items()}
     embedded = tf.map_fn(embed_chunk, stacked, fn_output_signature=spec, parallel_iterations=1)
