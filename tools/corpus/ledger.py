@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -175,8 +176,11 @@ def write_flac(path: Path, y: np.ndarray) -> None:
     """Writes mono sound at ``SR`` as 16-bit FLAC, atomically; what exceeds full scale is scaled down, not clipped."""
     path.parent.mkdir(parents=True, exist_ok=True)
     peak = float(np.abs(y).max(initial=0.0))
+    # Encoded in memory: libsndfile, writing by callbacks, would swallow the error of a full disk.
+    encoded = io.BytesIO()
+    soundfile.write(encoded, y / max(peak, 1.0), SR, format="FLAC", subtype="PCM_16")
     with atomic_file(path, "wb") as file:
-        soundfile.write(file, y / max(peak, 1.0), SR, format="FLAC", subtype="PCM_16")
+        file.write(encoded.getvalue())
 
 
 def sha256(path: str | Path) -> str:

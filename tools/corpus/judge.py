@@ -1,0 +1,163 @@
+"""How well a model hears the corpus's held-out sources: the figures of a model card, with intervals.
+
+    python -m tools.corpus.judge --corpus ROOT --store TEST_STORE [--json FILE] RUN_OR_NPZ [NAME=RUN_OR_NPZ ...]
+
+Kinds of labels, each alone:
+
+    genre, mood, instrument, era                 games: the teacher's opinion (it is no truth)
+    tempo, key                                   renders: exact
+    genre (exact), instrument (exact)            renders: exact
+    tempo (stretched), key (shifted)             games, stretched and shifted: exact relative to each other
+
+The first eight are the matrix of ``msim_tf.evaluate.disentanglement``: for every anchor, the share of all pairs of a similar and a dissimilar
+track whose similar track is nearer, none of them of the anchor's own group (package or artist, style file). The last two are the triplets that
+``tools.corpus.stretched`` wrote. Intervals are 95 % and count groups, not tracks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msim_tf.corpus.datasets import EncodedLabels, encode
+from msim_tf.dimensions import DIMENSION_NAMES, TAG_DIMENSION_NAMES, EmbeddingLayout
+from msim_tf.embeddings import Embeddings, load_embeddings
+from msim_tf.errors import InputError
+from msim_tf.evaluate.disentanglement import disentanglement
+from msim_tf.evaluate.distances import WHOLE, subspace
+from msim_tf.evaluate.statistics import group_means, percentile_interval
+from msim_tf.features.store import FeatureStore
+from msim_tf.files import save_json
+
+RELATIVE = {"tempo (stretched)": "tempo", "key (shifted)": "key"}
+Cell = dict[str, Any]
+
+
+def stored_embeddings(run_path: Path, store: FeatureStore, name: str) -> Embeddings:
+    """The best model's vectors of all tracks of a store: means over whole, non-overlapping segments."""
+    import tensorflow as tf
+
+    from msim_tf.model.network import embedding_model
+    from msim_tf.model.params import layout
+    from msim_tf.model.training import load_model, load_run
+
+    run = load_run(run_path)
+    embed = tf.function(embedding_model(load_model(run)), reduce_retracing=True)
+    inputs, length = run.params.network.inputs, store.params.segment_frames
+    vectors = []
+    for clip, frames in enumerate(store.frames):
+        starts = np.arange(frames // length) * length
+        segments = store.read_segments(np.full(len(starts), clip), starts)
+        vectors.append(embed({key: tf.cast(segments[key], tf.float32) for key in inputs}).numpy().mean(axis=0))
+    return Embeddings(name, tuple(store.identifiers), np.stack(vectors), layout(run.params.network))
+
+
+def judged_relations(labels: EncodedLabels) -> dict[str, np.ndarray]:
+    """Relation matrices by kind, over the tracks of the labels in their order."""
+    rows = np.arange(len(labels.identifiers))
+    found = {name: tags.relation(rows, rows) for name, tags in labels.teacher.items()}
+    for name in DIMENSION_NAMES:
+        kind = f"{name} (exact)" if name in TAG_DIMENSION_NAMES else name
+        found[kind] = EncodedLabels(labels.identifiers, labels.arrays, labels.vocabularies).relation(name, rows, rows)
+    for relation in found.values():
+        np.fill_diagonal(relation, 0)
+    return {kind: relation for kind, relation in found.items() if (relation > 0).any() and (relation < 0).any()}
+
+
+def relative_triplets(corpus: Path) -> dict[str, list[tuple[str, str, str]]]:
+    """Anchor, positive and negative of the stretched and shifted clips of the test part, by kind."""
+    path = corpus / "stretched-triplets-test.csv"
+    found: dict[str, list[tuple[str, str, str]]] = {kind: [] for kind in RELATIVE}
+    if path.exists():
+        with open(path, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                kind = next(kind for kind, name in RELATIVE.items() if name == row["dimension"])
+                found[kind].append((row["anchor"], row["positive"], row["negative"]))
+    return {kind: triplets for kind, triplets in found.items() if triplets}
+
+
+def triplet_cell(system: Embeddings, name: str, triplets: list[tuple[str, str, str]]) -> Cell:
+    """Share of triplets that a subspace gets right; the interval draws packages."""
+    vectors = subspace(system, name)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    anchor, positive, negative = (vectors[system.rows(column)] for column in zip(*triplets))
+    right = (anchor * positive).sum(axis=1) > (anchor * negative).sum(axis=1)
+    groups = np.array([Path(triplet[0]).parts[1] for triplet in triplets])
+    low, high = percentile_interval(group_means(right, groups))
+    return {"accuracy": float(right.mean()), "low": low, "high": high, "anchors": len(triplets)}
+
+
+def judge(
+    system: Embeddings,
+    relations: dict[str, np.ndarray],
+    groups: np.ndarray,
+    triplets: dict[str, list[tuple[str, str, str]]],
+) -> dict[str, dict[str, Cell]]:
+    """Cells by kind and subspace; a system without subspaces has only "all"."""
+    layered = system.layout is not None
+    # The matrix wants subspaces; of a system that has none, one is named and not looked at.
+    whole = EmbeddingLayout.equal(("genre",), system.embeddings.shape[1])
+    seen = system if layered else Embeddings(system.name, system.identifiers, system.embeddings, whole)
+    names = seen.layout.names if layered and seen.layout else ()
+    wanted = (*names, WHOLE)
+    cells: dict[str, dict[str, Cell]] = {kind: {} for kind in (*relations, *triplets)}
+    for cell in disentanglement(seen, relations, groups=groups).to_json()["cells"]:
+        if cell["subspace"] in wanted and cell["accuracy"] is not None:  # some kinds are never alike across groups
+            cells[cell.pop("kind")][cell.pop("subspace")] = cell
+    for kind, rows in triplets.items():
+        known = [row for row in rows if all(name in system for name in row)]
+        if known:
+            cells[kind] = {name: triplet_cell(seen, name, known) for name in wanted}
+    return {kind: row for kind, row in cells.items() if row}
+
+
+def lines(name: str, cells: dict[str, dict[str, Cell]]) -> Iterator[str]:
+    """A table: kinds down, subspaces across; the own subspace of a kind with its interval."""
+    subspaces = list(next(iter(cells.values())))
+    yield f"{name:<22}" + "".join(f"{subspace:>12}" for subspace in subspaces) + "   own, 95 %, anchors"
+    for kind, row in cells.items():
+        own = kind.split(" ")[0] if kind.split(" ")[0] in row else WHOLE
+        best = max(row, key=lambda subspace: row[subspace]["accuracy"])
+        figures = "".join(
+            f"{row[subspace]['accuracy']:>11.3f}{'*' if subspace == best else ' '}" for subspace in subspaces
+        )
+        yield f"  {kind:<20}{figures}   {row[own]['accuracy']:.3f} ({row[own]['low']:.3f}-{row[own]['high']:.3f}), {row[own]['anchors']}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--corpus", type=Path, required=True, help="folder of the corpus")
+    parser.add_argument("--store", type=Path, required=True, help="feature store of its test part, labelled")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("systems", nargs="+", help="training runs or embeddings, optionally NAME=PATH")
+    arguments = parser.parse_args()
+    store = FeatureStore(arguments.store)
+    triplets = relative_triplets(arguments.corpus)
+    found = {}
+    for text in arguments.systems:
+        name, _, path = text.rpartition("=")
+        name = name or Path(path).stem
+        system = stored_embeddings(Path(path), store, name) if Path(path).is_dir() else load_embeddings(path, name=name)
+        held = [identifier for identifier in store.identifiers if identifier in system]
+        system = Embeddings(name, tuple(held), system.embeddings[system.rows(held)], system.layout)
+        labels = encode(store.labels, held, DIMENSION_NAMES, teacher=store.teacher)
+        groups = np.array([store.labels.groups.get(identifier, "").casefold() for identifier in held])
+        found[name] = judge(system, judged_relations(labels), groups, triplets)
+        print("\n".join(lines(name, found[name])), flush=True)
+    if arguments.json:
+        save_json(arguments.json, found)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
