@@ -61,7 +61,10 @@ def stored_embeddings(run_path: Path, store: FeatureStore, name: str) -> Embeddi
 def judged_relations(labels: EncodedLabels) -> dict[str, np.ndarray]:
     """Relation matrices by kind, over the tracks of the labels in their order."""
     rows = np.arange(len(labels.identifiers))
-    found = {name: tags.relation(rows, rows) for name, tags in labels.teacher.items()}
+    games = np.array([identifier.startswith("games/") for identifier in labels.identifiers])
+    found = {
+        name: np.where(games[:, None] & games, tags.relation(rows, rows), 0) for name, tags in labels.teacher.items()
+    }
     for name in DIMENSION_NAMES:
         kind = f"{name} (exact)" if name in TAG_DIMENSION_NAMES else name
         found[kind] = EncodedLabels(labels.identifiers, labels.arrays, labels.vocabularies).relation(name, rows, rows)
@@ -89,8 +92,8 @@ def triplet_cell(system: Embeddings, name: str, triplets: list[tuple[str, str, s
     anchor, positive, negative = (vectors[system.rows(column)] for column in zip(*triplets))
     right = (anchor * positive).sum(axis=1) > (anchor * negative).sum(axis=1)
     groups = np.array([Path(triplet[0]).parts[1] for triplet in triplets])
-    low, high = percentile_interval(group_means(right, groups))
-    return {"accuracy": float(right.mean()), "low": low, "high": high, "anchors": len(triplets)}
+    interval = percentile_interval(group_means(right, groups))
+    return {"accuracy": float(right.mean()), "low": interval.low, "high": interval.high, "anchors": len(triplets)}
 
 
 def judge(
