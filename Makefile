@@ -3,10 +3,13 @@ BIN := .venv/bin
 # E501: docstrings may be a little longer than code. B905: strict zip() is not worth its noise. SIM117: nested with reads better when long.
 RUFF := --line-length 120 --select E,F,W,I,B,UP,SIM,C4,RET --ignore E501,B905,SIM117
 
-.PHONY: demo test lint types oldest golden bench bench-quick clean
+.PHONY: demo train-demo test lint types oldest golden bench bench-quick clean
 
-demo: .venv/installed  ## every stage on the music that ships here, through the command line
+demo: .venv/installed  ## the shipped model on the music that ships here: a library, questions, the server
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh
+
+train-demo: .venv/installed  ## every stage from that music to a served model, in some three minutes
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/train_demo.sh
 
 test: .venv/installed  ## the tests
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)

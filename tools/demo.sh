@@ -1,43 +1,38 @@
 #!/usr/bin/env bash
-# Every stage on the excerpts that ship with the repository, through the command line. What it makes lies in demo/ and is reused
-# when it is run again; remove demo/ to start afresh.
+# What the shipped model hears in the excerpts that ship with the repository: a library, questions to it, and the server, through the command
+# line. What it makes lies in demo/ and is reused when it is run again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 music=tests/data/music
+model=saved_models/open6
 out=${MSIM_DEMO:-demo}
 track=wesnoth__northerners.ogg
 begun=$SECONDS
 
 say() { printf '\n\033[1m== %s\033[0m\n' "$1"; }
 
-say "1/7 extract: mel-spectrogram, onset envelope, chroma of every excerpt"
-msim extract "$music" "$out/store"
-say "2/7 annotate: tempo and key by madmom"
-msim annotate "$music" "$out/store"
-say "3/7 label: a small table of what is known of these excerpts (era is not)"
-msim label "$out/store" "$music/labels.csv"
-say "4/7 train: the small preset for a minute or two"
-msim train "$out/store" "$out/run" --preset small --epochs 20 --allow-unlabelled
-say "5/7 export: one SavedModel with a signature per dimension"
-[ -d "$out/saved_models/demo/1" ] || msim export "$out/run" "$out/store" "$out/saved_models/demo"
-say "6/7 serve: ask every signature over gRPC and REST"
+say "1/4 index: every excerpt by the shipped model, with what its tags say"
+msim index "$music" "$out/library" --model "$model"
+say "2/4 query: the nearest tracks to $track, by all dimensions alike and by each alone"
+msim query "$out/library" "$track" --each -k 3
+say "3/4 steer: same mood and tempo, another era; then the genre of one with the tempo of another; then a way from one to the other"
+msim query "$out/library" "$track" -w mood=1,tempo=1,era=-0.5,genre=0,instrument=0,key=0 -k 3 --per-artist 1 --explain
+msim query "$out/library" "$track" --mix "tempo=zaz__mus2.ogg" -k 3
+msim path "$out/library" "$track" zaz__mus2.ogg --length 6
+say "4/4 serve: ask every signature over gRPC and REST, and the library over HTTP"
 rm -f "$out/server.log"
-msim serve "$out/saved_models/demo" --grpc-port 0 --rest-port 0 > "$out/server.log" &
+msim serve "$model" --library "$out/library" --grpc-port 0 --rest-port 0 > "$out/server.log" &
 server=$!
 trap 'kill $server 2>/dev/null || true' EXIT
 until grep -q '^serving' "$out/server.log"; do kill -0 $server; sleep 0.2; done
 cat "$out/server.log"
-msim predict "$music/$track" --model demo \
-    --grpc "$(sed -E 's/.*gRPC ([^,]+),.*/\1/' "$out/server.log")" --rest "$(sed -E 's/.*REST ([^ ]+) .*/\1/' "$out/server.log")"
+msim predict "$music/$track" --model "$(basename "$model")" \
+    --grpc "$(sed -nE 's/.*gRPC ([^,]+),.*/\1/p' "$out/server.log")" --rest "$(sed -nE 's/.*REST ([^ ]+) .*/\1/p' "$out/server.log")"
 kill $server && wait $server || true
-say "7/7 embed and query: the nearest tracks to $track"
-msim embed "$out/store" --model "$out/saved_models/demo" --out "$out/demo.npz"
-msim query "$out/demo.npz" "$track" --each -k 3
 
 say "done in $((SECONDS - begun)) s"
 cat <<EOF
-TensorBoard logs: $out/run/tensorboard   (look: .venv/bin/tensorboard --logdir $out/run/tensorboard)
-exported model:   $out/saved_models/demo/1
-Thirty-six excerpts teach a network little: this shows that every stage works, not how good a model can be.
-Next, with your own music:  .venv/bin/msim extract ~/Music my/store && .venv/bin/msim annotate ~/Music my/store
+The same in a browser, with sliders, players and a map:   .venv/bin/msim serve $model --library $out/library
+With your own music:                                      .venv/bin/msim index ~/Music my/library --model $model
+Train a model yourself, every stage:                      make train-demo
 EOF
