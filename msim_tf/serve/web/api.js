@@ -57,7 +57,7 @@ export function audioAddress(id) {
 }
 
 async function answer(path, options) {
-  const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+  const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${headerText(token)}` } : {}) };
   let response;
   try {
     response = await fetch(`/api/v1/${path}`, { ...options, headers });
@@ -68,6 +68,9 @@ async function answer(path, options) {
   if (response.ok) return response.json();
   throw new Refusal(response.status, advice(response.status, await reason(response)));
 }
+
+/** Headers hold bytes, one per character: the text as UTF-8. */
+const headerText = (text) => String.fromCharCode(...new TextEncoder().encode(text));
 
 async function reason(response) {
   try {

@@ -18,7 +18,7 @@ export function combobox(input, { suggest, choose, none, clear = false, onError 
   let found = [];
   let active = -1;
   let asking = null;
-  let fresh = false; // whether the suggestions are those for the text
+  let answered = null; // the text that the suggestions are for
 
   for (const [name, value] of Object.entries({
     role: "combobox",
@@ -85,7 +85,7 @@ export function combobox(input, { suggest, choose, none, clear = false, onError 
     const text = input.value.trim();
     try {
       found = await suggest(text, asking.signal);
-      fresh = true;
+      answered = text;
       if (document.activeElement === input) show(text);
     } catch (error) {
       if (!isCancelled(error)) onError(error);
@@ -93,15 +93,12 @@ export function combobox(input, { suggest, choose, none, clear = false, onError 
   }
 
   async function enter() {
-    if (!fresh || box.hidden) await ask();
-    if (fresh && found.length) take(Math.max(active, 0));
+    if (!fresh() || box.hidden) await ask();
+    if (fresh() && found.length) take(Math.max(active, 0));
   }
 
-  const later = debounced(() => fresh || ask(), WAIT);
-  input.addEventListener("input", () => {
-    fresh = false;
-    later();
-  });
+  const fresh = () => answered === input.value.trim();
+  input.addEventListener("input", debounced(() => fresh() || ask(), WAIT));
   input.addEventListener("focus", () => input.value.trim() === "" && ask());
   input.addEventListener("blur", close);
   input.addEventListener("keydown", (event) => {

@@ -13,6 +13,7 @@ import { asPositions, presetButton } from "./weights.js";
 
 const asked = new Set();
 let pair = null;
+let stale = true; // whether the pair belongs to another query
 let busy = false;
 
 export function setUpCompare() {
@@ -27,13 +28,19 @@ export function setUpCompare() {
   const mine = presetButton("What it learnt from me", () => asPositions(savedProfile().weights));
   mine.id = "preset-learnt";
   byId("presets").append(mine);
-  watchHits(() => busy || draw());
-  watch((_, changed) => changed.has("query") && asked.clear());
+  // A pair stays until it is answered: learning moves the sliders, and results that change must not swap it under the pointer.
+  watchHits((hits) => (stale || !pair || hits.length < 2) && draw());
+  watch((_, changed) => {
+    if (!changed.has("query") && !changed.has("mix")) return;
+    asked.clear();
+    stale = true;
+  });
   tell();
 }
 
 function draw() {
   pair = mostTelling(currentHits(), asked);
+  stale = false;
   byId("compare-pair").replaceChildren(...(pair ? [card("A", 0), card("B", 1)] : []));
   byId("compare-skip").disabled = !pair;
   byId("compare-lead").textContent = lead();
@@ -67,7 +74,6 @@ async function choose(place) {
     settled();
     change({ weights: asPositions(profile.weights) });
     tell(profile);
-    busy = false;
     next();
   } catch (error) {
     report(error, () => choose(place));

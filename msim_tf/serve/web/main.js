@@ -2,7 +2,7 @@
 
 import { takeToken } from "./api.js";
 import { setUpCompare } from "./compare.js";
-import { byId } from "./dom.js";
+import { byId, reducedMotion } from "./dom.js";
 import { setUpFilters } from "./filters.js";
 import { loadLibrary } from "./library.js";
 import { setUpMap } from "./map.js";
@@ -40,6 +40,10 @@ async function start() {
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address holds what is asked for, not a place in the page
   byId("findings").focus();
+});
+byId("to-results").addEventListener("click", () => {
+  byId("findings").scrollIntoView({ behavior: reducedMotion() ? "auto" : "smooth" });
+  byId("findings").focus({ preventScroll: true });
 });
 takeToken();
 start();

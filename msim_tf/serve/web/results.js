@@ -44,7 +44,7 @@ async function ask() {
   const mine = new AbortController();
   asking = mine;
   const state = current();
-  if (!state.query) return nothing("Nothing chosen yet", "Search for a track on your shelf, drop a sound file, or let chance decide. The tracks most like it appear here, and the sliders say what “like” means.");
+  if (!state.query) return nothing("Nothing chosen yet", "Search for a track, drop a sound file, or let chance decide. The tracks most like it appear here, and the sliders say what “like” means.");
   if (allOff(state.weights)) return nothing("All sliders are off", "Raise at least one: then there is something to be similar in.");
   list.setAttribute("aria-busy", "true");
   try {

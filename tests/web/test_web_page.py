@@ -1,0 +1,414 @@
+"""The web page of a library in a real browser: what it finds, in which order, and that it can be used by everybody."""
+
+import base64
+import json
+
+import pytest
+
+pytest.importorskip("selenium", reason="needs selenium: pip install selenium")
+
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from web_library import HOSTILE, MOST_BYTES
+from web_page import order, track_hash
+
+QUERY = "hedgewars__art.ogg"
+OTHER = "colobot__music004.ogg"
+
+# WCAG 2.1: relative luminance and contrast of every text that is seen, against the nearest background that is there.
+_CONTRASTS = """
+const channel = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+const numbers = (colour) => colour.match(/[0-9.]+/g).map(Number);
+const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+const backdrop = (element) => {
+  for (; element; element = element.parentElement) {
+    const colour = numbers(getComputedStyle(element).backgroundColor);
+    if (colour.length === 3 || colour[3] === 1) return colour;
+  }
+};
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+const low = [];
+let seen = 0;
+for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+  const element = node.parentElement;
+  if (!node.textContent.trim() || !element.checkVisibility() || element.closest("script, noscript, svg, option, :disabled")) continue;
+  seen += 1;
+  const [a, b] = [numbers(getComputedStyle(element).color), backdrop(element)].map(luminance).sort((x, y) => y - x);
+  if ((a + 0.05) / (b + 0.05) < 4.5) low.push(node.textContent.trim());
+}
+return [seen, low];
+"""
+
+
+def search_for(page, words):
+    field = page.one("#search")
+    field.click()
+    field.send_keys(words)
+    page.until(lambda: page.shown("#search-list [role=option]"), f"suggestions for {words}")
+    return field
+
+
+def slider(page, name):
+    return page.one(f"#weight-{name}")
+
+
+def sliders(page):
+    return {
+        found.get_attribute("id").removeprefix("weight-"): float(found.get_property("value"))
+        for found in page.all(".slider")
+    }
+
+
+def test_opens_with_the_library_and_says_how_to_start(page):
+    assert page.text("h1") == "Test <b>library</b>"
+    assert "14 tracks" in page.text("#library-facts")
+    assert "Nothing chosen yet" in page.text("#results-empty")
+    assert list(sliders(page)) == ["genre", "mood", "instrument", "era", "tempo", "key"]
+
+
+def test_search_suggests_and_finds_in_the_order_of_the_distances(page, index):
+    search_for(page, "hedgew art").send_keys(Keys.ENTER)
+    page.until_hits(order(index, QUERY))
+    assert page.text("#query-title") == "hedgewars art"
+    assert page.focused().get_attribute("id") == "query-title"
+    assert "10 tracks" in page.text("#results-status")
+    assert page.all(".hit-why")[0].text.count(" + ") == 5
+    page.one("#results-more").click()
+    page.until_hits(order(index, QUERY, k=13))
+
+
+def test_a_search_without_result_says_so(page):
+    page.one("#search").send_keys("no such words")
+    page.until(lambda: "Nothing in the library has “no such words”" in page.text(".search .suggestions-note"))
+
+
+def test_a_slider_changes_the_order_at_once(page, index):
+    page.open(track_hash(QUERY))
+    before = order(index, QUERY)
+    page.until_hits(before)
+    for name, key, weight in (("tempo", Keys.END, 1.0), ("genre", Keys.HOME, -1.0)):
+        slider(page, name).send_keys(key)
+        assert sliders(page)[name] == weight
+    after = order(index, QUERY, {"tempo": 1.0, "genre": -1.0})
+    assert after != before
+    page.until_hits(after)
+    assert slider(page, "genre").get_attribute("aria-valuetext") == "unlike, 1.00"
+    page.one("#weights-reset").click()
+    page.until_hits(before)
+
+
+def test_the_last_of_many_moves_is_the_one_that_is_shown(page, index):
+    page.open(track_hash(QUERY))
+    page.until_hits(order(index, QUERY))
+    slider(page, "mood").send_keys(*[Keys.ARROW_LEFT] * 20, Keys.HOME, Keys.END, Keys.HOME)
+    page.until_hits(order(index, QUERY, {"mood": -1.0}))
+
+
+def test_all_sliders_off_is_explained(page):
+    off = dict.fromkeys(("genre", "mood", "instrument", "era", "tempo", "key"), 0)
+    page.open(track_hash(QUERY, **off))
+    page.until(lambda: "All sliders are off" in page.text("#results-empty"))
+
+
+def test_a_preset_moves_the_sliders(page, index):
+    page.open(track_hash(QUERY))
+    page.one("#presets button").click()
+    weights = {"genre": 0.0, "mood": 1.0, "instrument": 0.0, "era": -0.4, "tempo": 1.0, "key": 0.0}
+    assert sliders(page) == weights
+    page.until_hits(order(index, QUERY, weights))
+
+
+def test_radars_tell_the_similarity_in_words(page, index):
+    page.open(track_hash(QUERY))
+    page.until_hits(order(index, QUERY))
+    part = index.source.layout.slices["mood"]
+    a, b = (index.vectors([track])[0, part] for track in (QUERY, page.hits()[0]))
+    told = page.one(".hit .radar").get_attribute("aria-label")
+    assert f"mood {round(100 * (1 - float(((a - b) ** 2).sum()) / 4))} %" in told
+
+
+def test_plays_one_track_at_a_time(page):
+    page.open(track_hash(QUERY))
+    page.until(page.hits)
+    playing = lambda: page.js("const a = document.getElementById('audio'); return a.paused ? 0 : a.currentTime")  # noqa: E731
+    first, second = page.all(".hit .play")[:2]
+    first.click()
+    start = page.until(playing, "playing")
+    page.until(lambda: playing() > start + 0.3, "time goes on")
+    assert first.get_attribute("aria-label").startswith("Pause ")
+    second.click()
+    page.until(lambda: second.get_attribute("data-on") == "true" and first.get_attribute("data-on") == "false")
+    assert page.all("audio") == [page.one("#audio")]
+    page.until(playing)
+    page.js("const s = document.getElementById('player-seek'); s.value = 20; s.dispatchEvent(new Event('input'))")
+    page.until(lambda: playing() > 20, "plays on from 0:20")
+    page.one("#player-toggle").click()
+    page.until(lambda: second.get_attribute("data-on") == "false")
+
+
+def test_use_as_query_and_back(page, index):
+    page.open(track_hash(QUERY))
+    before = order(index, QUERY)
+    page.until_hits(before)
+    page.one(".hit .use").click()
+    page.until_hits(order(index, before[0]))
+    page.browser.back()
+    page.until_hits(before)
+
+
+def test_mixes_a_dimension_of_another_track_in(page, index):
+    page.open(track_hash(QUERY))
+    page.until_hits(order(index, QUERY))
+    other = page.hits()[1]
+    row = page.all(".hit")[1]
+    row.find_element(By.CSS_SELECTOR, ".menu summary").click()
+    row.find_element(By.XPATH, ".//button[text()='Tempo']").click()
+    page.until_hits(order(index, QUERY, mix={"tempo": other}))
+    assert page.until(lambda: page.text("#query-mix")).startswith("tempo of ")
+    page.one("#query-mix button").click()
+    page.until_hits(order(index, QUERY))
+
+
+def test_filters_and_limits_hold_and_the_address_shares_them(page, index):
+    page.open(track_hash(QUERY))
+    page.one("#filters summary").click()
+    page.one("#bpm-low").send_keys("100")
+    page.one("#bpm-high").send_keys("130")
+    tags = page.one("#tags")
+    tags.click()
+    tags.send_keys("met")
+    page.until(lambda: page.shown("#tags-list [role=option]"))
+    tags.send_keys(Keys.ENTER)
+    told = {track: index.metadata(track) for track in order(index, QUERY, k=99)}
+    passing = [track for track in told if 100 <= told[track]["tempo"] <= 130 and "metal" in told[track]["genre"]]
+    assert 1 < len(passing) < 8
+    page.until_hits(passing)
+    page.one("#per-artist").send_keys("1")
+    artists = [told[track]["artist"] for track in passing]
+    diverse = [track for place, track in enumerate(passing) if artists.index(artists[place]) == place]
+    assert len(diverse) < len(passing)
+    page.until_hits(diverse)
+    assert page.text("#filters-count") == "3 filters on"
+    page.open(page.hash())
+    page.until_hits(diverse)
+    page.one("#filters-reset").click()
+    page.until_hits(order(index, QUERY))
+
+
+def test_filters_that_leave_nothing_say_what_to_do(page):
+    page.open(track_hash(QUERY, bpm="400..500"))
+    page.until(lambda: "Widen one, or clear them" in page.text("#results-empty"))
+    page.one("#results-empty button").click()
+    page.until(page.hits)
+
+
+def test_names_stay_text(page, index):
+    page.open(track_hash(QUERY, k=20))
+    page.until(lambda: len(page.hits()) == 13)
+    assert HOSTILE in [found.text for found in page.all(".hit-title")]
+    search_for(page, "onerror")
+    assert page.text("#search-list .suggestion-text") == HOSTILE
+    page.one("#search").send_keys(Keys.ENTER)
+    page.until(lambda: page.text("#query-title") == HOSTILE)
+    assert page.js("return [window.owned ?? null, document.querySelectorAll('main img, main script').length]") == [
+        None,
+        0,
+    ]
+    assert page.browser.title == f"{HOSTILE} – msim"
+
+
+def test_uploads_a_file_and_queries_by_it(page, music, index):
+    page.one("#file").send_keys(str(music / "zaz__mus1.ogg"))
+    page.until(page.hits)
+    assert page.text("#query-title") == "zaz__mus1.ogg"
+    assert len(page.hits()) == 10
+    before = page.hits()
+    page.browser.refresh()
+    page.until_hits(before)
+
+
+def test_a_dropped_file_is_a_query(page, music):
+    page.js(
+        """const [bytes, name] = arguments, files = new DataTransfer();
+        files.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], name, { type: "audio/ogg" }));
+        document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true }));""",
+        base64.b64encode((music / "zaz__mus1.ogg").read_bytes()).decode(),
+        "<i>dropped</i>.ogg",
+    )
+    page.until(lambda: page.hits() and page.text("#query-title") == "<i>dropped</i>.ogg")
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (b"not music" * 100, "are understood"),
+        (bytes(MOST_BYTES + 1), "shorter excerpt"),
+        (bytes(30 * MOST_BYTES), "shorter excerpt"),
+    ],
+    ids=["not audio", "too large", "far too large"],
+)
+def test_a_file_that_cannot_be_used_is_explained(page, tmp_path, content, advice):
+    page.troubles_expected = True  # the browser notes every refusal
+    (tmp_path / "song.mp3").write_bytes(content)
+    page.one("#file").send_keys(str(tmp_path / "song.mp3"))
+    page.until(lambda: advice in page.text("#problem"))
+    assert page.one("#problem").get_attribute("role") == "alert"
+    assert not page.shown("#uploading")
+
+
+def test_choices_teach_weights_that_move_the_sliders(page, index):
+    from msim_tf.search.weights import choice_differences, learn_profile
+
+    page.open(track_hash(QUERY, view="compare"))
+    for answers in (1, 2, 3):
+        page.until(lambda: page.all(".choose"))
+        page.all(".choose")[0].click()
+        page.until(lambda count=answers: f"from {count} answer" in page.text("#compare-status"))
+    (saved,) = page.js("return Object.values(localStorage)")
+    choices = json.loads(saved)["choices"]
+    assert len({(choice["better"], choice["worse"]) for choice in choices}) == 3
+    anchors = index.vectors([choice["query"]["track"] for choice in choices])
+    better, worse = (index.vectors([choice[side] for choice in choices]) for side in ("better", "worse"))
+    layout = index.source.layout
+    weights = learn_profile("", choice_differences(anchors, better, worse, layout), layout).weights
+    expected = {name: round(weight / max(weights.values()), 2) for name, weight in weights.items()}
+    assert sliders(page) == pytest.approx(expected, abs=0.011)
+    page.one("#tab-results").click()
+    page.until_hits(order(index, QUERY, sliders(page)))
+    page.open(track_hash(QUERY, view="compare"))
+    page.one("#preset-learnt").click()
+    assert sliders(page) == pytest.approx(expected, abs=0.011)
+    page.one("#compare-reset").click()
+    assert not page.shown("#preset-learnt")
+    assert set(sliders(page).values()) == {0.5}
+
+
+def test_a_playlist_leads_from_one_track_to_another(page, index):
+    from msim_tf.search.path import track_path
+
+    page.open(track_hash(QUERY, view="path"))
+    field = page.one("#path-to")
+    field.click()
+    field.send_keys("colobot music004")
+    page.until(lambda: page.shown("#path-to-list [role=option]"))
+    field.send_keys(Keys.ENTER)
+    expected = [step.identifier for step in track_path(index, QUERY, OTHER, length=8)]
+    page.until(lambda: page.hits("#path-list") == expected)
+
+
+def test_the_map_shows_and_chooses_tracks_by_pointer_and_keyboard(page, index):
+    page.open("view=map")
+    page.until(lambda: page.all("#map-legend li"))
+    assert "metal" in page.text("#map-legend")
+    coloured = page.js(
+        "const c = document.getElementById('map-canvas'); return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v > 0)"
+    )
+    assert coloured
+    page.js("document.getElementById('map-colour').focus()")
+    page.keys(Keys.TAB)
+    first = page.until(lambda: page.one("#map-spoken").get_property("textContent"))
+    assert page.shown("#map-tip")
+    moved = None
+    for key in (Keys.ARROW_LEFT, Keys.ARROW_RIGHT, Keys.ARROW_UP, Keys.ARROW_DOWN):
+        page.keys(key)
+        moved = page.one("#map-spoken").get_property("textContent")
+        if moved != first:
+            break
+    assert moved != first
+    page.keys(Keys.ENTER)
+    page.until(page.hash)
+    page.until(lambda: page.text("#query-title") and moved.startswith(page.text("#query-title")))
+    page.one("#map-colour").send_keys("Tempo")
+    page.until(lambda: "bpm" in page.text("#map-legend"))
+
+
+def test_everything_by_keyboard(page, index):
+    page.keys(Keys.TAB)
+    assert page.focused().text == "Skip to the results"
+    page.keys(Keys.TAB, Keys.TAB)
+    assert page.focused().get_attribute("id") == "search"
+    page.keys("hedgewars")
+    page.until(lambda: len(page.all("#search-list [role=option]")) == 4)
+    page.keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
+    active = page.one("#search").get_attribute("aria-activedescendant")
+    chosen = page.text(f"#{active} .suggestion-text")
+    page.keys(Keys.ENTER)
+    page.until(lambda: page.hits() and page.text("#query-title") == chosen)
+    # On from the heading to the card's play button would be backwards; the next stop is the first slider's Reset.
+    for _ in range(3):
+        page.keys(Keys.TAB)
+        if page.focused().get_attribute("id") == "weight-genre":
+            break
+    assert page.focused().get_attribute("id") == "weight-genre"
+    page.keys(Keys.END)
+    assert sliders(page)["genre"] == 1
+    page.js("document.getElementById('tab-results').focus()")
+    page.keys(Keys.ARROW_RIGHT)
+    assert page.shown("#map")
+    assert page.focused().get_attribute("id") == "tab-map"
+    page.keys(Keys.ARROW_LEFT, Keys.TAB, Keys.TAB)
+    assert page.focused().get_attribute("data-play") == page.hits()[0]
+    page.keys(Keys.SPACE)
+    page.until(lambda: not page.js("return document.getElementById('audio').paused"))
+    page.keys(Keys.SPACE)
+
+
+def test_every_control_has_a_name_and_every_landmark_is_there(page):
+    page.open(track_hash(QUERY))
+    page.until(page.hits)
+    page.one("#filters summary").click()
+    for view in ("results", "map", "compare", "path"):
+        page.one(f"#tab-{view}").click()
+        nameless = [
+            found.get_attribute("outerHTML")
+            for found in page.all("button, input, select, summary, canvas, [role=tabpanel], [role=listbox]")
+            if found.is_displayed() and not found.accessible_name
+        ]
+        assert not nameless
+    assert [page.one(name).aria_role for name in ("header", "main", "#search-form")] == ["banner", "main", "search"]
+    identifiers = page.js("return [...document.querySelectorAll('[id]')].map((found) => found.id)")
+    assert len(identifiers) == len(set(identifiers))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_fits_a_phone_and_contrasts_in_both_schemes(page, scheme):
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        for view in ("results", "map", "compare", "path"):
+            page.open(track_hash(QUERY, view=view, to=OTHER, bpm="80..200"))
+            page.until(lambda: page.hits())
+            assert page.js("return document.documentElement.scrollWidth") <= 360
+            seen, low = page.js(_CONTRASTS)
+            assert seen > 30
+            assert not low
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_server_that_is_gone_is_told_and_tried_again(page, index):
+    page.troubles_expected = True
+    page.open(track_hash(QUERY))
+    page.until_hits(order(index, QUERY))
+    line = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.browser.execute_cdp_cmd("Network.enable", {})
+    page.browser.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, **line})
+    try:
+        slider(page, "tempo").send_keys(Keys.END)
+        page.until(lambda: "Is msim serve still running?" in page.text("#problem"))
+        assert "out of date" in page.text("#results-status")
+    finally:
+        page.browser.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": False, **line})
+    page.one("#problem-retry").click()
+    page.until_hits(order(index, QUERY, {"tempo": 1.0}))
+    assert not page.shown("#problem")
+
+
+def test_a_track_that_is_not_there_is_told(page):
+    page.troubles_expected = True
+    page.open("track=gone.ogg")
+    page.until(lambda: "The library has no track 'gone.ogg'" in page.text("#problem"))
+    assert "No results" in page.text("#results-empty")

@@ -1,0 +1,45 @@
+"""The page of a library behind a token."""
+
+import pytest
+
+pytest.importorskip("selenium", reason="needs selenium: pip install selenium")
+
+from tiny_model import tiny_model_path
+from web_page import Page, order, track_hash
+
+TOKEN = "a secret/&é"
+QUERY = "hedgewars__art.ogg"
+
+
+@pytest.fixture(scope="module")
+def guarded(library):
+    from msim_tf.serve.server import ServerOptions, running_server
+
+    options = ServerOptions(grpc_port=0, rest_port=0, library=library.path, token=TOKEN)
+    with running_server({"tiny": tiny_model_path()}, options) as addresses:
+        yield addresses.rest
+
+
+def test_the_token_is_taken_from_the_address_kept_and_sent(browser, guarded, index):
+    page = Page(browser, guarded)
+    page.open(track_hash(QUERY), query="?token=a%20secret%2F%26%C3%A9")
+    page.until_hits(order(index, QUERY))
+    assert "token" not in browser.current_url
+    page.one(".hit .play").click()
+    page.until(lambda: page.js("return document.getElementById('audio').currentTime > 0"), "sound, behind the token")
+    browser.refresh()
+    page.until_hits(order(index, QUERY))
+    assert not page.console_errors()
+
+
+def test_without_the_token_the_page_asks_for_it(browser, guarded):
+    page = Page(browser, guarded)
+    page.open()
+    page.js("sessionStorage.clear()")
+    page.open()
+    assert "asks for a token" in page.text("#problem")
+    page.one("#token").send_keys(TOKEN)
+    page.one("#token-form button").click()
+    page.until(lambda: page.all("body.ready"))
+    assert "14 tracks" in page.text("#library-facts")
+    page.js("sessionStorage.clear()")

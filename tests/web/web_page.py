@@ -1,0 +1,105 @@
+"""The page as a test drives it, and what it should show, reckoned without it."""
+
+import json
+import time
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+
+WAIT = 60.0  # seconds until a test gives up; machines that test are busy
+
+
+class Page:
+    """One page in the browser."""
+
+    def __init__(self, browser, address):
+        self.browser = browser
+        self.address = address
+        self.troubles_expected = False
+
+    def open(self, hash_="", *, query=""):
+        self.browser.get("about:blank")  # else another hash would not load the page again
+        self.browser.get(f"{self.address}/{query}" + (f"#{hash_}" if hash_ else ""))
+        self.until(lambda: self.all("body.ready") or self.shown("#problem"))
+
+    def until(self, condition, why=""):
+        """What ``condition`` gives once it holds."""
+        end = time.monotonic() + WAIT
+        while True:
+            try:
+                found = condition()
+            except StaleElementReferenceException:
+                found = None
+            if found:
+                return found
+            assert time.monotonic() < end, f"{why or condition}: not within {WAIT:g} s; {self.text('#problem')}"
+            time.sleep(0.05)
+
+    def all(self, selector):
+        return self.browser.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector):
+        return self.browser.find_element(By.CSS_SELECTOR, selector)
+
+    def shown(self, selector):
+        return any(found.is_displayed() for found in self.all(selector))
+
+    def text(self, selector):
+        return self.one(selector).text
+
+    def keys(self, *keys):
+        """To whatever has the focus."""
+        ActionChains(self.browser).send_keys(*keys).perform()
+
+    def js(self, script, *arguments):
+        return self.browser.execute_script(script, *arguments)
+
+    def focused(self):
+        return self.browser.switch_to.active_element
+
+    def hits(self, within="#results-list"):
+        """The tracks of a list, in its order."""
+        return self.js(
+            "return [...document.querySelectorAll(arguments[0] + ' .hit')].map((row) => row.dataset.id)", within
+        )
+
+    def until_hits(self, expected):
+        self.until(lambda: self.hits() == expected, f"results {expected}")
+
+    def hash(self):
+        return urlsplit(self.browser.current_url).fragment
+
+    def console_errors(self):
+        return [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def hosts(self):
+        """Every host that something was asked of since the last call."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]
+        asked = [told["params"]["request"]["url"] for told in messages if told["method"] == "Network.requestWillBeSent"]
+        return {urlsplit(url).netloc for url in asked if urlsplit(url).scheme in ("http", "https", "ws", "wss")}
+
+
+def track_hash(track, **more):
+    """The address of a view: track as query, and more."""
+    told = {"track": track, **more}
+    return "&".join(f"{name}={quote(str(value), safe='')}" for name, value in told.items())
+
+
+def order(index, query, weights=None, *, mix=None, k=10):
+    """Tracks by weighted distance, by a loop."""
+    layout = index.source.layout
+    weights = dict.fromkeys(layout.names, 0.5) | (weights or {})
+    mix = mix or {}
+    distances = {}
+    for track in index.identifiers:
+        if track == query or track in mix.values():
+            continue
+        distances[track] = 0.0
+        for name, part in layout.slices.items():
+            here = index.vectors([mix.get(name, query)])[0, part].astype(np.float64)
+            there = index.vectors([track])[0, part].astype(np.float64)
+            distances[track] += weights[name] * float(((here - there) ** 2).sum())
+    return sorted(distances, key=distances.__getitem__)[:k]
