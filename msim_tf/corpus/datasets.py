@@ -26,6 +26,7 @@ __all__ = [
     "EncodedLabels",
     "Labels",
     "encode",
+    "group_of",
     "read_labels_csv",
     "read_labels_jams",
     "split_by_group",
@@ -186,7 +187,7 @@ def split_by_group(
         raise InputError(f"split: validation {validation} and test {test} must be >= 0 and leave something to train on")
     members: dict[str, list[int]] = defaultdict(list)
     for index, identifier in enumerate(identifiers):
-        members[_group(identifier, groups)].append(index)
+        members[group_of(identifier, groups)].append(index)
     shares = {name: share for name, share in (("validation", validation), ("test", test)) if share > 0}
     if len(members) <= len(shares):
         raise InputError(
@@ -204,7 +205,8 @@ def split_by_group(
     return {part: parts.get(part, np.zeros(0, np.int64)) for part in ("train", "validation", "test")}
 
 
-def _group(identifier: str, groups: Mapping[str, str]) -> str:
+def group_of(identifier: str, groups: Mapping[str, str]) -> str:
+    """The group of a track that is never divided: its artist in any case of letters, else its parent folder, at top level itself."""
     if identifier in groups:
         return groups[identifier].casefold()
     parent = PurePosixPath(identifier).parent

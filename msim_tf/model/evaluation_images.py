@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from msim_tf.corpus.datasets import encode
+from msim_tf.corpus.datasets import encode, group_of
 from msim_tf.embeddings import Embeddings
 from msim_tf.evaluate import plots
 from msim_tf.evaluate.disentanglement import Disentanglement, disentanglement
@@ -46,8 +46,7 @@ class EvaluationImages(keras.callbacks.Callback):
         self._relations = {
             name: labels.relation(name, rows, rows, key_relation=params.key_relation) for name in self._layout.names
         }
-        groups = [store.labels.groups.get(identifier, "").casefold() for identifier in sample.identifiers]
-        self._groups = np.array(groups) if any(groups) else None
+        self._groups = np.array([group_of(identifier, store.labels.groups) for identifier in sample.identifiers])
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Embeds the sample and draws."""

@@ -165,7 +165,7 @@ def _facts(
     split: Mapping[str, Sequence[str]] | None,
     options: ReportOptions,
 ) -> dict[str, str]:
-    artists = "unknown" if tracks.groups is None else f"{len(set(tracks.groups) - {''})}"
+    artists = f"{len(set(tracks.groups))} (artists or, where unknown, folders)"
     facts = {
         "Model": " version ".join(str(subject.meta[key]) for key in ("model", "version") if key in subject.meta),
         "Tracks": f"{len(tracks.identifiers)} of {store.path.name}, {'held out' if split else 'all that have a vector'}",
@@ -209,8 +209,15 @@ def _notes(
         notes.append(
             "Tempo and key are estimates by madmom where the label table says nothing: agreement with them is agreement with madmom."
         )
-    if tracks.groups is None:
-        notes.append("No artists are known, so there is no artist filter: an album's sound can pass for its label.")
+    if len(set(tracks.groups)) == len(tracks.identifiers):
+        notes.append(
+            "No two tracks share an artist or folder: the artist filter leaves nothing out, and an album's sound can pass for its label."
+        )
+    if store.teacher:
+        notes.append(
+            f"Tracks that are not labelled count as similar or not by the tags of {store.teacher.meta.get('model', 'a teacher')}: "
+            "agreement with them is agreement with that model."
+        )
     left = len(subject.identifiers) - len(tracks.identifiers)
     if left:
         notes.append(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msim_tf.corpus.datasets import encode
+from msim_tf.corpus.datasets import encode, group_of
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.embeddings import Embeddings
 from msim_tf.evaluate.baselines import mel_statistics, mfcc_statistics, random_projection, standardised
@@ -24,14 +24,14 @@ class LabelledTracks:
     Attributes:
         identifiers: [n] tracks of the store.
         relations: dimension -> [n, n] int8: +1 similar, -1 dissimilar, 0 unknown.
-        groups: [n] artists, "" where unknown; None where no artist is known, so that there is no artist filter.
+        groups: [n] artists or, where unknown, folders, as in the split.
         tempo: [n] bpm or None.
         key: [n] names or None.
     """
 
     identifiers: tuple[str, ...]
     relations: dict[str, np.ndarray]
-    groups: np.ndarray | None
+    groups: np.ndarray
     tempo: tuple[float | None, ...]
     key: tuple[str | None, ...]
 
@@ -46,14 +46,12 @@ def labelled_tracks(
 ) -> LabelledTracks:
     """Labels of ``identifiers``, all of them in the store."""
     labels, rows = store.labels, np.arange(len(identifiers))
-    encoded = encode(labels, identifiers, DIMENSION_NAMES)
-    # Artists that differ only in case are one, as in the split.
-    groups = [labels.groups.get(identifier, "").casefold() for identifier in identifiers]
+    encoded = encode(labels, identifiers, DIMENSION_NAMES, teacher=store.teacher)
     values = [labels.values.get(identifier, {}) for identifier in identifiers]
     return LabelledTracks(
         tuple(identifiers),
         {name: encoded.relation(name, rows, rows, key_relation=key_relation) for name in DIMENSION_NAMES},
-        np.array(groups) if any(groups) else None,
+        np.array([group_of(identifier, labels.groups) for identifier in identifiers]),
         tuple(float(known["tempo"][0]) if known.get("tempo") else None for known in values),
         tuple(known["key"][0] if known.get("key") else None for known in values),
     )
