@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tools.bench import frame
 
-SECTIONS = ("extraction", "pipeline", "model", "serving", "startup")
+SECTIONS = ("extraction", "pipeline", "model", "serving", "startup", "search")
 _MUSIC = Path(__file__).parents[2] / "tests" / "data" / "music"
 
 
@@ -24,6 +24,12 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="also write the report as JSON")
     parser.add_argument("--music", default=str(_MUSIC), help="folder of sound files (default: those of the tests)")
     parser.add_argument("--model", default="", help="exported model to serve (default: a small untrained one)")
+    parser.add_argument(
+        "--embeddings",
+        default="",
+        metavar="FILE",
+        help="npz of msim embed: search in vectors like these (default: synthetic)",
+    )
     parser.add_argument(
         "--tf-serving", default="", metavar="HOST:PORT", help="gRPC API of a real one that serves --model"
     )
@@ -39,7 +45,7 @@ def main() -> int:
     failed = 0
     for name in given.sections or SECTIONS:
         with tempfile.TemporaryDirectory(prefix="msim-bench-") as scratch:
-            options = frame.Options(given.quick, given.music, scratch, given.tf_serving, given.model)
+            options = frame.Options(given.quick, given.music, scratch, given.tf_serving, given.model, given.embeddings)
             try:
                 with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
                     section = process.submit(frame.run_section, name, options).result()

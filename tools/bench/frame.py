@@ -22,7 +22,7 @@ from typing import Any
 
 FORMAT = "msim-benchmark"
 FORMAT_VERSION = 1
-_PACKAGES = ("msim-tf", "tensorflow", "keras", "numpy", "librosa", "soundfile", "soxr", "grpcio", "httpx")
+_PACKAGES = ("msim-tf", "tensorflow", "keras", "numpy", "librosa", "soundfile", "soxr", "grpcio", "httpx", "faiss-cpu")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
@@ -36,6 +36,7 @@ class Options:
         scratch: an empty directory, removed afterwards.
         serving: "host:port" of the gRPC API of a real TensorFlow Serving that serves ``model``; "" for none.
         model: exported model to serve, ``saved_models/NAME``; "" for a small untrained one.
+        embeddings: npz of real tracks whose like the search sections draw; "" for synthetic ones.
     """
 
     quick: bool
@@ -43,6 +44,7 @@ class Options:
     scratch: str
     serving: str = ""
     model: str = ""
+    embeddings: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,181 @@
+"""Search: the exact engine against its floor, FAISS against an exact scan; milliseconds per query, recall, memory.
+
+Floor: one BLAS product of the weighted query with the same vectors, float32, in memory. Peer: that product and the ten best of it, what a
+user of NumPy would write ("NumPy scan"). Engines answer whole queries, ``search.query.search``, as the command line and the server do. What is
+found is compared with the product's own ten best. Queries are tracks that are not in the library.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tools.bench import frame
+
+_K = 10
+_KINDS = ("uniform", "dirichlet", "one-dimension")
+_BARS = {100_000: 10.0, 1_000_000: 15.0}  # times the NumPy scan
+_RECALL = 0.99
+_AT_ONCE = 24  # queries whose scores of everything are held
+
+
+def run(options: frame.Options) -> list[frame.Figure]:
+    """The section."""
+    from tools.bench.vectors import TrackVectors
+
+    vectors = TrackVectors.load(options.embeddings)
+    figures = []
+    for rows in (20_000, 100_000) if options.quick else (20_000, 100_000, 1_000_000):
+        figures += measured(vectors, rows, options)
+    return figures
+
+
+def measured(vectors: Any, rows: int, options: frame.Options) -> list[frame.Figure]:
+    """All figures of a library of ``rows`` tracks."""
+    import numpy as np
+
+    from msim_tf.search.calibration import sample_weights
+    from msim_tf.search.faiss_engine import faiss_installed
+    from msim_tf.search.index import Index
+    from msim_tf.search.ranking import normalised
+    from tools.bench.vectors import write_library
+
+    folder = Path(options.scratch) / str(rows)
+    exact = write_library(vectors, rows, folder / "rows" / "segment")
+    exact.save(folder / "exact")
+    indexes, label = {"exact": exact}, f"{rows:,} tracks, "
+    figures = []
+    if faiss_installed():
+        indexes["FAISS"] = Index.open(folder / "exact")
+        begun = time.perf_counter()
+        indexes["FAISS"].build_engine("faiss")
+        note = f"encoded and calibrated; {vectors.kind}"
+        figures.append(frame.spread(label + "FAISS built", [time.perf_counter() - begun], unit="s", note=note))
+        indexes["FAISS"].save(folder / "FAISS")
+    matrix = np.concatenate([normalised(block, vectors.layout) for _, block in exact.rows.blocks()])
+    rng = np.random.default_rng(2)
+    asked = 60 if options.quick else 240
+    queries = normalised(vectors.draw(asked, rng), vectors.layout)
+    for kind in _KINDS:
+        weights = sample_weights(kind, asked, len(vectors.layout.names), rng)
+        figures += _timed(indexes, matrix, queries, weights, f"{label}{kind}, ", options)
+        figures += _recall(indexes, matrix, queries, weights, f"{label}{kind}, ")
+    for name in indexes:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            grown = process.submit(memory, str(folder / name), queries[:6]).result()
+        note = "of its own, after some queries; mapped files not counted"
+        figures.append(frame.spread(f"{label}{name}, memory", [grown / 2**20], unit="MB", note=note))
+    return figures
+
+
+def _timed(
+    indexes: dict[str, Any], matrix: Any, queries: Any, weights: Any, label: str, options: frame.Options
+) -> list[frame.Figure]:
+    """Milliseconds per query, and the ratios to floor and peer."""
+    import numpy as np
+
+    count = 6 if len(matrix) > 200_000 else 12
+    widths = indexes["exact"].source.layout.widths
+    weighted = queries[:count] * np.repeat(weights[:count], widths, axis=1).astype(np.float32)
+
+    def answers(index: Any) -> Callable[[], object]:
+        return lambda: [_answer(index, *asked) for asked in zip(queries[:count], weights[:count])]
+
+    calls: dict[str, Callable[[], object]] = {
+        "product": lambda: [matrix @ vector for vector in weighted],
+        "NumPy scan": lambda: [_scan(matrix, vector) for vector in weighted],
+    }
+    calls |= {name: answers(index) for name, index in indexes.items()}
+    seconds = frame.measure(calls, 3 if options.quick else 7)
+    figures = [
+        frame.spread(label + name, [1000 * value / count for value in seconds[name]], unit="ms")
+        for name in ("NumPy scan", *indexes)
+    ]
+    figures.append(frame.ratio(label + "exact / product", seconds["exact"], seconds["product"], note="the floor: 1"))
+    if "FAISS" in indexes:
+        figures += [
+            frame.ratio(
+                label + "NumPy scan / FAISS", seconds["NumPy scan"], seconds["FAISS"], bar=_BARS.get(len(matrix))
+            ),
+            frame.ratio(label + "exact / FAISS", seconds["exact"], seconds["FAISS"]),
+        ]
+    return figures
+
+
+def _scan(matrix: Any, vector: Any) -> Any:
+    import numpy as np
+
+    return np.argpartition(matrix @ -vector, _K)[:_K]
+
+
+def _answer(index: Any, query: Any, weights: Any) -> list[int]:
+    """Rows of the tracks that a whole query finds."""
+    from msim_tf.search.query import search, vector_query
+
+    chosen = dict(zip(index.source.layout.names, weights.tolist()))
+    return [
+        int(match.identifier.split()[1]) for match in search(index, vector_query(index, query), weights=chosen, k=_K)
+    ]
+
+
+def _recall(indexes: dict[str, Any], matrix: Any, queries: Any, weights: Any, label: str) -> list[frame.Figure]:
+    """Share of the true ten nearest that each engine finds: the mean over the queries, the worst and the best of them."""
+    found = {name: [_answer(index, *asked) for asked in zip(queries, weights)] for name, index in indexes.items()}
+    widths = indexes["exact"].source.layout.widths
+    shares = {name: recall(rows, matrix, queries, weights, widths) for name, rows in found.items()}
+    note = f"mean, worst and best of {len(queries)} queries"
+    return [
+        frame.Figure(
+            f"{label}{name}, recall@{_K}", float(share.mean()), share.min(), share.max(), "share", _RECALL, note=note
+        )
+        for name, share in shares.items()
+    ]
+
+
+def recall(found: list[list[int]], matrix: Any, queries: Any, weights: Any, widths: tuple[int, ...]) -> Any:
+    """Share of the nearest that were found, query by query; a row as near as the last of the true ones, within rounding, is one of them.
+
+    Args:
+        found: rows that each query found; as many as were asked for.
+        matrix: [rows, size] float32, normalised.
+        queries: [n, size] float32, normalised.
+        weights: [n, dimensions].
+        widths: of the subspaces.
+
+    Returns:
+        [n] float64 in [0, 1].
+    """
+    import numpy as np
+
+    shares = []
+    weighted = queries * np.repeat(weights, widths, axis=1).astype(np.float32)
+    for first in range(0, len(queries), _AT_ONCE):
+        for number, scores in enumerate(weighted[first : first + _AT_ONCE] @ matrix.T, first):
+            rows = found[number]
+            last = np.partition(scores, -len(rows))[-len(rows)]
+            shares.append(float((scores[rows] >= last - 1e-6).mean()))
+    return np.array(shares)
+
+
+def memory(path: str, queries: Any) -> int:
+    """Bytes of its own that a process needs more once it has opened an index and answered: what is mapped from files is not counted."""
+    import numpy as np
+
+    from msim_tf.search.index import Index
+
+    before = _anonymous()
+    index = Index.open(path)
+    for query in queries:
+        _answer(index, query, np.full(len(index.source.layout.names), 1.0))
+    return _anonymous() - before
+
+
+def _anonymous() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError("/proc/self/status does not tell RssAnon: this section needs Linux 4.5")
