@@ -1,0 +1,60 @@
+"""The attribution list of a model: every recording, score and sound font that it was trained on, with its licence.
+
+    python -m tools.corpus.attribution --corpus ROOT --store TRAIN_STORE --out saved_models/open6/ATTRIBUTION.csv
+
+One row per original, however many clips were cut from it; only what the store holds counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+from msim_tf.errors import InputError
+from msim_tf.features.store import FeatureStore
+from msim_tf.files import atomic_file
+from tools.corpus.ledger import CorpusClip, Ledger
+
+BUILDERS = ("games", "scores", "renders")
+
+
+def originals(corpus: Path, tracks: set[str]) -> dict[tuple[str, ...], int]:
+    """Clips of each original (builder, source, version, original, artist, title, licence, sha256), sorted."""
+    found: dict[tuple[str, ...], int] = {}
+    for builder in BUILDERS:
+        for clip in Ledger(corpus, builder).clips.values():
+            if clip.part == "train" and clip.track in tracks:
+                key = (builder, *_original(builder, clip))
+                found[key] = found.get(key, 0) + 1
+    return dict(sorted(found.items()))
+
+
+def _original(builder: str, clip: CorpusClip) -> tuple[str, ...]:
+    if builder == "renders":  # composed by the builder: what is owed is owed to sound fonts and styles
+        return (clip.source, clip.version, f"style {clip.group}", "", "", clip.licence, "")
+    return (clip.source, clip.version, clip.origin, clip.artist, clip.title, clip.licence, clip.sha256)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--corpus", type=Path, required=True, help="folder of the corpus")
+    parser.add_argument("--store", type=Path, required=True, help="feature store that the model was trained on")
+    parser.add_argument("--out", type=Path, required=True, help="the table to write")
+    arguments = parser.parse_args()
+    found = originals(arguments.corpus, set(FeatureStore(arguments.store).identifiers))
+    with atomic_file(arguments.out, "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("builder", "source", "version", "original", "artist", "title", "licence", "sha256", "clips"))
+        writer.writerows((*key, count) for key, count in found.items())
+    print(f"{arguments.out}: {len(found)} originals")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
