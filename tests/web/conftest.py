@@ -37,7 +37,7 @@ def address(library):
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     """One browser for all tests: to start one takes seconds."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
+    from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     binary = next(filter(None, map(shutil.which, _BROWSERS)), None)

@@ -4,25 +4,42 @@ import pytest
 
 pytest.importorskip("selenium", reason="needs selenium: pip install selenium")
 
-from tiny_model import tiny_model_path
+import threading
+from urllib.parse import quote
+
+import uvicorn
 from web_page import Page, order, track_hash
 
-TOKEN = "a secret/&é"
+TOKEN = "a secret/&é✓"
 QUERY = "hedgewars__art.ogg"
 
 
 @pytest.fixture(scope="module")
 def guarded(library):
-    from msim_tf.serve.server import ServerOptions, running_server
+    """The address of the library API alone, with a token: no model, for nothing is uploaded here."""
+    from msim_tf.serve.library_api import library_app
+    from msim_tf.serve.library_state import LiveLibrary
+    from msim_tf.serve.library_upload import UploadLimits, Uploads
+    from msim_tf.serve.versions import Models
 
-    options = ServerOptions(grpc_port=0, rest_port=0, library=library.path, token=TOKEN)
-    with running_server({"tiny": tiny_model_path()}, options) as addresses:
-        yield addresses.rest
+    async def nothing_else(scope, receive, send):
+        raise AssertionError(scope)
+
+    app = library_app(LiveLibrary(library.path), Uploads(Models({}), UploadLimits()), nothing_else, token=TOKEN)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        thread.join(0.05)
+        assert thread.is_alive()
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
 
 
 def test_the_token_is_taken_from_the_address_kept_and_sent(browser, guarded, index):
     page = Page(browser, guarded)
-    page.open(track_hash(QUERY), query="?token=a%20secret%2F%26%C3%A9")
+    page.open(track_hash(QUERY), query="?token=" + quote(TOKEN, safe=""))
     page.until_hits(order(index, QUERY))
     assert "token" not in browser.current_url
     page.one(".hit .play").click()

@@ -60,6 +60,16 @@ class Page:
     def focused(self):
         return self.browser.switch_to.active_element
 
+    def accessible(self):
+        """What a screen reader is given: role and name of every node."""
+        nodes = self.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+        told = (
+            {key: node.get(key, {}).get("value", "") for key in ("role", "name")}
+            for node in nodes
+            if not node["ignored"]
+        )
+        return list(told)
+
     def hits(self, within="#results-list"):
         """The tracks of a list, in its order."""
         return self.js(

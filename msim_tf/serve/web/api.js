@@ -34,7 +34,12 @@ export const isCancelled = (error) => error.name === "AbortError";
 export const get = (path, query = {}, signal) => answer(`${path}?${new URLSearchParams(query)}`, { signal });
 
 export function post(path, body, signal) {
-  return answer(path, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" }, signal });
+  return answer(path, {
+    method: "POST",
+    body: JSON.stringify(body),
+    headers: { "Content-Type": "application/json" },
+    signal,
+  });
 }
 
 /** Sends a sound file. Its name stays here: the server neither needs it nor gets it. */
@@ -46,7 +51,10 @@ export async function upload(file, signal) {
     if (error.status !== 0) throw error;
     // A server that refuses a large file closes the connection while the browser still sends, which looks like no answer.
     await get("library", {}, signal);
-    throw new Refusal(413, "The server stopped receiving this file. It is probably too large: try a shorter excerpt or an mp3 or ogg of it.");
+    throw new Refusal(
+      413,
+      "The server stopped receiving this file. It is probably too large: try a shorter excerpt or an mp3 or ogg of it.",
+    );
   }
 }
 

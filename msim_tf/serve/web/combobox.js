@@ -27,7 +27,8 @@ export function combobox(input, { suggest, choose, none, clear = false, onError 
     "aria-autocomplete": "list",
     "aria-expanded": "false",
     "aria-controls": list.id,
-  })) input.setAttribute(name, value);
+  }))
+    input.setAttribute(name, value);
   input.after(box);
 
   function close() {
@@ -98,7 +99,10 @@ export function combobox(input, { suggest, choose, none, clear = false, onError 
   }
 
   const fresh = () => answered === input.value.trim();
-  input.addEventListener("input", debounced(() => fresh() || ask(), WAIT));
+  input.addEventListener(
+    "input",
+    debounced(() => fresh() || ask(), WAIT),
+  );
   input.addEventListener("focus", () => input.value.trim() === "" && ask());
   input.addEventListener("blur", close);
   input.addEventListener("keydown", (event) => {

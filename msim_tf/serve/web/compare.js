@@ -47,9 +47,12 @@ function draw() {
 }
 
 function lead() {
-  if (pair) return "Listen, then say which is more like the track you started from. After a dozen answers the sliders stand where your ear has put them.";
+  if (pair)
+    return "Listen, then say which is more like the track you started from. After a dozen answers the sliders stand where your ear has put them.";
   if (!current().query) return "Choose a track to start from first; two tracks to compare then appear here.";
-  return currentHits().length < 2 ? "Two results are needed to compare; widen the filters." : "All pairs of these results were asked. Show more results, or start from another track.";
+  return currentHits().length < 2
+    ? "Two results are needed to compare; widen the filters."
+    : "All pairs of these results were asked. Show more results, or start from another track.";
 }
 
 function card(letter, place) {
@@ -60,15 +63,29 @@ function card(letter, place) {
     { class: "pair-card", "aria-label": `${letter}: ${title}` },
     el("p", { class: "pair-letter", "aria-hidden": "true" }, letter),
     playButton(track),
-    el("div", {}, el("h3", {}, title), el("p", { class: "soft" }, creditOf(track)), el("p", { class: "facts" }, factsOf(track).join("  ·  "))),
-    el("button", { type: "button", class: "choose", "aria-label": `${letter} is closer: ${title}`, onclick: () => choose(place) }, `${letter} is closer`),
+    el(
+      "div",
+      {},
+      el("h3", {}, title),
+      el("p", { class: "soft" }, creditOf(track)),
+      el("p", { class: "facts" }, factsOf(track).join("  ·  ")),
+    ),
+    el(
+      "button",
+      { type: "button", class: "choose", "aria-label": `${letter} is closer: ${title}`, onclick: () => choose(place) },
+      `${letter} is closer`,
+    ),
   );
 }
 
 async function choose(place) {
   if (busy) return;
   busy = true;
-  const choice = { query: queryOf(current(), dimensions()), better: pair[place].track.id, worse: pair[1 - place].track.id };
+  const choice = {
+    query: queryOf(current(), dimensions()),
+    better: pair[place].track.id,
+    worse: pair[1 - place].track.id,
+  };
   try {
     const profile = await learn(choice);
     settled();

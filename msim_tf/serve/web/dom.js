@@ -30,7 +30,11 @@ function filled(element, attributes, children) {
 
 /** An icon of the sprite in index.html; it says nothing to a screen reader. */
 export function icon(name) {
-  return svg("svg", { class: "icon", "aria-hidden": "true", viewBox: "0 0 16 16" }, svg("use", { href: `#icon-${name}` }));
+  return svg(
+    "svg",
+    { class: "icon", "aria-hidden": "true", viewBox: "0 0 16 16" },
+    svg("use", { href: `#icon-${name}` }),
+  );
 }
 
 export const reducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -20,7 +20,9 @@ export function setUpFilters() {
   for (const [kind, suggest] of Object.entries(SUGGESTIONS)) setUpList(kind, suggest);
   setUpLimit("per-artist", "perArtist");
   setUpLimit("per-album", "perAlbum");
-  byId("filters-reset").addEventListener("click", () => change({ filters: noFilters(), limits: { perArtist: "", perAlbum: "" } }));
+  byId("filters-reset").addEventListener("click", () =>
+    change({ filters: noFilters(), limits: { perArtist: "", perAlbum: "" } }),
+  );
   const { keys, bpm, years, tags } = library();
   byId("filter-keys").hidden = !keys.length;
   byId("filter-bpm").hidden = !bpm;
@@ -46,7 +48,8 @@ function setUpPair(kind) {
 
 function setUpList(kind, suggest) {
   combobox(byId(kind), {
-    suggest: async (text, signal) => (await suggest(text, signal)).filter((found) => !current().filters[kind].includes(found.text)).slice(0, SHOWN),
+    suggest: async (text, signal) =>
+      (await suggest(text, signal)).filter((found) => !current().filters[kind].includes(found.text)).slice(0, SHOWN),
     choose: ({ text }) => set({ [kind]: [...current().filters[kind], text] }),
     none: () => "Nothing like that in the library.",
     clear: true,
@@ -57,17 +60,23 @@ function setUpList(kind, suggest) {
 function setUpLimit(id, limit) {
   const choices = ["", ...Array.from({ length: MOST_PER }, (_, place) => String(place + 1))];
   byId(id).replaceChildren(...choices.map((value) => el("option", { value }, value || "any")));
-  byId(id).addEventListener("change", (event) => change({ limits: { ...current().limits, [limit]: event.target.value } }));
+  byId(id).addEventListener("change", (event) =>
+    change({ limits: { ...current().limits, [limit]: event.target.value } }),
+  );
 }
 
 const holds = (text, part) => text.toLowerCase().includes(part.toLowerCase());
 
 function suggestKeys(text) {
-  return library().keys.filter((key) => holds(key, text)).map((key) => ({ text: key }));
+  return library()
+    .keys.filter((key) => holds(key, text))
+    .map((key) => ({ text: key }));
 }
 
 function suggestTags(text) {
-  const known = Object.entries(library().tags).flatMap(([kind, tags]) => tags.map(([tag, count]) => ({ text: tag, detail: `${kind} · ${count}` })));
+  const known = Object.entries(library().tags).flatMap(([kind, tags]) =>
+    tags.map(([tag, count]) => ({ text: tag, detail: `${kind} · ${count}` })),
+  );
   return known.filter((tag) => holds(tag.text, text));
 }
 
@@ -90,7 +99,8 @@ function draw(state) {
   byId("octaves").checked = filters.octaves;
   byId("per-artist").value = limits.perArtist;
   byId("per-album").value = limits.perAlbum;
-  for (const kind of Object.keys(SUGGESTIONS)) byId(`${kind}-chips`).replaceChildren(...filters[kind].map((value) => chip(kind, value)));
+  for (const kind of Object.keys(SUGGESTIONS))
+    byId(`${kind}-chips`).replaceChildren(...filters[kind].map((value) => chip(kind, value)));
   const count = restrictionCount(state);
   byId("filters-count").textContent = count ? `${counted(count, "filter")} on` : "";
   byId("filters-reset").disabled = !count;
@@ -106,6 +116,10 @@ function chip(kind, value) {
     "li",
     { class: "chip" },
     el("span", {}, value),
-    el("button", { type: "button", class: "chip-close", "aria-label": `Remove ${value}`, onclick: remove }, icon("close")),
+    el(
+      "button",
+      { type: "button", class: "chip-close", "aria-label": `Remove ${value}`, onclick: remove },
+      icon("close"),
+    ),
   );
 }

@@ -32,7 +32,18 @@ async function start() {
     `heard by ${library.model.name || "an unnamed model"}${library.model.version ? ` ${library.model.version}` : ""}`,
   ].join(" · ");
   // The order of watchers is the order of drawing: the views are visible before what measures itself in them is drawn.
-  for (const setUp of [setUpViews, setUpSearch, setUpQuery, setUpWeights, setUpFilters, setUpResults, setUpCompare, setUpPath, setUpMap]) setUp();
+  for (const setUp of [
+    setUpViews,
+    setUpSearch,
+    setUpQuery,
+    setUpWeights,
+    setUpFilters,
+    setUpResults,
+    setUpCompare,
+    setUpPath,
+    setUpMap,
+  ])
+    setUp();
   follow(library.dimensions);
   document.body.classList.add("ready");
 }

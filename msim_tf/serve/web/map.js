@@ -79,7 +79,13 @@ function colour() {
   labels = labelled(points, byId("map-colour").value);
   byId("map-legend").replaceChildren(
     ...labels.groups.map(({ name, place, count }) =>
-      el("li", { class: `series-${place}` }, svg("svg", { viewBox: "-7 -7 14 14", "aria-hidden": "true" }, svg("path", { d: SHAPES[place] })), `${name} `, el("span", { class: "soft" }, String(count))),
+      el(
+        "li",
+        { class: `series-${place}` },
+        svg("svg", { viewBox: "-7 -7 14 14", "aria-hidden": "true" }, svg("path", { d: SHAPES[place] })),
+        `${name} `,
+        el("span", { class: "soft" }, String(count)),
+      ),
     ),
   );
 }
@@ -97,7 +103,8 @@ function placePoints() {
   }
 }
 
-const extent = (values) => values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+const extent = (values) =>
+  values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
 
 function draw() {
   if (!points.length || !canvas.clientWidth) return;
@@ -118,7 +125,14 @@ function draw() {
     context.fill(paths[group]);
   }
   context.globalAlpha = 1;
-  ring(context, ratio, points.find(({ id }) => id === query?.track), style.getPropertyValue("--accent"), 12, 2.5);
+  ring(
+    context,
+    ratio,
+    points.find(({ id }) => id === query?.track),
+    style.getPropertyValue("--accent"),
+    12,
+    2.5,
+  );
   ring(context, ratio, active, style.getPropertyValue("--ink"), 9, 1.5);
 }
 
@@ -141,7 +155,11 @@ function point(at, aloud = false) {
   tip.hidden = !at;
   if (at) {
     const label = labels.labelOf(at);
-    tip.replaceChildren(el("strong", {}, titleOf(at)), ...(at.artist ? [el("span", {}, at.artist)] : []), ...(label ? [el("span", { class: "soft" }, label)] : []));
+    tip.replaceChildren(
+      el("strong", {}, titleOf(at)),
+      ...(at.artist ? [el("span", {}, at.artist)] : []),
+      ...(label ? [el("span", { class: "soft" }, label)] : []),
+    );
     const right = at.px > canvas.clientWidth / 2;
     tip.style.left = right ? "" : `${at.px + 14}px`;
     tip.style.right = right ? `${canvas.clientWidth - at.px + 14}px` : "";
@@ -172,4 +190,3 @@ function steer(event) {
 function choose(at) {
   if (at) useTrack(at);
 }
-

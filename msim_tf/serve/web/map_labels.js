@@ -27,8 +27,12 @@ export function labelled(points, dimension) {
   const counts = new Map();
   for (const point of points) counts.set(labelOf(point), (counts.get(labelOf(point)) ?? 0) + 1);
   counts.delete("");
-  const common = [...counts].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0])).slice(0, MOST).map(([name]) => name);
-  if (dimension === "tempo") common.sort((a, b) => Number.parseInt(a.replace("under", "0"), 10) - Number.parseInt(b.replace("under", "0"), 10));
+  const common = [...counts]
+    .sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0]))
+    .slice(0, MOST)
+    .map(([name]) => name);
+  if (dimension === "tempo")
+    common.sort((a, b) => Number.parseInt(a.replace("under", "0"), 10) - Number.parseInt(b.replace("under", "0"), 10));
   const of = (point) => {
     const name = labelOf(point);
     if (!name) return UNKNOWN;
@@ -39,7 +43,11 @@ export function labelled(points, dimension) {
   const names = [...common];
   names[OTHER] = "other";
   names[UNKNOWN] = "not known";
-  return { of, labelOf, groups: names.map((name, place) => ({ name, place, count: sizes[place] })).filter((group) => group?.count) };
+  return {
+    of,
+    labelOf,
+    groups: names.map((name, place) => ({ name, place, count: sizes[place] })).filter((group) => group?.count),
+  };
 }
 
 function label(point, dimension) {

@@ -37,8 +37,21 @@ async function ask() {
   const from = state.query?.track;
   try {
     byId("path-lead").textContent = await lead(state);
-    if (!from || !state.to || from === state.to || !byId("path-length").validity.valid || allOff(positive(state.weights))) return show([]);
-    const body = { from, to: state.to, length: Number(byId("path-length").value), weights: positive(state.weights), ...restrictionsOf(state) };
+    if (
+      !from ||
+      !state.to ||
+      from === state.to ||
+      !byId("path-length").validity.valid ||
+      allOff(positive(state.weights))
+    )
+      return show([]);
+    const body = {
+      from,
+      to: state.to,
+      length: Number(byId("path-length").value),
+      weights: positive(state.weights),
+      ...restrictionsOf(state),
+    };
     const answer = await post("path", body, mine.signal);
     settled();
     return show(answer.tracks);
@@ -50,12 +63,14 @@ async function ask() {
 }
 
 /** There is no way "unlike" something to a given end. */
-const positive = (weights) => Object.fromEntries(Object.entries(weights).map(([name, weight]) => [name, Math.max(0, weight)]));
+const positive = (weights) =>
+  Object.fromEntries(Object.entries(weights).map(([name, weight]) => [name, Math.max(0, weight)]));
 
 async function lead(state) {
   if (!state.query?.track) return "Choose the track to start from first: a track of the library, not a file.";
   const start = titleOf(await trackOf(state.query.track));
-  if (!state.to) return `Starts at “${start}”. Choose where it should end, and the tracks between turn gradually from one to the other.`;
+  if (!state.to)
+    return `Starts at “${start}”. Choose where it should end, and the tracks between turn gradually from one to the other.`;
   const end = titleOf(await trackOf(state.to));
   if (state.to === state.query.track) return `It cannot end where it starts, at “${start}”. Choose another end.`;
   if (allOff(positive(state.weights))) return "Raise at least one slider: a playlist needs something to be alike in.";
@@ -71,5 +86,7 @@ function show(steps) {
     return row.element;
   });
   byId("path-list").replaceChildren(...rows);
-  byId("path-status").textContent = steps.length ? `${counted(steps.length, "track")}; play one and the next follow` : "";
+  byId("path-status").textContent = steps.length
+    ? `${counted(steps.length, "track")}; play one and the next follow`
+    : "";
 }

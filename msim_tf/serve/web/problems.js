@@ -10,7 +10,8 @@ export function report(error, again = null) {
   if (isCancelled(error)) return;
   if (error.status === undefined) console.error(error); // a fault of this page, not an answer of the server
   retry = again ?? (() => {});
-  byId("problem-text").textContent = error.status === undefined ? "Something went wrong in this page. Reload it." : error.message;
+  byId("problem-text").textContent =
+    error.status === undefined ? "Something went wrong in this page. Reload it." : error.message;
   byId("token-form").hidden = error.status !== 401;
   byId("problem-retry").hidden = !again || error.status === 401;
   byId("problem").hidden = false;

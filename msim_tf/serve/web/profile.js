@@ -56,7 +56,11 @@ export function mostTelling(hits, asked) {
   return best?.pair ?? null;
 }
 
-export const pairName = (pair) => pair.map((hit) => hit.track.id).sort().join("\n");
+export const pairName = (pair) =>
+  pair
+    .map((hit) => hit.track.id)
+    .sort()
+    .join("\n");
 
 function telling([a, b]) {
   const differences = Object.keys(a.distances).map((name) => a.distances[name] - b.distances[name]);

@@ -47,7 +47,16 @@ function chip(name, track) {
     "li",
     { class: "chip" },
     el("span", {}, `${name} of `, el("strong", {}, title)),
-    el("button", { type: "button", class: "chip-close", "aria-label": `Take ${name} from the query again, not from ${title}`, onclick: () => unmix(name) }, icon("close")),
+    el(
+      "button",
+      {
+        type: "button",
+        class: "chip-close",
+        "aria-label": `Take ${name} from the query again, not from ${title}`,
+        onclick: () => unmix(name),
+      },
+      icon("close"),
+    ),
   );
 }
 

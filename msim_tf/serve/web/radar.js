@@ -14,19 +14,28 @@ export const similarity = (distance) => Math.min(1, Math.max(0, 1 - distance / 4
 /** The drawing; `full` writes whole names at the corners instead of initials. */
 export function radar(distances, dimensions, { full = false } = {}) {
   const values = dimensions.map((name) => (name in distances ? similarity(distances[name]) : null));
-  const words = dimensions.map((name, place) => (values[place] === null ? `${name} not asked` : `${name} ${percent(values[place])}`));
+  const words = dimensions.map((name, place) =>
+    values[place] === null ? `${name} not asked` : `${name} ${percent(values[place])}`,
+  );
   const known = values.map((value) => value ?? 0);
   const margin = full ? 44 : 15;
   const side = SIZE + margin;
   return svg(
     "svg",
-    { class: full ? "radar radar-full" : "radar", role: "img", viewBox: `${-side} ${-side} ${2 * side} ${2 * side}`, "aria-label": `Similarity to the query: ${words.join(", ")}` },
+    {
+      class: full ? "radar radar-full" : "radar",
+      role: "img",
+      viewBox: `${-side} ${-side} ${2 * side} ${2 * side}`,
+      "aria-label": `Similarity to the query: ${words.join(", ")}`,
+    },
     svg("polygon", { class: "radar-edge", points: polygon(known.map(() => 1)) }),
     svg("polygon", { class: "radar-half", points: polygon(known.map(() => 0.5)) }),
     ...dimensions.map((_, place) => spoke(place, dimensions.length)),
     svg("polygon", { class: "radar-hit", points: polygon(known) }),
     ...known.map((value, place) => dot(value, place, known.length)),
-    ...dimensions.map((name, place) => label(full ? name : name.charAt(0).toUpperCase(), place, dimensions.length, full)),
+    ...dimensions.map((name, place) =>
+      label(full ? name : name.charAt(0).toUpperCase(), place, dimensions.length, full),
+    ),
   );
 }
 
@@ -52,5 +61,15 @@ function dot(value, place, count) {
 function label(text, place, count, full) {
   const [x, y] = point(full ? 1.22 : 1.2, place, count);
   const anchor = !full || Math.abs(x) < 1 ? "middle" : x > 0 ? "start" : "end";
-  return svg("text", { class: "radar-label", x: full && anchor !== "middle" ? x * 0.95 : x, y, "text-anchor": anchor, "dominant-baseline": "central" }, full ? capital(text) : text);
+  return svg(
+    "text",
+    {
+      class: "radar-label",
+      x: full && anchor !== "middle" ? x * 0.95 : x,
+      y,
+      "text-anchor": anchor,
+      "dominant-baseline": "central",
+    },
+    full ? capital(text) : text,
+  );
 }

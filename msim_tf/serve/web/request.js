@@ -11,7 +11,9 @@ export function queryOf(state, dimensions) {
 /** Filters and limits; what is not asked for is left out. */
 export function restrictionsOf(state) {
   const { filters, limits } = state;
-  const lists = Object.fromEntries(["keys", "tags", "artists"].filter((kind) => filters[kind].length).map((kind) => [kind, filters[kind]]));
+  const lists = Object.fromEntries(
+    ["keys", "tags", "artists"].filter((kind) => filters[kind].length).map((kind) => [kind, filters[kind]]),
+  );
   const bpm = range(filters.bpm, 1, 1000);
   const years = range(filters.years, 0, 9999);
   return {
@@ -35,7 +37,12 @@ function range([low, high], lowest, highest) {
 export function restrictionCount(state) {
   const { filters, diversity } = restrictionsOf(state);
   const lists = ["keys", "tags", "artists"].map((kind) => filters[kind]?.length ?? 0);
-  return lists.reduce((sum, count) => sum + count, 0) + (filters.bpm ? 1 : 0) + (filters.years ? 1 : 0) + Object.keys(diversity).length;
+  return (
+    lists.reduce((sum, count) => sum + count, 0) +
+    (filters.bpm ? 1 : 0) +
+    (filters.years ? 1 : 0) +
+    Object.keys(diversity).length
+  );
 }
 
 export const allOff = (weights) => Object.values(weights).every((weight) => weight === 0);

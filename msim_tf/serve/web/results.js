@@ -35,7 +35,9 @@ export function setUpResults() {
     else if (["weights", "filters", "limits"].some((name) => changed.has(name))) soon();
   });
   byId("results-more").addEventListener("click", () => change({ k: Math.min(MOST, current().k + MORE) }));
-  const example = Object.fromEntries(dimensions().map((name, place) => [name, [0.5, 2.1, 0.9, 2.6, 0.3, 1.4][place % 6]]));
+  const example = Object.fromEntries(
+    dimensions().map((name, place) => [name, [0.5, 2.1, 0.9, 2.6, 0.3, 1.4][place % 6]]),
+  );
   byId("legend-radar").replaceChildren(radar(example, dimensions(), { full: true }));
 }
 
@@ -44,8 +46,13 @@ async function ask() {
   const mine = new AbortController();
   asking = mine;
   const state = current();
-  if (!state.query) return nothing("Nothing chosen yet", "Search for a track, drop a sound file, or let chance decide. The tracks most like it appear here, and the sliders say what “like” means.");
-  if (allOff(state.weights)) return nothing("All sliders are off", "Raise at least one: then there is something to be similar in.");
+  if (!state.query)
+    return nothing(
+      "Nothing chosen yet",
+      "Search for a track, drop a sound file, or let chance decide. The tracks most like it appear here, and the sliders say what “like” means.",
+    );
+  if (allOff(state.weights))
+    return nothing("All sliders are off", "Raise at least one: then there is something to be similar in.");
   list.setAttribute("aria-busy", "true");
   try {
     const body = { query: queryOf(state, dimensions()), weights: state.weights, k: state.k, ...restrictionsOf(state) };
@@ -76,15 +83,22 @@ function nothing(title, text, ...actions) {
 function show(found, state) {
   const filters = restrictionCount(state);
   if (!found.length) {
-    const clear = el("button", { type: "button", onclick: () => change({ filters: noFilters(), limits: { perArtist: "", perAlbum: "" } }) }, "Clear filters");
-    const told = filters ? "No track passes all filters. Widen one, or clear them." : "The library has no other track. Add music and run msim index again.";
+    const clear = el(
+      "button",
+      { type: "button", onclick: () => change({ filters: noFilters(), limits: { perArtist: "", perAlbum: "" } }) },
+      "Clear filters",
+    );
+    const told = filters
+      ? "No track passes all filters. Widen one, or clear them."
+      : "The library has no other track. Add music and run msim index again.";
     nothing("Nothing found", told, ...(filters ? [clear] : []));
     byId("results-status").textContent = "No tracks found";
     return;
   }
   byId("results-empty").replaceChildren();
   const opposed = Object.values(state.weights).some((weight) => weight < 0);
-  byId("results-status").textContent = `${counted(found.length, "track")}, nearest first${filters ? `, ${counted(filters, "filter")} on` : ""}${opposed ? "; “unlike” makes distances smaller, even negative" : ""}`;
+  byId("results-status").textContent =
+    `${counted(found.length, "track")}, nearest first${filters ? `, ${counted(filters, "filter")} on` : ""}${opposed ? "; “unlike” makes distances smaller, even negative" : ""}`;
   const more = byId("results-more");
   const grew = document.activeElement === more ? hits.length : -1;
   replace(found);

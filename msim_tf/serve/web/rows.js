@@ -34,7 +34,11 @@ export function trackRow(track, { next = () => [], mix = false } = {}) {
       el(
         "div",
         { class: "hit-actions" },
-        el("button", { type: "button", class: "quiet use", "aria-label": `Use ${title} as query`, onclick: () => useTrack(track) }, "Use as query"),
+        el(
+          "button",
+          { type: "button", class: "quiet use", "aria-label": `Use ${title} as query`, onclick: () => useTrack(track) },
+          "Use as query",
+        ),
         mix ? mixMenu(track, title) : null,
       ),
     ),
@@ -52,7 +56,11 @@ export function trackRow(track, { next = () => [], mix = false } = {}) {
 }
 
 function mixMenu(track, title) {
-  const menu = el("details", { class: "menu" }, el("summary", { "aria-label": `Use one dimension of ${title}` }, "Use its …"));
+  const menu = el(
+    "details",
+    { class: "menu" },
+    el("summary", { "aria-label": `Use one dimension of ${title}` }, "Use its …"),
+  );
   const close = () => menu.removeAttribute("open");
   const choices = dimensions().map((name) =>
     el("button", { type: "button", onclick: () => (close(), mixIn(name, track)) }, capital(name)),

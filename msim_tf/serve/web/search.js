@@ -28,7 +28,10 @@ export function setUpSearch() {
   combobox(byId("search"), {
     suggest: suggestTracks,
     choose: (found) => useTrack(found.value),
-    none: (text) => (library().tracks ? `Nothing in the library has “${text}” in its title, artist, album or path.` : "The library is empty: run msim index."),
+    none: (text) =>
+      library().tracks
+        ? `Nothing in the library has “${text}” in its title, artist, album or path.`
+        : "The library is empty: run msim index.",
     clear: true,
     onError: report,
   });

@@ -109,7 +109,8 @@ function decoded(text) {
   }
   read.filters.octaves = told.get("octaves") === "1";
   for (const kind of ["keys", "tags", "artists"]) read.filters[kind] = told.getAll(kind);
-  for (const limit of ["perArtist", "perAlbum"]) if (/^[1-9][0-9]?$/.test(told.get(limit) ?? "")) read.limits[limit] = told.get(limit);
+  for (const limit of ["perArtist", "perAlbum"])
+    if (/^[1-9][0-9]?$/.test(told.get(limit) ?? "")) read.limits[limit] = told.get(limit);
   read.k = Math.min(500, Number.parseInt(told.get("k"), 10) || PAGE);
   if (VIEWS.includes(told.get("view"))) read.view = told.get("view");
   read.to = told.get("to") ?? "";

@@ -19,7 +19,9 @@ export function setUpWeights() {
   byId("sliders").replaceChildren(...dimensions().map(row));
   byId("weights-reset").addEventListener("click", () => change({ weights: equalWeights() }));
   byId("presets").replaceChildren(
-    ...PRESETS.filter(([, weights]) => Object.keys(weights).every((name) => sliders.has(name))).map(([text, weights]) => presetButton(text, () => weights)),
+    ...PRESETS.filter(([, weights]) => Object.keys(weights).every((name) => sliders.has(name))).map(([text, weights]) =>
+      presetButton(text, () => weights),
+    ),
   );
   watch((state, changed) => changed.has("weights") && draw(state.weights));
 }
@@ -34,7 +36,11 @@ const allOf = (weights) => Object.fromEntries(dimensions().map((name) => [name, 
 /** Weights of any size as positions of sliders: the largest at its end. */
 export function asPositions(weights) {
   const largest = Math.max(...Object.values(weights).map(Math.abs)) || 1;
-  return allOf(Object.fromEntries(Object.entries(weights).map(([name, weight]) => [name, Math.round((100 * weight) / largest) / 100])));
+  return allOf(
+    Object.fromEntries(
+      Object.entries(weights).map(([name, weight]) => [name, Math.round((100 * weight) / largest) / 100]),
+    ),
+  );
 }
 
 function row(name) {
@@ -44,7 +50,13 @@ function row(name) {
   slider.addEventListener("input", () => set(name, Number(slider.value)));
   slider.addEventListener("dblclick", () => set(name, START_WEIGHT));
   sliders.set(name, { slider, value });
-  return el("div", { class: "slider-row" }, el("label", { for: id, title: "Double-click the slider to reset it" }, capital(name)), slider, value);
+  return el(
+    "div",
+    { class: "slider-row" },
+    el("label", { for: id, title: "Double-click the slider to reset it" }, capital(name)),
+    slider,
+    value,
+  );
 }
 
 function set(name, weight) {

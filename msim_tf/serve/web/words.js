@@ -2,7 +2,15 @@
 
 /** The title, or the name of the file without folder and suffix. */
 export function titleOf(track) {
-  return track.title || track.id.split("/").pop().replace(/\.[^.]+$/, "").replace(/_+/g, " ") || track.id;
+  return (
+    track.title ||
+    track.id
+      .split("/")
+      .pop()
+      .replace(/\.[^.]+$/, "")
+      .replace(/_+/g, " ") ||
+    track.id
+  );
 }
 
 /** Artist, album and year, or the folder where there are none. */
