@@ -2,19 +2,12 @@
 
 import os
 
-import mutagen.aiff
-import mutagen.flac
-import mutagen.id3
-import mutagen.oggvorbis
-import mutagen.wave
 import pytest
-import soundfile
 from synthetic import write_clip
 
 from msim_tf.errors import InputError
 from msim_tf.library.plan import make_plan
 from msim_tf.library.scan import content_hash, scan_folder
-from msim_tf.library.tags import canonical_tags, read_tags
 
 
 def states(root, scan):
@@ -108,76 +101,3 @@ def test_two_copies_of_one_lost_track_are_one_move_and_one_new(tmp_path):
         (tmp_path / name).write_bytes(content)
     plan = make_plan(tmp_path, scan_folder(tmp_path), known)
     assert plan.moved == {"a.wav": "old.wav"} and plan.new == ["b.wav"] and plan.removed == []
-
-
-EXPECTED = {
-    "artist": "Björk, Guest",
-    "album_artist": "Björk",
-    "album": "Post",
-    "title": "Army of Me",
-    "year": 1995,
-    "genre": ["Rock", "Trip hop"],
-}
-
-
-def write_vorbis(path, kind):
-    file = kind(path)
-    file.update(
-        artist=["Björk", "Guest"], albumartist=["Björk"], album=["Post"], title=["Army of Me"], date=["1995-06-13"]
-    )
-    file["genre"] = ["Rock", "Trip hop"]
-    file.save()
-
-
-def write_id3(path, kind):
-    file = kind(path)
-    if file.tags is None:
-        file.add_tags()
-    for name, text in (
-        ("TPE1", ["Björk", "Guest"]),
-        ("TPE2", "Björk"),
-        ("TALB", "Post"),
-        ("TIT2", "Army of Me"),
-        ("TDRC", "1995"),
-        ("TCON", ["17", "Trip hop"]),  # genre 17 of ID3v1 is Rock
-    ):
-        file.tags.add(getattr(mutagen.id3, name)(encoding=3, text=text))
-    file.save()
-
-
-@pytest.mark.parametrize(
-    "suffix, write, kind",
-    [
-        ("flac", write_vorbis, mutagen.flac.FLAC),
-        ("ogg", write_vorbis, mutagen.oggvorbis.OggVorbis),
-        ("wav", write_id3, mutagen.wave.WAVE),
-        ("aiff", write_id3, mutagen.aiff.AIFF),
-        ("mp3", write_id3, None),
-    ],
-)
-def test_tags_of_every_kind_of_file(tmp_path, rng, suffix, write, kind):
-    from mutagen.mp3 import MP3
-
-    path = tmp_path / f"x.{suffix}"
-    soundfile.write(path, rng.normal(0, 0.1, 22050), 22050)
-    assert read_tags(path) in ({}, {"title": "x"})
-    write(path, kind or MP3)
-    assert read_tags(path) == EXPECTED
-
-
-def test_tags_of_strangers_are_tamed(tmp_path):
-    told = canonical_tags(
-        {
-            "artist": ["a\x1b[31m\x00b\nc\ud800"],
-            "title": "t" * 5000,
-            "date": ["soon"],
-            "genre": [" ;; ", "x;y", *map(str, range(30))],
-            "album": ["\x00"],
-        }
-    )
-    assert told["artist"] == "a [31m b c?" and len(told["title"]) == 300
-    assert told["genre"] == ["x", "y", *map(str, range(8))]
-    assert "year" not in told and "album" not in told
-    (tmp_path / "x.mp3").write_bytes(b"ID3\x04\x00\x00\x7f\x7f\x7f\x7f" + bytes(64))
-    assert read_tags(tmp_path / "x.mp3") == {}
-    assert read_tags(tmp_path / "missing.mp3") == {}
