@@ -57,6 +57,7 @@ _PATH = click.Path(path_type=Path)
         "track_weight": "Weight of the track regularisation of Lee et al.; 0 is off.",
         "teacher_weight": "Weight of the loss on a teacher's tags (see msim label); 0 is off.",
         "augment": "Also hear tracks at other tempi and in other keys.",
+        "direct_epochs": "Epochs in which only the direct paths learn, from whole clips; 0 for none.",
         "mixed_precision": "Compute in 16 bits.",
         "validation": "Share of tracks, by whole artists, that is held out.",
         "seed": "Decides weights, split and batches.",
@@ -83,7 +84,7 @@ def train(
     from msim_tf.features.store import FeatureStore
     from msim_tf.model import training
 
-    progress = _progress_callback(params.epochs)
+    progress = _progress_callback()
     finished = training.train(FeatureStore(store), run, params, allow_unlabelled=allow_unlabelled, callbacks=[progress])
     summary = finished.summary
     click.echo(
@@ -149,8 +150,8 @@ def _without_triplets(summary: dict[str, Any], dimensions: tuple[str, ...], part
     return [dimension for dimension, name in zip(dimensions, names) if not summary[name]]
 
 
-def _progress_callback(epochs: int) -> Any:
-    """A Keras callback: one bar over all epochs, with the losses beside it."""
+def _progress_callback() -> Any:
+    """A Keras callback: one bar over all epochs of a stage, with the losses beside it."""
     import sys
 
     import keras
@@ -162,16 +163,24 @@ def _progress_callback(epochs: int) -> Any:
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             if self.bar is None:
                 self.bar = tqdm(
-                    desc="train", total=epochs, initial=epoch, unit="epoch", dynamic_ncols=True, file=sys.stderr
+                    desc="train",
+                    total=self.params["epochs"],
+                    initial=epoch,
+                    unit="epoch",
+                    dynamic_ncols=True,
+                    file=sys.stderr,
                 )
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             logs = logs or {}
-            self.bar.set_postfix_str(f"loss {logs['loss']:.4f}, validation {logs['val_loss']:.4f}", refresh=False)
+            names = {"loss": "loss", "val_loss": "validation"}
+            shown = ", ".join(f"{text} {logs[name]:.4f}" for name, text in names.items() if name in logs)
+            self.bar.set_postfix_str(shown, refresh=False)
             self.bar.update(1)
 
         def on_train_end(self, logs: Any = None) -> None:
             if self.bar is not None:
                 self.bar.close()
+                self.bar = None
 
     return Progress()

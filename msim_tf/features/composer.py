@@ -40,6 +40,7 @@ class BatchParams:
         track_pairs: also draw pairs of two crops of one clip, and give targets for the relation "same clip".
         teacher: also give the teacher's tags as targets.
         augment: also play members at other tempi and in other keys and, where crops are random, at other levels and equalisation.
+        crops: segments of each member's clip, all at one tempo and in one key.
         random_crops: segments start anywhere (training) instead of at multiples of a segment (validation).
         seed: decides every draw.
     """
@@ -50,6 +51,7 @@ class BatchParams:
     track_pairs: bool = False
     teacher: bool = False
     augment: bool = False
+    crops: int = 1
     random_crops: bool = True
     seed: int = 0
 
@@ -64,7 +66,7 @@ class Batch:
 
     Attributes:
         clips: [batch] int64, indices into the split.
-        starts: [batch] int64, first frame of each segment.
+        starts: [batch, crops] int64, first frame of each segment.
         stretch: [batch] float64, how many times faster than recorded each is played; 1 is as it is.
         roll: [batch] int64, semitones up, modulo 12.
         colours: [batch, knots] float64 dB, level and equalisation; 0 is as it is.
@@ -121,10 +123,11 @@ class BatchComposer:
         clips, octaves, roll = (np.array(column) for column in zip(*members))
         stretch = np.exp2(octaves)
         room = self._frames[clips] - augmentation.frames_spanned(self._segment_frames, stretch)
+        shape = (len(clips), self.params.crops)
         if self.params.random_crops:
-            starts = rng.integers(0, room + 1)
+            starts = rng.integers(0, room[:, None] + 1, size=shape)
         else:
-            starts = self._segment_frames * rng.integers(0, room // self._segment_frames + 1)
+            starts = self._segment_frames * rng.integers(0, room[:, None] // self._segment_frames + 1, size=shape)
         colours = augmentation.drawn_colours(len(clips), rng)
         if not (self.params.augment and self.params.random_crops):
             colours = np.zeros_like(colours)

@@ -21,16 +21,18 @@ def make_dataset(
         store: where the features are.
         clips: [n] index in the store of each clip of the split.
         composer: composes the batches of the split.
-        inputs: names of the model's inputs.
+        inputs: names of the model's inputs; only these are read.
         first: number of the first batch.
         last: one past the last.
 
     Returns:
-        A dataset of dicts: inputs {name: [batch, *shape] float16}, targets {dimension: [batch, block] int8} and, for the teacher's tags,
+        A dataset of dicts: inputs {name: [batch, *shape] float16} ([batch, crops, *shape] where the composer takes several crops), targets {dimension: [batch, block] int8} and, for the teacher's tags,
         {dimension + "_teacher": [batch, tags] float32}.
     """
     size, block = composer.params.batch_size * composer.params.replicas, composer.params.batch_size
-    kinds = {name: (tf.float16, store.params.input_shapes[name]) for name in inputs}
+    crops = composer.params.crops
+    several = (crops,) if crops > 1 else ()
+    kinds = {name: (tf.float16, (*several, *store.params.input_shapes[name])) for name in inputs}
     kinds |= dict.fromkeys(composer.targets, (tf.int8, (block,)))
     kinds |= {
         target: (tf.float32, composer.labels.teacher[name].vectors.shape[1:])
@@ -39,9 +41,15 @@ def make_dataset(
 
     def read(step: np.ndarray) -> list[np.ndarray]:
         batch = composer.batch(int(step))
-        values = store.read_segments(clips[batch.clips], batch.starts, batch.stretch)
-        values["mel"] = coloured(values["mel"], batch.colours)
-        values["cens"] = rolled_chroma(values["cens"], batch.roll)
+        members = np.repeat(np.arange(size), crops)
+        segments = store.read_segments(
+            clips[batch.clips[members]], batch.starts.ravel(), batch.stretch[members], names=inputs
+        )
+        if "mel" in segments:
+            segments["mel"] = coloured(segments["mel"], batch.colours[members])
+        if "cens" in segments:
+            segments["cens"] = rolled_chroma(segments["cens"], batch.roll[members])
+        values = {name: value.reshape(size, *several, *value.shape[1:]) for name, value in segments.items()}
         values |= composer.relations(batch) | composer.teacher(batch)
         return [values[name] for name in kinds]
 

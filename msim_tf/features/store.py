@@ -195,6 +195,8 @@ class FeatureStore:
         clips: Sequence[int] | np.ndarray,
         starts: Sequence[int] | np.ndarray,
         stretch: np.ndarray | None = None,
+        *,
+        names: Sequence[str] = ("mel", "onset", "cens"),
     ) -> dict[str, np.ndarray]:
         """Segments of any clips, gathered in one vectorised read per shard.
 
@@ -202,9 +204,10 @@ class FeatureStore:
             clips: [n] indices of clips.
             starts: [n] first frame of each segment; start + segment_frames <= frames of the clip.
             stretch: [n] how many times faster than recorded each is read, by interpolation between frames; None for as recorded.
+            names: of the features that are wanted.
 
         Returns:
-            float16 arrays ``mel`` [n, n_mels, frames], ``onset`` [n, frames + lags - 1], ``cens`` [n, n_chroma, frames].
+            float16 arrays ``mel`` [n, n_mels, frames], ``onset`` [n, frames + lags - 1], ``cens`` [n, n_chroma, frames], as far as wanted.
 
         Raises:
             InputError: if a segment reaches beyond its clip.
@@ -216,28 +219,27 @@ class FeatureStore:
             raise InputError(f"{self.path}: a segment reaches beyond its clip")
         shards, stretched = self._shard[clips], stretch != 1
         if len(self._arrays) == 1 and not stretched.any():
-            return self._gather(next(iter(self._arrays)), clips, starts)
-        batch = {name: np.empty((len(clips), *shape), np.float16) for name, shape in self.params.input_shapes.items()}
+            return self._gather(next(iter(self._arrays)), clips, starts, names)
+        batch = {name: np.empty((len(clips), *self.params.input_shapes[name]), np.float16) for name in names}
         for shard in np.unique(shards):
             plain, warped = (np.flatnonzero((shards == shard) & chosen) for chosen in (~stretched, stretched))
-            for name, value in self._gather(shard, clips[plain], starts[plain]).items():
+            for name, value in self._gather(shard, clips[plain], starts[plain], names).items():
                 batch[name][plain] = value
-            for name, value in self._gather_stretched(shard, clips[warped], starts[warped], stretch[warped]).items():
+            read = self._gather_stretched(shard, clips[warped], starts[warped], stretch[warped], names)
+            for name, value in read.items():
                 batch[name][warped] = value
         return batch
 
-    def _gather(self, shard: int, clips: np.ndarray, starts: np.ndarray) -> dict[str, np.ndarray]:
+    def _gather(self, shard: int, clips: np.ndarray, starts: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         arrays = self._arrays[shard]
         rows = (self._row[clips] + starts)[:, None] + np.arange(self.params.segment_frames)
         onsets = (self._onset_row[clips] + starts)[:, None] + np.arange(self.params.segment_onsets)
         return {
-            "mel": arrays["mel"][rows].swapaxes(1, 2),
-            "onset": arrays["onset"][onsets],
-            "cens": arrays["cens"][rows].swapaxes(1, 2),
+            name: arrays["onset"][onsets] if name == "onset" else arrays[name][rows].swapaxes(1, 2) for name in names
         }
 
     def _gather_stretched(
-        self, shard: int, clips: np.ndarray, starts: np.ndarray, stretch: np.ndarray
+        self, shard: int, clips: np.ndarray, starts: np.ndarray, stretch: np.ndarray, names: Sequence[str]
     ) -> dict[str, np.ndarray]:
         """As ``_gather``, at another speed: every frame, and every lag of the tempogram's window around it, is ``stretch`` as far apart."""
         arrays, half = self._arrays[shard], self.params.tempogram_lags // 2
@@ -248,9 +250,10 @@ class FeatureStore:
         onsets = np.clip(onsets, 0, self.frames[clips][:, None] + 2 * half - 1)
         row, onset_row = self._row[clips][:, None], self._onset_row[clips][:, None]
         return {
-            "mel": _interpolated(arrays["mel"], row, frames).swapaxes(1, 2),
-            "onset": _interpolated(arrays["onset"], onset_row, onsets),
-            "cens": _interpolated(arrays["cens"], row, frames).swapaxes(1, 2),
+            name: _interpolated(arrays["onset"], onset_row, onsets)
+            if name == "onset"
+            else _interpolated(arrays[name], row, frames).swapaxes(1, 2)
+            for name in names
         }
 
     def _open_shard(self, shard: int) -> dict[str, np.ndarray]:

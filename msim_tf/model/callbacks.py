@@ -46,8 +46,14 @@ def sample_tracks(store: FeatureStore, clips: np.ndarray, inputs: Sequence[str])
     return SampleTracks({name: segments[name] for name in inputs}, [store.identifiers[i] for i in chosen])
 
 
+def save_model(model: keras.Model, path: Path) -> None:
+    """Writes a ``.keras`` file atomically, which Keras does not."""
+    model.save(temporary_name(path))
+    os.replace(temporary_name(path), path)
+
+
 class SaveBest(keras.callbacks.Callback):
-    """Saves the model whenever the validation loss is the least so far; atomically, which Keras' own checkpoint is not.
+    """Saves the model whenever the validation loss is the least so far; atomically, which Keras' own checkpoint does not.
 
     Args:
         path: the ``.keras`` file.
@@ -64,8 +70,7 @@ class SaveBest(keras.callbacks.Callback):
         if value >= self.value:
             return
         self.value = value
-        self.model.save(temporary_name(self.path))
-        os.replace(temporary_name(self.path), self.path)
+        save_model(self.model, self.path)
 
 
 class RememberState(keras.callbacks.Callback):

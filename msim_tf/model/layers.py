@@ -1,4 +1,4 @@
-"""The two layers of our own: the tempogram at the front of the model, and the dimensional masks at its end.
+"""The layers of our own: the tempogram at the front of the model, the dimensional masks at its end, and two that train on several crops of a clip.
 
 Both are plain TensorFlow operations without weights, so one source runs on Keras 2.15 and Keras 3 and the export needs only stock operations.
 They are registered, so a ``.keras`` file loads without ``custom_objects`` wherever this module has been imported.
@@ -79,3 +79,27 @@ class SubspaceMask(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {**super().get_config(), "mask": self.mask}
+
+
+class FoldCrops(keras.layers.Layer):
+    """[batch, crops, ...] -> [batch * crops, ...]: crops of one clip as members of their own. Of trainings only, never saved."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Folds."""
+        return tf.reshape(x, [-1, *x.shape[2:]])
+
+
+class MeanOfCrops(keras.layers.Layer):
+    """[batch * crops, width] -> [batch, width]: the mean of a clip's crops, which is what retrieval compares (paper 4.1).
+
+    Args:
+        crops: of each clip.
+    """
+
+    def __init__(self, crops: int, **kwargs: Any) -> None:
+        super().__init__(dtype="float32", **kwargs)
+        self.crops = crops
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Averages."""
+        return tf.reduce_mean(tf.reshape(x, [-1, self.crops, x.shape[-1]]), axis=1)

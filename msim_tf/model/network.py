@@ -6,8 +6,9 @@ what it gives is a dict by dimension. Inside, maps are ``[batch, frequency, fram
 
 ``direct_paths`` is a variant of ours and off by default. The paper's network stayed at chance for tempo and key on a few thousand clips, while
 a small perceptron on the *time-mean* of the same tempogram or CENS learned both within a minute: six blocks of local maxima blur exactly the
-lag and the pitch class that count. With it, tempo and key are projected from those means alone, *in the place of* the backbone, not added to
-it: at chance the backbone adds only noise, and what it knows of genre or mood would leak into subspaces that should not know it.
+lag and the pitch class that count. With it, tempo and key are projected from those alone, *in the place of* the backbone, not added to it: at
+chance the backbone adds only noise, and what it knows of genre or mood would leak into subspaces that should not know it. For the key, features
+of single frames are averaged too: they can tell chords, and a key is in its chords more than in the mean of their notes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _STEM = 64  # rows and frames after the stem, filters of its convolution
 _JOIN = 16  # rows and frames where branches meet
 _BRANCH_BLOCKS = 2
 _BLOCKS = 6
-_DIRECT_UNITS = 128
+_DIRECT_UNITS = {"tempo": 128, "key": 256}
+_CHORD_UNITS = 128
 
 
 def build_network(network: NetworkParams, features: FeatureParams) -> keras.Model:
@@ -74,6 +76,13 @@ def build_network(network: NetworkParams, features: FeatureParams) -> keras.Mode
 def embedding_model(model: keras.Model) -> keras.Model:
     """The model from the same inputs to the whole embedding, [batch, embedding_size] float32; shares all weights with ``model``."""
     return keras.Model(model.input, model.get_layer(EMBEDDING).output, name="msim_embedding")
+
+
+def direct_model(model: keras.Model) -> keras.Model:
+    """The direct paths alone, from their inputs to a dict of tempo and key, each [batch, width] float32; shares all weights with ``model``."""
+    outputs = {name: model.get_layer(f"{name}_norm").output for name in DIRECT_INPUTS if name in model.output}
+    inputs = {DIRECT_INPUTS[name]: model.input[DIRECT_INPUTS[name]] for name in outputs}
+    return keras.Model(inputs, outputs, name="msim_direct")
 
 
 def in_float32(model: keras.Model) -> keras.Model:
@@ -196,15 +205,26 @@ def _projection(backbone: Any, maps: dict[str, Any], network: NetworkParams) -> 
 
 
 def _direct_path(x: Any, width: int, name: str) -> Any:
-    """[batch, rows, frames] -> [batch, width], from the mean over time.
+    """[batch, rows, frames] -> [batch, width], from means over time.
 
-    The mean is standardised over its rows first. All entries of an averaged CENS are positive and alike, and the key is in their contrast.
+    What is averaged is standardised over its rows. All entries of an averaged CENS are positive and alike, and the key is in their contrast.
     """
-    x = keras.layers.GlobalAveragePooling1D(data_format="channels_first", name=f"{name}_time_mean", dtype="float32")(x)
-    x = _layer_normalisation(f"{name}_contrast")(x)
-    x = keras.layers.Dense(_DIRECT_UNITS, activation="relu", name=f"{name}_hidden")(x)
-    x = keras.layers.Dense(width, name=f"{name}_projection")(x)
-    return _layer_normalisation(f"{name}_norm")(x)
+    mean = keras.layers.GlobalAveragePooling1D(data_format="channels_first", name=f"{name}_time_mean", dtype="float32")
+    found = _layer_normalisation(f"{name}_contrast")(mean(x))
+    if name == "key":
+        found = keras.layers.Concatenate(name=f"{name}_statistics")([found, _chords(x, name)])
+    found = keras.layers.Dense(_DIRECT_UNITS[name], activation="relu", name=f"{name}_hidden")(found)
+    found = keras.layers.Dense(width, name=f"{name}_projection")(found)
+    return _layer_normalisation(f"{name}_norm")(found)
+
+
+def _chords(x: Any, name: str) -> Any:
+    """[batch, rows, frames] -> [batch, units]: the mean over time of what a perceptron hears in each frame."""
+    frames = keras.layers.Permute((2, 1), name=f"{name}_frames")(x)
+    frames = _layer_normalisation(f"{name}_frame_contrast")(frames)
+    heard = keras.layers.Conv1D(_CHORD_UNITS, 1, activation="relu", name=f"{name}_frame_hidden")(frames)
+    mean = keras.layers.GlobalAveragePooling1D(name=f"{name}_frame_mean", dtype="float32")(heard)
+    return _layer_normalisation(f"{name}_frame_norm")(mean)
 
 
 def _layer_normalisation(name: str) -> keras.layers.Layer:

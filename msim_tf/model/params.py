@@ -122,6 +122,11 @@ class TrainParams:
         teacher_weight: weight of the loss on a teacher's tags (``msim label`` takes them), 0 switches it off; relations are then soft: the
             cosine of two tracks in a subspace is drawn to that of their tags.
         augment: also hear tracks at other tempi and in other keys, see ``features.augmentation``.
+        direct_epochs: passes of ``direct_steps`` batches after all others, in which only the direct paths learn, from the mean of
+            ``direct_crops`` segments of each clip as retrieval compares tracks; 0 for none.
+        direct_steps: batches of such an epoch.
+        direct_crops: segments of each clip.
+        direct_learning_rate: initial learning rate of that stage; a cosine ends it at 0.
         mixed_precision: compute in float16 on a GPU, bfloat16 on a CPU.
         validation: share of the tracks, by whole groups, that is held out.
         seed: decides initial weights, split and batches.
@@ -147,6 +152,10 @@ class TrainParams:
     track_weight: float = 0.0
     teacher_weight: float = 0.0
     augment: bool = False
+    direct_epochs: int = 0
+    direct_steps: int = 200
+    direct_crops: int = 4
+    direct_learning_rate: float = 2e-3
     mixed_precision: bool = False
     validation: float = 0.15
     seed: int = 0
@@ -156,6 +165,8 @@ class TrainParams:
             raise InputError(f"schedule {self.schedule!r}: expected 'plateau' or 'cosine'")
         if self.objective not in ("triplet", "contrastive"):
             raise InputError(f"objective {self.objective!r}: expected 'triplet' or 'contrastive'")
+        if self.direct_epochs and not self.network.direct_paths:
+            raise InputError(f"direct_epochs is {self.direct_epochs}, but this network has no direct paths")
         for name in ("epochs", "learning_rate", "margin", "temperature"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}, expected > 0")
@@ -199,6 +210,7 @@ TRAIN_PRESETS: dict[str, TrainParams] = {
         objective="contrastive",
         teacher_weight=3.0,
         augment=True,
+        direct_epochs=20,
         mixed_precision=True,
         validation=0.1,
         seed=1,

@@ -35,6 +35,7 @@ from msim_tf.features.store import FeatureStore
 from msim_tf.files import load_json, save_json, validate_format
 from msim_tf.model import callbacks as own
 from msim_tf.model.backup import backed_up_epochs
+from msim_tf.model.direct import train_direct_paths
 from msim_tf.model.evaluation_images import EvaluationImages
 from msim_tf.model.losses import ConditionalTripletLoss, ContrastiveLoss, TeacherLoss, loss_weights, triplet_metrics
 from msim_tf.model.network import build_network, in_float32
@@ -133,7 +134,8 @@ def train(
     held_out = _make_split(store, labels, parts["validation"], params, strategy.num_replicas_in_sync, training=False)
     started = time.time()
     _fit(store, run, params, train_part, held_out, strategy, callbacks)
-    summary = {**_best_row(run_path / "history.csv"), "seconds": round(time.time() - started, 1)}
+    direct = _finish(store, run, params, labels, train_part, strategy, callbacks) if params.direct_epochs else {}
+    summary = {**_best_row(run_path / "history.csv"), **direct, "seconds": round(time.time() - started, 1)}
     save_json(run_path / "summary.json", summary)
     shutil.rmtree(run_path / "backup", ignore_errors=True)
     return dataclasses.replace(run, summary=summary)
@@ -301,6 +303,33 @@ def _fit(
         shuffle=False,  # the pipeline has composed the order
         verbose=0,
     )
+
+
+def _finish(
+    store: FeatureStore,
+    run: Run,
+    params: TrainParams,
+    labels: EncodedLabels,
+    train_part: _Split,
+    strategy: tf.distribute.Strategy,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> dict[str, float]:
+    """Trains the direct paths of the best model on; what killed in between is done again from the start."""
+    keras.utils.set_random_seed(params.seed)
+    with strategy.scope():
+        model = load_model(run)
+        losses = train_direct_paths(
+            model,
+            store,
+            labels,
+            train_part.clips,
+            params,
+            replicas=strategy.num_replicas_in_sync,
+            loss=_loss(params),
+            callbacks=callbacks,
+        )
+    own.save_model(model, run.model_path)
+    return {"direct_first_loss": losses[0], "direct_loss": losses[-1]}
 
 
 def _callbacks(

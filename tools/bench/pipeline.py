@@ -41,7 +41,7 @@ def run(options: frame.Options) -> list[frame.Figure]:
         {
             "composed": lambda: [composer.batch(step) for step in range(steps)],
             "related": lambda: [composer.relations(batch) for batch in batches],
-            "gathered": lambda: [store.read_segments(batch.clips, batch.starts) for batch in batches],
+            "gathered": lambda: [store.read_segments(batch.clips, batch.starts[:, 0]) for batch in batches],
             "records": lambda: sum(1 for _ in records),
             "tuned": lambda: sum(1 for _ in tuned),
             "batched": lambda: sum(1 for _ in dataset),
