@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tools.bench import frame
 
-SECTIONS = ("extraction", "pipeline", "model", "serving", "startup", "search")
+SECTIONS = ("extraction", "pipeline", "model", "serving", "startup", "search", "scaling")
 _MUSIC = Path(__file__).parents[2] / "tests" / "data" / "music"
 
 
