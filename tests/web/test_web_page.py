@@ -12,6 +12,8 @@ from selenium.webdriver.common.keys import Keys
 from web_library import HOSTILE, MOST_BYTES
 from web_page import order, track_hash
 
+pytestmark = pytest.mark.slow  # a browser, and a server with a model behind it
+
 QUERY = "hedgewars__art.ogg"
 OTHER = "colobot__music004.ogg"
 

@@ -10,6 +10,8 @@ from urllib.parse import quote
 import uvicorn
 from web_page import Page, order, track_hash
 
+pytestmark = pytest.mark.slow  # a browser, and a server with a model behind it
+
 TOKEN = "a secret/&é✓"
 QUERY = "hedgewars__art.ogg"
 
