@@ -51,14 +51,14 @@ def run(options: frame.Options) -> list[frame.Figure]:
 def measured(options: frame.Options, sizes: Sizes) -> list[frame.Figure]:
     """All figures of the given sizes."""
     scratch = Path(options.scratch)
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        source = process.submit(stages.make_sources, options.music, str(scratch / "source")).result()
-    figures = []
+    source = str(scratch / "source")
     files = {size: (source, str(scratch / f"files{size}"), size) for size in sizes.files}
-    figures += stage("extract", "file", stages.extract, files, sizes.rounds, warm=stages.load_tensorflow, flat=True)
     stores = {size: (source, str(scratch / f"store{size}"), size) for size in sizes.tracks}
-    for size in sizes.tracks:
-        stages.make_store(*stores[size])
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        process.submit(stages.make_sources, options.music, source).result()
+        for arguments in stores.values():
+            process.submit(stages.make_store, *arguments).result()
+    figures = stage("extract", "file", stages.extract, files, sizes.rounds, warm=stages.load_tensorflow, flat=True)
     figures += stage("open store", "track", stages.prepare, stores, sizes.rounds, warm=stages.load_tensorflow)
     figures += stage("epoch's batches", "track", stages.epoch, stores, sizes.rounds, warm=stages.prepare)
     if not options.quick:

@@ -39,8 +39,8 @@ def load_tensorflow(*_: Any) -> None:
     Extractor(FEATURE_PRESETS["paper"])([np.zeros(22050 * _SECONDS, np.float32)])
 
 
-def make_sources(music: str, folder: str) -> str:
-    """``clips``: short sound files; ``store``: one full shard of the real excerpts; returns ``folder``."""
+def make_sources(music: str, folder: str) -> None:
+    """What is linked many times, in ``folder``: ``clips``, short sound files, and ``store``, one full shard of the real excerpts."""
     load_tensorflow()
     import soundfile
 
@@ -60,7 +60,6 @@ def make_sources(music: str, folder: str) -> str:
         y = load_clip(path, sr=params.sr)[: _SECONDS * params.sr]
         soundfile.write(root / "clips" / f"{number:02d}.wav", y, params.sr)
     extract_folder(root / "music", root / "store", params)
-    return folder
 
 
 def _links(source: Path, folder: Path, count: int) -> None:
