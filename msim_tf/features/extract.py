@@ -14,6 +14,7 @@ It does not open sound (``corpus.audio``) and knows nothing of files.
 from __future__ import annotations
 
 import functools
+import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _DB_RANGE = 80.0  # its top_db
 _CENS_STEPS = (0.4, 0.2, 0.1, 0.05)  # Mueller and Ewert, "Chroma Toolbox", ISMIR 2011
 _CENS_WEIGHT = 0.25
 _TINY = float(np.finfo(np.float32).tiny)
+_MEL_BANDS = 4
 _BLOCK_FRAMES = 2584  # one minute at the default rate: about 60 MB of working memory
 
 
@@ -70,9 +72,9 @@ def frame_features(y: tf.Tensor, params: FeatureParams) -> tuple[tf.Tensor, tf.T
     margin = halo(params) - params.n_fft // 2
     centre = y[..., margin : tf.shape(y)[-1] - margin] if margin else y
     power = _power_spectrogram(centre, params)
-    mel_basis = _mel_basis(params)
-    mel = tf.math.log1p(params.mel_gain * tf.matmul(tf.sqrt(power), mel_basis)) / np.float32(np.log(10.0))
-    mel_db = _decibel(tf.matmul(power, mel_basis))
+    magnitude, energy = _mel_sums(power, params)
+    mel = tf.math.log1p(params.mel_gain * magnitude) / np.float32(np.log(10.0))
+    mel_db = _decibel(energy)
     if params.cens_source == "cqt":
         return mel, mel_db, cqt.chroma(y, params)
     return mel, mel_db, tf.matmul(power, _chroma_basis(params))
@@ -90,9 +92,7 @@ def clip_features(mel_db: tf.Tensor, chroma: tf.Tensor, params: FeatureParams) -
         The padded onset envelope [..., frames + tempogram_lags], and CENS [..., frames, n_chroma].
     """
     rise = _rise(mel_db, tf.reduce_max(mel_db, [-2, -1], keepdims=True))
-    half = params.cens_smoothing // 2 + 1
-    padded = tf.pad(chroma, [[0, 0]] * (chroma.shape.rank - 2) + [[half, half], [0, 0]])
-    return _onset(rise, params), _cens(padded, params)
+    return _onset(rise, params), _cens(chroma, params)
 
 
 def tempogram(onset: tf.Tensor, *, lags: int, stride: int = 1) -> tf.Tensor:
@@ -148,10 +148,12 @@ class Extractor:
         samples, matrix = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None, None], tf.float32)
         peak = tf.TensorSpec([], tf.float32)
         chroma = tf.TensorSpec([None, params.n_chroma], tf.float32)
-        self._frame_features = tf.function(lambda y: frame_features(y, params), input_signature=[samples])
-        self._rise = tf.function(_rise, input_signature=[matrix, peak])
-        self._onset = tf.function(lambda rise: _onset(rise, params), input_signature=[samples])
-        self._cens = tf.function(lambda chroma: _cens(chroma, params), input_signature=[chroma])
+        # Few calls, and of concrete functions: a call costs as much as the features of half a second.
+        self._frame_features = tf.function(lambda y: frame_features(y, params)).get_concrete_function(samples)
+        self._rise = tf.function(_rise).get_concrete_function(matrix, peak)
+        self._clip_features = tf.function(
+            lambda rise, chroma: (_onset(rise, params), _cens(chroma, params))
+        ).get_concrete_function(samples, chroma)
 
     def __call__(self, blocks: Iterable[np.ndarray]) -> Features:
         """Features of one clip.
@@ -165,43 +167,41 @@ class Extractor:
         with _Spool(self.params.n_mels) as mels, _Spool(self.params.n_mels) as dbs:
             chromas = []
             for block in self._with_halo(blocks):
-                mel, mel_db, chroma = (part.numpy() for part in self._frame_features(block))
+                mel, mel_db, chroma = (part.numpy() for part in self._frame_features(tf.constant(block)))
                 mels.append(mel)
                 dbs.append(mel_db)
                 chromas.append(chroma)
-            onset = self._onset(self._rises(dbs)).numpy()
-            return Features(mel=mels.whole().T, onset=onset, cens=self._smoothed(np.concatenate(chromas)).T)
+            rise, chroma = tf.constant(self._rises(dbs)), tf.constant(np.concatenate(chromas))
+            onset, cens = self._clip_features(rise, chroma)
+            return Features(mel=mels.whole().T, onset=onset.numpy(), cens=cens.numpy().T)
 
     def _rises(self, dbs: _Spool) -> np.ndarray:
         """[frames - 1]: a block at a time, each with the last row of the one before."""
         rises, last = [], np.empty((0, self.params.n_mels), np.float32)
         for db in dbs.blocks():
-            rises.append(self._rise(np.concatenate([last, db]), dbs.peak).numpy())
+            rows = np.concatenate([last, db]) if len(last) else db
+            rises.append(self._rise(tf.constant(rows), tf.constant(dbs.peak)).numpy())
             last = db[-1:]
         return np.concatenate(rises)
-
-    def _smoothed(self, chroma: np.ndarray) -> np.ndarray:
-        """CENS [frames, n_chroma], a block at a time: a convolution unrolls its input 43-fold."""
-        half = self.params.cens_smoothing // 2 + 1
-        padded = np.pad(chroma, [(half, half), (0, 0)])
-        starts = range(0, len(chroma), _BLOCK_FRAMES)
-        return np.concatenate([self._cens(padded[i : i + _BLOCK_FRAMES + 2 * half]).numpy() for i in starts])
 
     def _with_halo(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Re-cuts the stream into blocks of whole frames, each with the samples around it (zeros outside the clip)."""
         hop, margin = self.params.hop_length, halo(self.params)
         whole = (_BLOCK_FRAMES - 1) * hop + 2 * margin
-        waiting = np.zeros(margin, np.float32)
-        for block in blocks:
-            waiting = np.concatenate([waiting, block])
+        pieces, length = [np.zeros(margin, np.float32)], margin
+        for block in itertools.chain(blocks, [np.zeros(margin, np.float32)]):
+            pieces.append(block)
+            length += len(block)
+            if length <= whole:
+                continue
+            waiting = np.concatenate(pieces)
             while len(waiting) > whole:
                 yield waiting[:whole]
                 waiting = waiting[_BLOCK_FRAMES * hop :]
-        waiting = np.concatenate([waiting, np.zeros(margin, np.float32)])
-        while (frames := 1 + (len(waiting) - 2 * margin) // hop) > 0 and len(waiting) >= 2 * margin:
-            frames = min(frames, _BLOCK_FRAMES)
-            yield waiting[: (frames - 1) * hop + 2 * margin]
-            waiting = waiting[frames * hop :]
+            pieces, length = [waiting], len(waiting)
+        frames = 1 + (length - 2 * margin) // hop
+        if frames > 0:
+            yield np.concatenate(pieces)[: (frames - 1) * hop + 2 * margin]
 
 
 class _Spool:
@@ -221,7 +221,7 @@ class _Spool:
 
     def append(self, rows: np.ndarray) -> None:
         """Adds [n, width] float32 rows."""
-        self._file.write(rows.tobytes())
+        self._file.write(rows.data)
         self._sizes.append(rows.nbytes)
         self.peak = max(self.peak, rows.max())
 
@@ -249,6 +249,16 @@ def _power_spectrogram(y: tf.Tensor, params: FeatureParams) -> tf.Tensor:
     return tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
 
 
+def _mel_sums(power: tf.Tensor, params: FeatureParams) -> tuple[tf.Tensor, tf.Tensor]:
+    """[..., frames, 1 + n_fft // 2] -> mel of the magnitude, mel of the power, both [..., frames, n_mels]."""
+    magnitude, energy = [], []
+    for start, basis in _mel_bands(params):
+        band = power[..., start : start + len(basis)]
+        magnitude.append(tf.matmul(tf.sqrt(band), basis))
+        energy.append(tf.matmul(band, basis))
+    return tf.concat(magnitude, -1), tf.concat(energy, -1)
+
+
 def _decibel(power: tf.Tensor) -> tf.Tensor:
     return tf.math.log(tf.maximum(power, _DB_FLOOR)) * np.float32(10.0 / np.log(10.0))
 
@@ -273,10 +283,7 @@ def _pad_ramps(envelope: tf.Tensor, length: int) -> tf.Tensor:
 
 
 def _cens(chroma: tf.Tensor, params: FeatureParams) -> tf.Tensor:
-    """Chroma energy normalised statistics: L1 norm, quantise, smooth, L2 norm.
-
-    [..., frames + smoothing + 1, n_chroma], with the neighbours that the smoother needs, -> [..., frames, n_chroma].
-    """
+    """Chroma energy normalised statistics: L1 norm, quantise, smooth, L2 norm. [..., frames, n_chroma], same shape out."""
     chroma = _normalise(chroma, tf.reduce_sum(chroma, -1, keepdims=True))
     quantised = tf.add_n([tf.cast(chroma > step, tf.float32) * _CENS_WEIGHT for step in _CENS_STEPS])
     smoothed = _smooth(quantised, params.cens_smoothing)
@@ -284,13 +291,22 @@ def _cens(chroma: tf.Tensor, params: FeatureParams) -> tf.Tensor:
 
 
 def _smooth(chroma: tf.Tensor, length: int) -> tf.Tensor:
-    """Convolution along the frames with a Hann window of ``length`` non-zero values and sum 1, where it fits whole."""
-    window = np.hanning(length + 2).astype(np.float32)
+    """Convolution along the frames with a Hann window of ``length`` non-zero values and sum 1; zeros outside the clip.
+
+    In tiles of ``length`` frames, each of which hears itself and the next one: two small matrix products, where a convolution on a CPU
+    unrolls its input ``length``-fold.
+    """
     shape = tf.shape(chroma)
-    columns = tf.reshape(tf.linalg.matrix_transpose(chroma), [-1, shape[-2], 1])
-    smoothed = tf.nn.conv1d(columns, tf.constant((window / window.sum())[:, None, None]), stride=1, padding="VALID")
-    turned = tf.concat([shape[:-2], [shape[-1], shape[-2] - length - 1]], 0)
-    return tf.linalg.matrix_transpose(tf.reshape(smoothed, turned))
+    frames, tiles = shape[-2], (shape[-2] - 1) // length + 1
+    columns = tf.linalg.matrix_transpose(chroma)
+    padding = [length // 2, (tiles + 1) * length - length // 2 - frames]
+    padded = tf.pad(columns, [[0, 0]] * (chroma.shape.rank - 1) + [padding])
+    rows = tf.reshape(padded, [-1, tiles + 1, length])
+    this, following = np.split(_smoother(length), 2)
+    smoothed = tf.matmul(tf.reshape(rows[:, :-1], [-1, length]), this)
+    smoothed += tf.matmul(tf.reshape(rows[:, 1:], [-1, length]), following)
+    turned = tf.reshape(smoothed, tf.concat([shape[:-2], [shape[-1], tiles * length]], 0))
+    return tf.linalg.matrix_transpose(turned[..., :frames])
 
 
 def _normalise(values: tf.Tensor, norm: tf.Tensor) -> tf.Tensor:
@@ -317,10 +333,29 @@ def _hann(length: int) -> np.ndarray:
 
 
 @functools.cache
-def _mel_basis(params: FeatureParams) -> np.ndarray:
+def _smoother(length: int) -> np.ndarray:
+    """[2 * length, length]: column ``t`` is the Hann window from row ``t`` on."""
+    window = np.hanning(length + 2)[1:-1]
+    offset = np.arange(2 * length)[:, None] - np.arange(length)
+    inside = (offset >= 0) & (offset < length)
+    return np.where(inside, (window / window.sum())[offset % length], 0.0).astype(np.float32)
+
+
+@functools.cache
+def _mel_bands(params: FeatureParams) -> list[tuple[int, np.ndarray]]:
+    """The mel filters in ``_MEL_BANDS`` groups, each as (first bin, [bins, filters]).
+
+    A filter is a few bins wide: what is left out is three quarters of the whole matrix, and nothing but zeros.
+    """
     import librosa
 
-    return np.ascontiguousarray(librosa.filters.mel(sr=params.sr, n_fft=params.n_fft, n_mels=params.n_mels).T)
+    filters = librosa.filters.mel(sr=params.sr, n_fft=params.n_fft, n_mels=params.n_mels)
+    bands = []
+    for group in np.array_split(filters, _MEL_BANDS):
+        used = np.flatnonzero(group.any(0))
+        start, stop = (used[0], used[-1] + 1) if len(used) else (0, 1)
+        bands.append((int(start), np.ascontiguousarray(group[:, start:stop].T)))
+    return bands
 
 
 @functools.cache
