@@ -30,6 +30,7 @@ _COMMANDS = {
     "query": ("search", "Find the tracks nearest to a track."),
     "path": ("library", "A playlist from one track to another."),
     "learn": ("library", "Learn weights from your own choices."),
+    "milvus": ("milvus", "Keep a library in Milvus, and search it there."),
     "evaluate": ("evaluate", "Score embeddings, with intervals and tests."),
 }
 

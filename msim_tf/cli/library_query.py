@@ -50,7 +50,7 @@ def query_library(
     if each:
         rankings |= {name: {name: 1.0} for name in query.dimensions}
     limits = Diversity(per_artist, per_album, 1 - diversity)
-    allowed = _filters(**filters)
+    allowed = chosen_filters(**filters)
     found = {
         name: search(index, query, weights=chosen, k=count, filters=allowed, diversity=limits)
         for name, chosen in rankings.items()
@@ -147,7 +147,7 @@ def _embedder(catalog: Catalog, index: Index, model: Path | None) -> Any:
     return embedder
 
 
-def _filters(
+def chosen_filters(
     *,
     bpm: str | None,
     octaves: bool,

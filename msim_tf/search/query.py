@@ -6,9 +6,9 @@ the order of their identifiers, whatever the engine and whatever happened to the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,11 +17,22 @@ from msim_tf.search.diversity import Diversity, Limits, marginal_order
 from msim_tf.search.filters import Filters
 from msim_tf.search.index import Index
 from msim_tf.search.ranking import dimension_distances, normalised, weight_vector
+from msim_tf.search.source import Source
 from msim_tf.search.tracks import album_of, artist_of
 
 _TIE = 9
 _POOL = 100  # fewest candidates that maximal marginal relevance chooses from
 _POOL_FACTOR = 5
+
+
+class Tracks(Protocol):
+    """What a query needs of tracks, wherever they are: an ``Index``, or a collection of Milvus."""
+
+    source: Source
+
+    def vectors(self, identifiers: Iterable[str]) -> np.ndarray:
+        """Unit vectors [n, size] float32; refuses unknown tracks."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +71,7 @@ class Match:
     metadata: dict[str, Any]
 
 
-def track_query(index: Index, identifier: str) -> Query:
+def track_query(index: Tracks, identifier: str) -> Query:
     """Near to a track of the index, which is not found itself.
 
     Raises:
@@ -70,7 +81,7 @@ def track_query(index: Index, identifier: str) -> Query:
     return Query(index.vectors([identifier])[0], names, dict.fromkeys(names, identifier), frozenset([identifier]))
 
 
-def vector_query(index: Index, vector: np.ndarray) -> Query:
+def vector_query(index: Tracks, vector: np.ndarray) -> Query:
     """Near to a vector of the same source, e.g. that of an audio file; ``Source.validate`` tells whether it is.
 
     Args:
@@ -87,7 +98,7 @@ def vector_query(index: Index, vector: np.ndarray) -> Query:
     return Query(normalised(vector, layout), layout.names)
 
 
-def examples_query(index: Index, examples: Sequence[str | np.ndarray]) -> Query:
+def examples_query(index: Tracks, examples: Sequence[str | np.ndarray]) -> Query:
     """Near to the middle of several examples: the mean of their unit subspaces, made unit again.
 
     Args:
@@ -107,7 +118,7 @@ def examples_query(index: Index, examples: Sequence[str | np.ndarray]) -> Query:
     return Query(normalised(mean, layout), layout.names, references, exclude)
 
 
-def mixed_query(index: Index, parts: Mapping[str, str | np.ndarray]) -> Query:
+def mixed_query(index: Tracks, parts: Mapping[str, str | np.ndarray]) -> Query:
     """Mix and match: "genre of A, tempo of B". Dimensions that are not named have no say.
 
     Args:
@@ -130,7 +141,7 @@ def mixed_query(index: Index, parts: Mapping[str, str | np.ndarray]) -> Query:
     return Query(vector, tuple(name for name in layout.names if name in parts), references, exclude)
 
 
-def _query(index: Index, part: str | np.ndarray) -> Query:
+def _query(index: Tracks, part: str | np.ndarray) -> Query:
     return track_query(index, part) if isinstance(part, str) else vector_query(index, part)
 
 
@@ -163,18 +174,40 @@ def search(
         raise InputError(f"k is {k}, expected at least 1")
     vector = query_weights(index, query, weights)
     allowed = allowed_rows(index, filters, query.exclude)
+    return chosen_matches(
+        index, lambda count: nearest_matches(index, query, vector, allowed, count), vector, k=k, diversity=diversity
+    )
+
+
+def chosen_matches(
+    index: Tracks,
+    near: Callable[[int], list[Match]],
+    weights: np.ndarray,
+    *,
+    k: int,
+    diversity: Diversity | None = None,
+) -> list[Match]:
+    """The ``k`` that diversity leaves of what ``near`` finds, which is asked for as many as that takes.
+
+    Args:
+        index: where the tracks are.
+        near: the so many nearest, nearest first; fewer when there are no more.
+        weights: [dimensions].
+        k: how many.
+        diversity: see ``search``.
+    """
     diversity = diversity or Diversity()
     plain = diversity == Diversity()
     pool = k if plain else max(_POOL, _POOL_FACTOR * k)
     while True:
-        matches = nearest_matches(index, query, vector, allowed, pool)
-        chosen = matches[:k] if plain else _diverse(index, matches, vector, diversity, k)
+        matches = near(pool)
+        chosen = matches[:k] if plain else _diverse(index, matches, weights, diversity, k)
         if len(chosen) == k or len(matches) < pool:
             return chosen
         pool *= 4
 
 
-def query_weights(index: Index, query: Query, weights: Mapping[str, float] | None) -> np.ndarray:
+def query_weights(index: Tracks, query: Query, weights: Mapping[str, float] | None) -> np.ndarray:
     """Weights [dimensions] in the order of the layout, their magnitudes summing to 1.
 
     Raises:
@@ -205,12 +238,38 @@ def nearest_matches(index: Index, query: Query, weights: np.ndarray, allowed: np
     if not allowed.any():
         return []
     rows = index.engine.top(index.rows, query.vector, weights, count, allowed=allowed)
-    layout = index.source.layout
-    distances = dimension_distances(query.vector, normalised(index.rows.take(rows), layout), layout)
+    names = [index.rows.identifier(int(row)) for row in rows]
+    vectors = normalised(index.rows.take(rows), index.source.layout)
+    return ranked_matches(
+        query, weights, names, vectors, lambda place: index.rows.metadata(int(rows[place])), index.source, count
+    )
+
+
+def ranked_matches(
+    query: Query,
+    weights: np.ndarray,
+    names: Sequence[str],
+    vectors: np.ndarray,
+    metadata: Callable[[int], dict[str, Any]],
+    source: Source,
+    count: int,
+) -> list[Match]:
+    """Proposed tracks in their exact order.
+
+    Args:
+        query: what to be near to.
+        weights: [dimensions].
+        names: [n] identifiers.
+        vectors: [n, size] float32, normalised.
+        metadata: what is known of the track in one place.
+        source: of the vectors.
+        count: how many to keep.
+    """
+    layout = source.layout
+    distances = dimension_distances(query.vector, vectors, layout)
     shares = distances * weights
     totals = np.round(shares.sum(1), _TIE)
-    names = [index.rows.identifier(int(row)) for row in rows]
-    order = sorted(range(len(rows)), key=lambda place: (totals[place], names[place]))[:count]
+    order = sorted(range(len(names)), key=lambda place: (totals[place], names[place]))[:count]
     said = [name in query.dimensions for name in layout.names]
     return [
         Match(
@@ -218,13 +277,13 @@ def nearest_matches(index: Index, query: Query, weights: np.ndarray, allowed: np
             distance=float(shares[place].sum()),
             shares=dict(zip(layout.names, shares[place].tolist())),
             distances={name: value for name, value, has in zip(layout.names, distances[place].tolist(), said) if has},
-            metadata=index.rows.metadata(int(rows[place])),
+            metadata=metadata(place),
         )
         for place in order
     ]
 
 
-def _diverse(index: Index, matches: list[Match], weights: np.ndarray, diversity: Diversity, k: int) -> list[Match]:
+def _diverse(index: Tracks, matches: list[Match], weights: np.ndarray, diversity: Diversity, k: int) -> list[Match]:
     limits = Limits(diversity)
     distances = np.array([match.distance for match in matches])
     order = marginal_order(

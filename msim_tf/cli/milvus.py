@@ -1,0 +1,98 @@
+"""``msim milvus push`` and ``msim milvus query``: a library in Milvus."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from msim_tf.cli.options import progress_bar
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.group()
+def milvus() -> None:
+    """Keep a library in Milvus, for catalogues that outgrow one machine. The server's token is read from MSIM_MILVUS_TOKEN."""
+
+
+_TOKEN = click.option("--token", envvar="MSIM_MILVUS_TOKEN", default="", help="Better in MSIM_MILVUS_TOKEN.")
+_URI = click.option("--uri", required=True, help="Of the server, http://HOST:19530; or a file, NAME.db (milvus-lite).")
+_COLLECTION = click.option("--collection", required=True, help="Its name.")
+
+
+@milvus.command(context_settings={"show_default": True})
+@click.argument("library", type=_PATH)
+@_URI
+@_COLLECTION
+@_TOKEN
+@click.option(
+    "--vector-index",
+    type=click.Choice(["FLAT", "HNSW", "DISKANN"]),
+    default="FLAT",
+    help="Of a new collection: exact; approximate in memory; approximate on disk. A file has FLAT.",
+)
+@click.option("--batch", type=click.IntRange(min=1), default=1000, help="Tracks sent at once.")
+def push(library: Path, uri: str, collection: str, token: str, vector_index: str, batch: int) -> None:
+    """Make a collection hold what LIBRARY of msim index holds: new, changed and removed tracks. Interrupted, it goes on."""
+    from msim_tf.library.catalog import load_catalog
+    from msim_tf.search.milvus import MilvusCollection
+    from msim_tf.search.milvus import push as push_index
+
+    index = load_catalog(library).open_index()
+    with MilvusCollection.create(uri, collection, index.source, token=token, vector_index=vector_index) as made:
+        with progress_bar("push") as progress:
+            done = push_index(index, made, batch=batch, progress=progress)
+    click.echo(
+        f"{collection}: {len(index)} tracks; {done.added} added, {done.updated} updated, {done.removed} removed, "
+        f"{done.unchanged} unchanged"
+    )
+
+
+@milvus.command(context_settings={"show_default": True})
+@click.argument("track")
+@_URI
+@_COLLECTION
+@_TOKEN
+@click.option("-w", "--weight", "--weights", "weights", multiple=True, help="As for msim query.")
+@click.option("--profile", type=_PATH, help="Weights that msim learn made.")
+@click.option("-k", "count", type=click.IntRange(min=1), default=10, help="How many tracks.")
+@click.option("--bpm", help="LOWEST-HIGHEST tempo, e.g. 118-124.")
+@click.option("--octaves", is_flag=True, help="With --bpm: tempi doubled or halved pass too.")
+@click.option("--year", help="FIRST-LAST year, e.g. 1970-1979.")
+@click.option("--key", "keys", multiple=True, help="E.g. 'A minor'; any of them.")
+@click.option("--tag", "tags", multiple=True, help="All of them, whatever their dimension.")
+@click.option("--artist", "artists", multiple=True, help="Any of them.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def query(
+    track: str,
+    uri: str,
+    collection: str,
+    token: str,
+    weights: tuple[str, ...],
+    profile: Path | None,
+    count: int,
+    bpm: str | None,
+    octaves: bool,
+    year: str | None,
+    keys: tuple[str, ...],
+    tags: tuple[str, ...],
+    artists: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Rank the tracks of a collection by their distance to TRACK, the identifier of one of them."""
+    from msim_tf.cli.library_query import chosen_filters, chosen_weights, match_json, match_line
+    from msim_tf.search.milvus import MilvusCollection
+    from msim_tf.search.query import track_query
+
+    filters = chosen_filters(bpm=bpm, octaves=octaves, year=year, keys=keys, tags=tags, artists=artists)
+    with MilvusCollection.open(uri, collection, token=token) as opened:
+        found = opened.search(
+            track_query(opened, track), weights=chosen_weights(weights, profile), k=count, filters=filters
+        )
+    if as_json:
+        click.echo(json.dumps([match_json(match) for match in found], indent=1))
+        return
+    for place, match in enumerate(found, 1):
+        click.echo(match_line(place, match))
