@@ -31,7 +31,7 @@ _CENS_STEPS = (0.4, 0.2, 0.1, 0.05)  # Mueller and Ewert, "Chroma Toolbox", ISMI
 _CENS_WEIGHT = 0.25
 _TINY = float(np.finfo(np.float32).tiny)
 _MEL_BANDS = 4
-_BLOCK_FRAMES = 2584  # one minute at the default rate: about 60 MB of working memory
+_BLOCK_FRAMES = 646  # a quarter of a minute: larger blocks come from memory that the allocator fetches anew from the system each time
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,12 @@ class Extractor:
         peak = tf.TensorSpec([], tf.float32)
         chroma = tf.TensorSpec([None, params.n_chroma], tf.float32)
         # Few calls, and of concrete functions: a call costs as much as the features of half a second.
-        self._frame_features = tf.function(lambda y: frame_features(y, params)).get_concrete_function(samples)
-        self._rise = tf.function(_rise).get_concrete_function(matrix, peak)
+        self._frame_features = tf.function(lambda y: frame_features(y, params), autograph=False).get_concrete_function(
+            samples
+        )
+        self._rise = tf.function(_rise, autograph=False).get_concrete_function(matrix, peak)
         self._clip_features = tf.function(
-            lambda rise, chroma: (_onset(rise, params), _cens(chroma, params))
+            lambda rise, chroma: (_onset(rise, params), _cens(chroma, params)), autograph=False
         ).get_concrete_function(samples, chroma)
 
     def __call__(self, blocks: Iterable[np.ndarray]) -> Features:
@@ -246,7 +248,7 @@ def _power_spectrogram(y: tf.Tensor, params: FeatureParams) -> tf.Tensor:
     # Frames are neighbouring tiles side by side: a copy of whole rows, twice as fast as a gather of single samples.
     framed = tf.concat([tiles[..., i : i + frames, :] for i in range(overlap)], -1)
     spectrum = tf.signal.rfft(framed * tf.constant(_hann(params.n_fft)))
-    return tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
+    return tf.math.real(spectrum * tf.math.conj(spectrum))
 
 
 def _mel_sums(power: tf.Tensor, params: FeatureParams) -> tuple[tf.Tensor, tf.Tensor]:
