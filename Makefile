@@ -40,7 +40,7 @@ clean:
 
 .venv/installed: setup.cfg
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,milvus]"
 	touch $@
 
 .venv/lint: .venv/installed

@@ -6,20 +6,20 @@ cd "$(dirname "$0")/.."
 music=tests/data/music
 model=saved_models/open6
 out=${MSIM_DEMO:-demo}
-track=wesnoth__northerners.ogg
+track=wesnoth__the_deep_path.ogg
 begun=$SECONDS
 
 say() { printf '\n\033[1m== %s\033[0m\n' "$1"; }
 
-say "1/4 index: every excerpt by the shipped model, with what its tags say"
+say "1/4 index: every excerpt by the shipped model"
 msim index "$music" "$out/library" --model "$model"
 say "2/4 query: the nearest tracks to $track, by all dimensions alike and by each alone"
 msim query "$out/library" "$track" --each -k 3
 say "3/4 steer: same mood and tempo, another era; then the genre of one with the tempo of another; then a way from one to the other"
 msim query "$out/library" "$track" -w mood=1,tempo=1,era=-0.5,genre=0,instrument=0,key=0 -k 3 --per-artist 1 --explain
-msim query "$out/library" "$track" --mix "tempo=zaz__mus2.ogg" -k 3
+msim query "$out/library" --mix "genre=$track" --mix "tempo=zaz__mus2.ogg" -k 3
 msim path "$out/library" "$track" zaz__mus2.ogg --length 6
-say "4/4 serve: ask every signature over gRPC and REST, and the library over HTTP"
+say "4/4 serve: ask every signature over gRPC and REST"
 rm -f "$out/server.log"
 msim serve "$model" --library "$out/library" --grpc-port 0 --rest-port 0 > "$out/server.log" &
 server=$!
