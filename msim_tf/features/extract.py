@@ -32,6 +32,7 @@ _CENS_WEIGHT = 0.25
 _TINY = float(np.finfo(np.float32).tiny)
 _MEL_BANDS = 4
 _BLOCK_FRAMES = 646  # a quarter of a minute: larger blocks come from memory that the allocator fetches anew from the system each time
+_RISE_FRAMES = 4 * _BLOCK_FRAMES  # here the call counts more
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ class Extractor:
     def _rises(self, dbs: _Spool) -> np.ndarray:
         """[frames - 1]: a block at a time, each with the last row of the one before."""
         rises, last = [], np.empty((0, self.params.n_mels), np.float32)
-        for db in dbs.blocks():
+        for db in dbs.blocks(_RISE_FRAMES):
             rows = np.concatenate([last, db]) if len(last) else db
             rises.append(self._rise(tf.constant(rows), tf.constant(dbs.peak)).numpy())
             last = db[-1:]
@@ -212,7 +213,6 @@ class _Spool:
     def __init__(self, width: int) -> None:
         self._width = width
         self._file = tempfile.SpooledTemporaryFile(max_size=2**26)  # noqa: SIM115  (closed by the block that opened this)
-        self._sizes: list[int] = []
         self.peak = np.float32(-np.inf)
 
     def __enter__(self) -> _Spool:
@@ -224,14 +224,13 @@ class _Spool:
     def append(self, rows: np.ndarray) -> None:
         """Adds [n, width] float32 rows."""
         self._file.write(rows.data)
-        self._sizes.append(rows.nbytes)
         self.peak = max(self.peak, rows.max())
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """The blocks as they were appended."""
+    def blocks(self, rows: int) -> Iterator[np.ndarray]:
+        """So many rows at a time, at last what is left."""
         self._file.seek(0)
-        for size in self._sizes:
-            yield np.frombuffer(self._file.read(size), np.float32).reshape(-1, self._width)
+        while data := self._file.read(4 * rows * self._width):
+            yield np.frombuffer(data, np.float32).reshape(-1, self._width)
 
     def whole(self) -> np.ndarray:
         """All rows."""
