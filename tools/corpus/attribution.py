@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from pathlib import Path
 
-from msim_tf.errors import InputError
 from msim_tf.features.store import FeatureStore
 from msim_tf.files import atomic_file
+from tools.corpus.command import run
 from tools.corpus.ledger import CorpusClip, Ledger
 
 BUILDERS = ("games", "scores", "renders")
@@ -53,8 +52,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -13,17 +13,16 @@ The penalty is the one of least squared error on a tenth of the training *groups
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from msim_tf.corpus.datasets import split_by_group
 from msim_tf.embeddings import load_embeddings, save_embeddings
-from msim_tf.errors import InputError
 from msim_tf.evaluate.baselines import mel_statistics, mfcc_statistics, standardised
 from msim_tf.features.extract import tempogram
 from msim_tf.features.store import FeatureStore
+from tools.corpus.command import run
 
 _PENALTIES = tuple(10.0**power for power in range(0, 7))
 
@@ -83,8 +82,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

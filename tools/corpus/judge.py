@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,12 @@ import numpy as np
 from msim_tf.corpus.datasets import EncodedLabels, encode
 from msim_tf.dimensions import DIMENSION_NAMES, TAG_DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import Embeddings, load_embeddings
-from msim_tf.errors import InputError
 from msim_tf.evaluate.disentanglement import disentanglement
 from msim_tf.evaluate.distances import WHOLE, subspace
 from msim_tf.evaluate.statistics import group_means, percentile_interval
 from msim_tf.features.store import FeatureStore
 from msim_tf.files import save_json
+from tools.corpus.command import run
 
 RELATIVE = {"tempo (stretched)": "tempo", "key (shifted)": "key"}
 Cell = dict[str, Any]
@@ -159,8 +158,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

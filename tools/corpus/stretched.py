@@ -40,6 +40,7 @@ import soundfile
 from msim_tf.corpus.audio import load_clip
 from msim_tf.errors import InputError
 from msim_tf.files import atomic_file
+from tools.corpus.command import run
 from tools.corpus.ledger import PARTS, SR, CorpusClip, Ledger
 
 KINDS = ("tempo", "key")
@@ -339,8 +340,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

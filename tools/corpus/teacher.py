@@ -30,6 +30,7 @@ from msim_tf.corpus.audio import load_clip
 from msim_tf.embeddings import save_embeddings
 from msim_tf.errors import InputError
 from msim_tf.files import atomic_file
+from tools.corpus.command import run
 from tools.corpus.ledger import PARTS, CorpusClip, Ledger
 from tools.musicnn_embeddings import SR, TAGS, Forward, compiled, load_weights, spread_patches
 
@@ -212,8 +213,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)
