@@ -143,15 +143,16 @@ def test_the_exponent_is_that_of_the_power_law(bench):
 
 def test_a_stage_is_told_round_by_round(bench):
     seconds = {100: [1.0, 2.0], 10: [0.1, 0.02]}  # slopes 1 and 2; 10 and 20 ms per track at 100, 10 and 2 at 10
-    exponent, least, most, memory = bench.scaling.figures_of("s", "track", seconds, [2**20, 3 * 2**20], flat=True)
+    memory = [(2**20, 2**19), (3 * 2**20, 2**19)]  # peak, own
+    exponent, least, most, peak, own = bench.scaling.figures_of("s", "track", seconds, memory, flat=True)
     assert (exponent.value, exponent.low, exponent.high) == pytest.approx((1.5, 1, 2))
     assert (exponent.bar, exponent.at_most, exponent.met) == (1.1, True, False)
     assert [(f.name, f.value, f.low, f.high, f.unit) for f in (least, most)] == [
         ("s, 10", 6, 2, 10, "ms/track"),
         ("s, 100", 15, 10, 20, "ms/track"),
     ]
-    assert (memory.value, memory.met) == (3, False)
-    assert memory.note == "1 MB at 10, 3 MB at 100: 22.76 kB per track"  # 2048 kB / 90
+    assert (peak.value, peak.met, own.value, own.met) == (3, False, 1, None)
+    assert peak.note == "1 MB at 10, 3 MB at 100: 22.76 kB per track"  # 2048 kB / 90
 
 
 def test_each_size_runs_in_a_process_of_its_own(bench):

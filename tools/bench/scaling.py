@@ -105,14 +105,19 @@ def stage(
         for _ in range(rounds):
             for size, process in processes.items():
                 seconds[size].append(process.submit(work, *arguments[size]).result())
-        peaks = [process.submit(stages.peak_bytes).result() for process in processes.values()]
-    return figures_of(name, item, seconds, peaks, flat=flat)
+        memory = [process.submit(stages.memory).result() for process in processes.values()]
+    return figures_of(name, item, seconds, memory, flat=flat)
 
 
 def figures_of(
-    name: str, item: str, seconds: Mapping[int, Sequence[float]], peaks: Sequence[int], *, flat: bool = False
+    name: str,
+    item: str,
+    seconds: Mapping[int, Sequence[float]],
+    memory: Sequence[tuple[int, int]],
+    *,
+    flat: bool = False,
 ) -> list[frame.Figure]:
-    """Figures of a stage from its seconds per round and its peak bytes, both in ascending order of the sizes."""
+    """Figures of a stage from its seconds per round, and its bytes (peak, own) in ascending order of the sizes."""
     sizes = sorted(seconds)
     rounds = zip(*(seconds[size] for size in sizes), strict=True)
     note = f"of time over {', '.join(f'{size:,}' for size in sizes)} tracks; 1 is proportional"
@@ -129,11 +134,13 @@ def figures_of(
     for size in sizes:
         values = [1000 * value / (size if item else 1) for value in seconds[size]]
         figures.append(frame.spread(f"{name}, {size:,}", values, unit=f"ms/{item}" if item else "ms"))
-    least, most = peaks[0] / 2**20, peaks[-1] / 2**20
-    each = (peaks[-1] - peaks[0]) / (sizes[-1] - sizes[0]) / 2**10
-    note = f"{least:,.0f} MB at {sizes[0]:,}, {most:,.0f} MB at {sizes[-1]:,}: {each:.2f} kB per track"
-    bar = {"bar": _FLAT, "at_most": True} if flat else {}
-    return [*figures, frame.spread(f"{name}, peak memory, most / least", [most / least], note=note, **bar)]
+    kinds = ("peak memory", "own memory at the end")
+    for kind, values, bar in zip(kinds, zip(*memory), (_FLAT if flat else None, None)):
+        each = (values[-1] - values[0]) / (sizes[-1] - sizes[0]) / 2**10
+        least, most = values[0] / 2**20, values[-1] / 2**20
+        note = f"{least:,.0f} MB at {sizes[0]:,}, {most:,.0f} MB at {sizes[-1]:,}: {each:.2f} kB per track"
+        figures.append(frame.spread(f"{name}, {kind}, most / least", [most / least], bar=bar, at_most=True, note=note))
+    return figures
 
 
 def slope(sizes: Sequence[int], seconds: Sequence[float]) -> float:

@@ -166,16 +166,10 @@ def memory(path: str, queries: Any) -> int:
     import numpy as np
 
     from msim_tf.search.index import Index
+    from tools.bench.stages import own_bytes
 
-    before = _anonymous()
+    before = own_bytes()
     index = Index.open(path)
     for query in queries:
         _answer(index, query, np.full(len(index.source.layout.names), 1.0))
-    return _anonymous() - before
-
-
-def _anonymous() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return 1024 * int(line.split()[1])
-    raise RuntimeError("/proc/self/status does not tell RssAnon: this section needs Linux 4.5")
+    return own_bytes() - before

@@ -20,9 +20,22 @@ _QUERIES = 24
 _STEPS = 2
 
 
-def peak_bytes() -> int:
-    """Most memory that this process has had; pages that it mapped from files count."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def memory() -> tuple[int, int]:
+    """Most bytes that this process has had, pages mapped from files included, and those that are its own now."""
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak, own_bytes()
+
+
+def own_bytes() -> int:
+    """Bytes of this process that are not mapped from files, and so cannot be dropped and read again.
+
+    Raises:
+        RuntimeError: where /proc does not tell.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError("/proc/self/status does not tell RssAnon: memory is measured on Linux only")
 
 
 def load_tensorflow(*_: Any) -> None:
