@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +169,10 @@ class FeatureStore:
         self._row = np.array([clip.row for clip in self.clips])
         self._onset_row = np.array([clip.onset_row for clip in self.clips])
         self.frames = np.array([clip.frames for clip in self.clips])
-        self._arrays = {shard: self._open_shard(int(shard)) for shard in np.unique(self._shard)}
+        held: dict[int, list[ClipEntry]] = defaultdict(list)
+        for clip in self.clips:
+            held[clip.shard].append(clip)
+        self._arrays = {shard: self._open_shard(shard, clips) for shard, clips in held.items()}
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -256,8 +260,7 @@ class FeatureStore:
             for name in names
         }
 
-    def _open_shard(self, shard: int) -> dict[str, np.ndarray]:
-        clips = [clip for clip in self.clips if clip.shard == shard]
+    def _open_shard(self, shard: int, clips: list[ClipEntry]) -> dict[str, np.ndarray]:
         rows = max(clip.row + clip.frames for clip in clips)
         onsets = max(clip.onset_row + clip.frames for clip in clips) + self.params.tempogram_lags
         shapes = {"mel": (rows, self.params.n_mels), "cens": (rows, self.params.n_chroma), "onset": (onsets,)}
