@@ -62,7 +62,8 @@ class PartnerIndex:
             return self._alike_to_teacher(name, anchor, rng)
         if kind == "tag":
             return self._pools[name][rng.choice(np.flatnonzero(values))]
-        return np.concatenate([self._pools[name][key] for key in np.flatnonzero(self._related_keys[values])])
+        pools = [self._pools[name][key] for key in np.flatnonzero(self._related_keys[values])]
+        return pools[rng.choice(len(pools), p=_shares(pools))]
 
     def _alike_to_teacher(self, name: str, anchor: int, rng: np.random.Generator) -> np.ndarray:
         teacher = self._labels.teacher[name]
@@ -74,13 +75,27 @@ class PartnerIndex:
         anchors = self.anchors[name]
         for _ in range(_TRIES if len(anchors) > 1 else 0):
             anchor = int(rng.choice(anchors))
-            candidates = self._candidates(name, anchor, rng)
-            candidates = candidates[candidates != anchor]
-            if dimension(name).kind == "tempo" and len(candidates):
-                relation = self._labels.relation(name, np.array([anchor]), candidates, key_relation=self._key_relation)[
-                    0
-                ]
-                candidates = candidates[relation > 0]
-            if len(candidates):
-                return anchor, int(rng.choice(candidates))
+            positive = self._positive(name, anchor, rng)
+            if positive is not None:
+                return anchor, positive
         return None
+
+    def _positive(self, name: str, anchor: int, rng: np.random.Generator) -> int | None:
+        candidates = self._candidates(name, anchor, rng)
+        if dimension(name).kind == "tempo":
+            rows = np.array([anchor])
+            candidates = candidates[
+                self._labels.relation(name, rows, candidates, key_relation=self._key_relation)[0] > 0
+            ]
+        # Drawn again if it is the anchor: leaving that out would copy pools of many thousands for every pair.
+        for _ in range(_TRIES if len(candidates) else 0):
+            positive = int(candidates[rng.integers(len(candidates))])
+            if positive != anchor:
+                return positive
+        return None
+
+
+def _shares(pools: list[np.ndarray]) -> np.ndarray:
+    """Each pool's share of all members, so that a member of any is as likely as another."""
+    sizes = np.array([len(pool) for pool in pools], np.float64)
+    return sizes / sizes.sum()

@@ -227,11 +227,15 @@ class FeatureStore:
         batch = {name: np.empty((len(clips), *self.params.input_shapes[name]), np.float16) for name in names}
         for shard in np.unique(shards):
             plain, warped = (np.flatnonzero((shards == shard) & chosen) for chosen in (~stretched, stretched))
-            for name, value in self._gather(shard, clips[plain], starts[plain], names).items():
-                batch[name][plain] = value
-            read = self._gather_stretched(shard, clips[warped], starts[warped], stretch[warped], names)
-            for name, value in read.items():
-                batch[name][warped] = value
+            parts = []
+            if len(plain):
+                parts.append((plain, self._gather(shard, clips[plain], starts[plain], names)))
+            if len(warped):
+                read = self._gather_stretched(shard, clips[warped], starts[warped], stretch[warped], names)
+                parts.append((warped, read))
+            for rows, values in parts:
+                for name, value in values.items():
+                    batch[name][rows] = value
         return batch
 
     def _gather(self, shard: int, clips: np.ndarray, starts: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
