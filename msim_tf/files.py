@@ -6,6 +6,7 @@ leaves at most a ``.tmp-*`` leftover, which no reader looks at and the next writ
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -69,6 +70,22 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextmanager
+def exclusive(directory: Path, what: str) -> Iterator[None]:
+    """Keeps a second writer out of ``directory``, which is made when missing; the lock ends with the process, however it ends.
+
+    Raises:
+        InputError: if another process holds it, saying ``what`` that process is doing.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{directory}: another process is {what}; wait for it to end") from None
+        yield
 
 
 def save_json(path: str | Path, value: Any) -> None:

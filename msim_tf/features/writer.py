@@ -8,12 +8,11 @@ changed since go into new shards; files that were deleted leave the manifest.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +33,7 @@ from msim_tf.features.store import (
     save_manifest,
     shard_path,
 )
-from msim_tf.files import atomic_file, load_json, save_json
+from msim_tf.files import atomic_file, exclusive, load_json, save_json
 from msim_tf.params import FeatureParams, validate_digest
 
 CLIPS_PER_SHARD = 64
@@ -207,13 +206,5 @@ def _with_results(store: Path, clips: tuple[ClipEntry, ...]) -> tuple[ClipEntry,
     return tuple(results.get((clip.shard, clip.identifier), clip) for clip in clips)
 
 
-@contextmanager
-def _lock(store: Path) -> Iterator[None]:
-    """Keeps a second writer out; the lock ends with the process, however it ends."""
-    store.mkdir(parents=True, exist_ok=True)
-    with open(store / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{store}: another process is writing this store; wait for it to end") from None
-        yield
+def _lock(store: Path) -> AbstractContextManager[None]:
+    return exclusive(store, "writing this store")

@@ -10,15 +10,13 @@ Identifiers are POSIX paths relative to the music folder. What a track's file wa
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from msim_tf.errors import InputError
-from msim_tf.files import load_json, save_json, validate_format
+from msim_tf.files import exclusive, load_json, save_json, validate_format
 from msim_tf.search.index import Index
 from msim_tf.search.index_files import MANIFEST as INDEX_MANIFEST
 
@@ -99,17 +97,10 @@ def save_catalog(catalog: Catalog) -> None:
     save_json(catalog.path / MANIFEST, value)
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Keeps a second writer out; the lock ends with the process, however it ends.
+def writing(path: Path) -> AbstractContextManager[None]:
+    """Keeps a second writer out of a library.
 
     Raises:
         InputError: if another process is writing.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    with open(path / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{path}: another process is indexing into this library; wait for it to end") from None
-        yield
+    return exclusive(path, "indexing into this library")
