@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from msim_tf.cli.options import progress_bar
+from msim_tf.cli.options import filter_options, progress_bar
 
 _PATH = click.Path(path_type=Path)
 
@@ -58,12 +59,7 @@ def push(library: Path, uri: str, collection: str, token: str, vector_index: str
 @click.option("-w", "--weight", "--weights", "weights", multiple=True, help="As for msim query.")
 @click.option("--profile", type=_PATH, help="Weights that msim learn made.")
 @click.option("-k", "count", type=click.IntRange(min=1), default=10, help="How many tracks.")
-@click.option("--bpm", help="LOWEST-HIGHEST tempo, e.g. 118-124.")
-@click.option("--octaves", is_flag=True, help="With --bpm: tempi doubled or halved pass too.")
-@click.option("--year", help="FIRST-LAST year, e.g. 1970-1979.")
-@click.option("--key", "keys", multiple=True, help="E.g. 'A minor'; any of them.")
-@click.option("--tag", "tags", multiple=True, help="All of them, whatever their dimension.")
-@click.option("--artist", "artists", multiple=True, help="Any of them.")
+@filter_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def query(
     track: str,
@@ -73,23 +69,18 @@ def query(
     weights: tuple[str, ...],
     profile: Path | None,
     count: int,
-    bpm: str | None,
-    octaves: bool,
-    year: str | None,
-    keys: tuple[str, ...],
-    tags: tuple[str, ...],
-    artists: tuple[str, ...],
     as_json: bool,
+    **filters: Any,
 ) -> None:
     """Rank the tracks of a collection by their distance to TRACK, the identifier of one of them."""
     from msim_tf.cli.library_query import chosen_filters, chosen_weights, match_json, match_line
     from msim_tf.search.milvus import MilvusCollection
     from msim_tf.search.query import track_query
 
-    filters = chosen_filters(bpm=bpm, octaves=octaves, year=year, keys=keys, tags=tags, artists=artists)
+    allowed = chosen_filters(**filters)
     with MilvusCollection.open(uri, collection, token=token) as opened:
         found = opened.search(
-            track_query(opened, track), weights=chosen_weights(weights, profile), k=count, filters=filters
+            track_query(opened, track), weights=chosen_weights(weights, profile), k=count, filters=allowed
         )
     if as_json:
         click.echo(json.dumps([match_json(match) for match in found], indent=1))

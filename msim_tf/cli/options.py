@@ -14,6 +14,21 @@ import click
 from msim_tf.errors import InputError
 
 _SHOWN = 10
+_FILTERS = (
+    click.option("--bpm", help="LOWEST-HIGHEST tempo, e.g. 118-124."),
+    click.option("--octaves", is_flag=True, help="With --bpm: tempi doubled or halved pass too."),
+    click.option("--year", help="FIRST-LAST year, e.g. 1970-1979."),
+    click.option("--key", "keys", multiple=True, help="E.g. 'A minor'; any of them."),
+    click.option("--tag", "tags", multiple=True, help="All of them, whatever their dimension."),
+    click.option("--artist", "artists", multiple=True, help="Any of them."),
+)
+
+
+def filter_options(function: Callable) -> Callable:
+    """The options that ``library_query.chosen_filters`` reads."""
+    for option in reversed(_FILTERS):
+        function = option(function)
+    return function
 
 
 def field_options(cls: type, names: dict[str, str]) -> Callable[[Callable], Callable]:

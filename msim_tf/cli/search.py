@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from msim_tf.cli.options import import_tensorflow, list_failures, parse_weights, progress_bar
+from msim_tf.cli.options import filter_options, import_tensorflow, list_failures, parse_weights, progress_bar
 from msim_tf.embeddings import Embeddings, load_embeddings, save_embeddings
 from msim_tf.errors import InputError
 from msim_tf.search.ranking import Hit, nearest, normalised
@@ -80,12 +80,7 @@ def embed(ctx: click.Context, source: Path, model: Path, out: Path, pad: bool) -
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--mix", multiple=True, help="DIMENSION=TRACK, repeatable: the genre of A with the tempo of B.")
 @click.option("--profile", type=_PATH, help="Weights that msim learn made.")
-@click.option("--bpm", help="LOWEST-HIGHEST tempo, e.g. 118-124.")
-@click.option("--octaves", is_flag=True, help="With --bpm: tempi doubled or halved pass too.")
-@click.option("--year", help="FIRST-LAST year, e.g. 1970-1979.")
-@click.option("--key", "keys", multiple=True, help="E.g. 'A minor'; any of them.")
-@click.option("--tag", "tags", multiple=True, help="All of them, whatever their dimension.")
-@click.option("--artist", "artists", multiple=True, help="Any of them.")
+@filter_options
 @click.option("--per-artist", type=click.IntRange(min=1), help="Most hits of one artist.")
 @click.option("--per-album", type=click.IntRange(min=1), help="Most hits of one album.")
 @click.option(
