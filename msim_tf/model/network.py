@@ -13,9 +13,12 @@ of single frames are averaged too: they can tell chords, and a key is in its cho
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 import msim_tf.model.losses  # noqa: F401  (registers what the file of a trained model names, so that importing this module can load it)
 from msim_tf.dimensions import TEACHER_SUFFIX, TRACK
@@ -76,6 +79,17 @@ def build_network(network: NetworkParams, features: FeatureParams) -> keras.Mode
 def embedding_model(model: keras.Model) -> keras.Model:
     """The model from the same inputs to the whole embedding, [batch, embedding_size] float32; shares all weights with ``model``."""
     return keras.Model(model.input, model.get_layer(EMBEDDING).output, name="msim_embedding")
+
+
+def embedding_function(model: keras.Model) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    """A function from a dict of segments, any float type, to their embeddings [n, embedding_size] float32; takes what the model needs of it."""
+    embed = tf.function(embedding_model(model), reduce_retracing=True)
+    names = tuple(model.input)
+
+    def embedded(segments: Mapping[str, np.ndarray]) -> np.ndarray:
+        return embed({name: tf.cast(segments[name], tf.float32) for name in names}, training=False).numpy()
+
+    return embedded
 
 
 def direct_model(model: keras.Model) -> keras.Model:

@@ -34,7 +34,7 @@ from msim_tf.evaluate.triplet_scores import in_words_of, score_systems
 from msim_tf.evaluate.triplets import LABELS, Triplets, scorable
 from msim_tf.features.store import FeatureStore
 from msim_tf.files import load_json, save_json
-from msim_tf.model.network import embedding_model
+from msim_tf.model.network import embedding_function
 from msim_tf.model.params import MULTI_INPUT, NetworkParams, TrainParams, layout
 from msim_tf.model.training import Run, load_model, train
 from msim_tf.serve.embedding import mean_embedding
@@ -240,12 +240,8 @@ def _embedded(
         if found.meta.get("made_from") == mark:
             return found
     model = load_model(run)
-    embed = tf.function(embedding_model(model), reduce_retracing=True)
+    run_model = embedding_function(model)
     inputs = run.params.network.inputs
-
-    def run_model(segments: dict[str, np.ndarray]) -> np.ndarray:
-        return embed({key: tf.constant(segments[key]) for key in inputs}, training=False).numpy()
-
     vectors = []
     for _, features, starts in parts:
         vectors.append(mean_embedding(run_model, features, starts, store.params))

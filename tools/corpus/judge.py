@@ -40,20 +40,18 @@ Cell = dict[str, Any]
 
 def stored_embeddings(run_path: Path, store: FeatureStore, name: str) -> Embeddings:
     """The best model's vectors of all tracks of a store: means over whole, non-overlapping segments."""
-    import tensorflow as tf
-
-    from msim_tf.model.network import embedding_model
+    from msim_tf.model.network import embedding_function
     from msim_tf.model.params import layout
     from msim_tf.model.training import load_model, load_run
 
     run = load_run(run_path)
-    embed = tf.function(embedding_model(load_model(run)), reduce_retracing=True)
+    embed = embedding_function(load_model(run))
     inputs, length = run.params.network.inputs, store.params.segment_frames
     vectors = []
     for clip, frames in enumerate(store.frames):
         starts = np.arange(frames // length) * length
-        segments = store.read_segments(np.full(len(starts), clip), starts)
-        vectors.append(embed({key: tf.cast(segments[key], tf.float32) for key in inputs}).numpy().mean(axis=0))
+        segments = store.read_segments(np.full(len(starts), clip), starts, names=inputs)
+        vectors.append(embed(segments).mean(axis=0))
     return Embeddings(name, tuple(store.identifiers), np.stack(vectors), layout(run.params.network))
 
 

@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from msim_tf.errors import InputError
+from tools.corpus.command import reported
 from tools.corpus.ledger import SR, CorpusClip, Ledger, sha256
 from tools.corpus.renders_midi import LIBRARY, Song, prominent_families, song, write_midi
 from tools.corpus.renders_mix import SOUND_FONTS, mixed, rendered
@@ -168,14 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing := missing_programs():
         print(f"not installed: {', '.join(missing)}. Run: {APT_LINE}", file=sys.stderr)
         return 1
-    try:
-        failures = build(options.corpus, options.clips, seed=options.seed, processes=options.processes)
-    except OSError as error:  # no space left, or no such place
-        print(f"{error}; what is finished is kept, run again to go on", file=sys.stderr)
-        return 1
-    for line in failures:
-        print(line, file=sys.stderr)
-    return 1 if failures else 0
+    return reported(lambda: build(options.corpus, options.clips, seed=options.seed, processes=options.processes))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ import numpy as np
 
 from msim_tf.corpus.relations import key_name, parse_key
 from msim_tf.errors import InputError
+from tools.corpus.command import reported
 from tools.corpus.ledger import SR, CorpusClip, Ledger, sha256
 from tools.corpus.renders import APT_LINE, missing_programs
 from tools.corpus.renders_midi import Note, Song, prominent_families, write_midi
@@ -322,16 +323,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     import music21
 
-    try:
-        failures = build(
-            options.corpus, music21.common.getCorpusFilePath(), seed=options.seed, unstated=options.unstated
-        )
-    except OSError as error:  # no space left, or no such place
-        print(f"{error}; what is finished is kept, run again to go on", file=sys.stderr)
-        return 1
-    for line in failures:
-        print(line, file=sys.stderr)
-    return 1 if failures else 0
+    where = music21.common.getCorpusFilePath()
+    return reported(lambda: build(options.corpus, where, seed=options.seed, unstated=options.unstated))
 
 
 if __name__ == "__main__":
