@@ -143,6 +143,8 @@ def relation(
 
 def rolled_chroma(cens: np.ndarray, roll: np.ndarray) -> np.ndarray:
     """Chroma transposed up by ``roll`` semitones each: [n, 12, frames], same type."""
+    if not np.any(roll):
+        return cens
     rows = (np.arange(cens.shape[1]) - np.asarray(roll)[:, None]) % cens.shape[1]
     return np.take_along_axis(cens, rows[:, :, None], axis=1)
 
@@ -164,10 +166,12 @@ def coloured(mel: np.ndarray, colours: np.ndarray) -> np.ndarray:
         log10(1 + c * g * S) with the gain g of each band: as ``mel``, of the same type.
     """
     changed = np.flatnonzero(colours.any(axis=1))
+    if not len(changed):
+        return mel
     bands = np.linspace(0, colours.shape[1] - 1, mel.shape[1])
-    gains = np.stack([np.interp(bands, np.arange(colours.shape[1]), colour) for colour in colours[changed]] or [bands])
+    gains = np.stack([np.interp(bands, np.arange(colours.shape[1]), colour) for colour in colours[changed]])
     magnitudes = np.expm1(mel[changed].astype(np.float32) * np.float32(math.log(10)))
-    magnitudes *= (10.0 ** (gains[: len(changed), :, None] / 20)).astype(np.float32)
+    magnitudes *= (10.0 ** (gains[:, :, None] / 20)).astype(np.float32)
     result = mel.copy()
     result[changed] = np.log1p(magnitudes) / np.float32(math.log(10))
     return result

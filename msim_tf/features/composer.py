@@ -128,9 +128,8 @@ class BatchComposer:
             starts = rng.integers(0, room[:, None] + 1, size=shape)
         else:
             starts = self._segment_frames * rng.integers(0, room[:, None] // self._segment_frames + 1, size=shape)
-        colours = augmentation.drawn_colours(len(clips), rng)
-        if not (self.params.augment and self.params.random_crops):
-            colours = np.zeros_like(colours)
+        coloured = self.params.augment and self.params.random_crops
+        colours = augmentation.drawn_colours(len(clips), rng) if coloured else np.zeros((len(clips), 1))
         return Batch(clips, starts, stretch, roll, colours)
 
     def _block(self, rng: np.random.Generator) -> list[Member]:

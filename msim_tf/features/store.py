@@ -29,6 +29,7 @@ from msim_tf.corpus.labels import Labels
 from msim_tf.corpus.teacher import teacher_tag_names
 from msim_tf.embeddings import Embeddings, load_embeddings, save_embeddings
 from msim_tf.errors import InputError
+from msim_tf.features.augmentation import frames_spanned
 from msim_tf.features.extract import Features
 from msim_tf.files import load_json, save_json, validate_format
 from msim_tf.params import FeatureParams
@@ -218,23 +219,23 @@ class FeatureStore:
         """
         clips, starts = np.asarray(clips), np.asarray(starts)
         stretch = np.ones(len(clips)) if stretch is None else stretch
-        last = starts + np.ceil((self.params.segment_frames - 1) * stretch)
-        if np.any(starts < 0) or np.any(last >= self.frames[clips]):
+        spanned = frames_spanned(self.params.segment_frames, stretch)
+        if np.any(starts < 0) or np.any(starts + spanned > self.frames[clips]):
             raise InputError(f"{self.path}: a segment reaches beyond its clip")
         shards, stretched = self._shard[clips], stretch != 1
         if len(self._arrays) == 1 and not stretched.any():
             return self._gather(next(iter(self._arrays)), clips, starts, names)
         batch = {name: np.empty((len(clips), *self.params.input_shapes[name]), np.float16) for name in names}
         for shard in np.unique(shards):
-            plain, warped = (np.flatnonzero((shards == shard) & chosen) for chosen in (~stretched, stretched))
-            parts = []
-            if len(plain):
-                parts.append((plain, self._gather(shard, clips[plain], starts[plain], names)))
-            if len(warped):
-                read = self._gather_stretched(shard, clips[warped], starts[warped], stretch[warped], names)
-                parts.append((warped, read))
-            for rows, values in parts:
-                for name, value in values.items():
+            for warped in (False, True):
+                rows = np.flatnonzero((shards == shard) & (stretched == warped))
+                if not len(rows):
+                    continue
+                if warped:
+                    part = self._gather_stretched(shard, clips[rows], starts[rows], stretch[rows], names)
+                else:
+                    part = self._gather(shard, clips[rows], starts[rows], names)
+                for name, value in part.items():
                     batch[name][rows] = value
         return batch
 

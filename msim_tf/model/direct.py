@@ -67,8 +67,7 @@ def train_direct_paths(
         batches,
     )
     steps = params.direct_epochs * params.direct_steps
-    inputs = tuple(name for name in ("onset", "cens") if name in paths.input)
-    data = make_dataset(store, clips, composer, inputs, first=0, last=steps)
+    data = make_dataset(store, clips, composer, tuple(paths.input), first=0, last=steps)
     rate = keras.optimizers.schedules.CosineDecay(params.direct_learning_rate, decay_steps=steps)
     several = _on_crops(paths, params.direct_crops)
     several.compile(
