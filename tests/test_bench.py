@@ -272,10 +272,10 @@ def test_the_merging_recipe_gives_the_store_of_the_whole(store, clips_folder, tm
     )
     for part in ("0", "1"):
         for path in sorted(clips_folder.rglob("*.wav"))[int(part) :: 2]:
-            link = tmp_path / "farm" / part / path.relative_to(clips_folder)
+            link = tmp_path / "chunks" / part / path.relative_to(clips_folder)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path)
-        extract_folder(tmp_path / "farm" / part, tmp_path / "parts" / part, SMALL)
+        extract_folder(tmp_path / "chunks" / part, tmp_path / "parts" / part, SMALL)
     done = subprocess.run(
         [sys.executable, "-c", recipe],
         cwd=tmp_path,
