@@ -417,7 +417,7 @@ def test_without_apt_there_is_one_clear_line(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "starts"),
+    ("seconds", "starts"),  # of the test part
     [
         (20, [0]),
         (49.9, [0]),
@@ -428,15 +428,47 @@ def test_without_apt_there_is_one_clear_line(tmp_path, monkeypatch, capsys):
     ],
 )
 def test_excerpts_lie_side_by_side_or_evenly_spread(seconds, starts):
-    assert games.excerpt_starts(seconds) == starts
+    assert games.excerpt_starts(seconds, 8) == starts
 
 
+@pytest.mark.parametrize("most", [8, 22])
 @pytest.mark.parametrize("seconds", [20, 31, 50, 263, 271, 999, 5000.5])
-def test_excerpts_never_overlap_nor_leave_the_track(seconds):
-    starts = games.excerpt_starts(seconds)
-    assert len(starts) <= games.MAX_EXCERPTS
+def test_excerpts_never_overlap_nor_leave_the_track(seconds, most):
+    starts = games.excerpt_starts(seconds, most)
+    assert len(starts) <= most
     assert all(np.diff(starts) >= games.EXCERPT_SECONDS)
     assert starts[-1] + games.MIN_SECONDS <= seconds
+
+
+@pytest.mark.parametrize("seconds", range(230, 7300, 29))
+def test_more_excerpts_keep_the_places_of_fewer(seconds):
+    assert set(games.excerpt_starts(seconds, 8)) <= set(games.excerpt_starts(seconds, games.MAX_EXCERPTS["train"]))
+
+
+@needs_dpkg
+def test_a_long_track_gives_more_to_training_than_to_the_test(archive, catalogue, tmp_path):
+    root = tmp_path / "corpus"
+    archive.add("alpha", {"usr/share/alpha/music/x.flac": sound(300, 1)})
+    archive.add("beta", {"usr/share/beta/music/y.flac": sound(300, 2)})
+    catalogue(entry("alpha"), entry("beta", "test"))
+    assert games.main(["--corpus", str(root)]) == 0
+    of_part = {
+        part: sorted(row["start_seconds"] for row in manifest(root).values() if row["source"] == name)
+        for part, name in (("train", "alpha"), ("test", "beta"))
+    }
+    assert (len(of_part["train"]), len(of_part["test"])) == (10, 8)
+
+
+@needs_dpkg
+def test_an_artist_of_the_test_part_is_not_trained_on(archive, catalogue, tmp_path, capsys):
+    root = tmp_path / "corpus"
+    files = {"one.flac": sound(30, 1, artist="Some One"), "two.flac": sound(30, 2, artist="Other")}
+    archive.add("alpha", {f"usr/share/alpha/music/{name}": content for name, content in files.items()})
+    archive.add("beta", {"usr/share/beta/music/y.flac": sound(30, 3, artist="some ONE")})
+    catalogue(entry("alpha"), entry("beta", "test"))
+    assert games.main(["--corpus", str(root)]) == 0
+    assert set(manifest(root)) == {"test/games/beta/y-0000.flac", "train/games/alpha/two-0000.flac"}
+    assert "1 x artist of the test part" in capsys.readouterr().out
 
 
 def test_the_last_paragraph_that_matches_gives_the_licence():

@@ -1,26 +1,29 @@
 """Debian packages as a source of files: checked downloads, reading files out of a package, the licence of each file.
 
-Needs ``apt-get``, ``apt-cache`` and ``dpkg-deb``, and no root: nothing is installed. Archives in a package (zip, pk3) are read as folders:
-a file in one is named ARCHIVE/MEMBER.
+Needs ``apt-get``, ``apt-cache`` and ``dpkg-deb``, and no root: nothing is installed. Archives in a package (zip, pk3, the WAD of Doom) are
+read as folders: a file in one is named ARCHIVE/MEMBER.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
+import struct
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from msim_tf.corpus.audio import AUDIO_SUFFIXES
 from msim_tf.errors import InputError
 from tools.corpus.ledger import sha256
+from tools.corpus.playable import is_score
 
-_ARCHIVES = (".pk3", ".zip")
+_ARCHIVES = (".pk3", ".zip", ".wad")
 
 
 class PackageMissing(Exception):
@@ -152,7 +155,7 @@ def unpack(deb: Path, music: Sequence[str], into: Path) -> tuple[dict[str, Path]
             assert process.stdout is not None
             with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
                 files, text = _read_tar(tar, f"usr/share/doc/{deb.name.partition('_')[0]}/copyright", music, into)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, struct.error, EOFError) as error:
         raise PackageMissing(f"{deb}: damaged ({error})") from error
     if process.returncode:
         raise PackageMissing(f"{deb}: dpkg-deb cannot read it")
@@ -184,19 +187,43 @@ def _read_tar(tar: tarfile.TarFile, terms: str, music: Sequence[str], into: Path
 
 
 def _members(archive: Path, origin: str, music: Sequence[str], into: Path, count: int) -> dict[str, Path]:
-    """The music in a zip or pk3 archive."""
+    """The music in an archive."""
+    members = _wad_members(archive) if origin.lower().endswith(".wad") else _zip_members(archive)
     files: dict[str, Path] = {}
-    with zipfile.ZipFile(archive) as opened:
-        for name in opened.namelist():
-            inside = f"{origin}/{name}"
-            if _wanted(inside, music):
-                with opened.open(name) as member:
-                    files[inside] = _copied(member, into, count + len(files), name)
+    for name, opened in members:
+        inside = f"{origin}/{name}"
+        if _wanted(inside, music):
+            files[inside] = _copied(opened, into, count + len(files), name)
     return files
 
 
+def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(archive) as opened:
+        for name in opened.namelist():
+            with opened.open(name) as member:
+                yield name, member
+
+
+def _wad_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """The MIDI files in a WAD (https://doomwiki.org/wiki/WAD), whose names have no suffix: one is added."""
+    data = archive.read_bytes()
+    count, directory = struct.unpack_from("<4xii", data)
+    for number in range(count):
+        start, size, name = struct.unpack_from("<ii8s", data, directory + 16 * number)
+        lump = data[start : start + size]
+        if lump.startswith(b"MThd"):
+            if len(lump) < size:
+                raise EOFError(f"{archive.name} ends within {name!r}")
+            yield name.rstrip(b"\0").decode("ascii", "replace") + ".mid", io.BytesIO(lump)
+
+
 def _wanted(origin: str, music: Sequence[str]) -> bool:
-    return origin.lower().endswith(AUDIO_SUFFIXES) and any(glob_matches(pattern, origin) for pattern in music)
+    """Whether a pattern names it: what must be played first by its suffix, what has no suffix of sound in full."""
+    if is_score(origin):
+        return any(is_score(pattern) and glob_matches(pattern, origin) for pattern in music)
+    return origin in music or (
+        origin.lower().endswith(AUDIO_SUFFIXES) and any(glob_matches(pattern, origin) for pattern in music)
+    )
 
 
 def _copied(member: IO[bytes], into: Path, number: int, origin: str) -> Path:

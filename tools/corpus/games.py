@@ -2,10 +2,11 @@
 
 Which packages, which of their files, and on which side of the train/test line they stand is data: ``games.json`` beside this file. A package
 is downloaded by ``apt-get download`` (no root needed) and checked against the archive's checksum; its music is read out of the package and
-of the zip and pk3 archives in it, and cut into excerpts of 30 s. The licence of each file is the one that the package's copyright file states
+of the archives in it, played if it is a tracker module or a MIDI file (``tools.corpus.playable``), and cut into excerpts of 30 s. The licence of each file is the one that the package's copyright file states
 for it (https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/), or that the catalogue quotes where that file is free text.
 
-Test packages come first, so of music that two packages share, byte for byte, the copy in the test part stays and the other is dropped.
+Test packages come first, so of music that two packages share, byte for byte, the copy in the test part stays and the other is dropped, and
+so is what an artist of the test part has in a package of the training part.
 What is recorded already is not decoded again; what the catalogue no longer names is removed.
 """
 
@@ -39,11 +40,13 @@ from tools.corpus.debian import (
     validate_tools,
 )
 from tools.corpus.ledger import PARTS, SR, CorpusClip, Ledger, sha256
+from tools.corpus.playable import APT_LINE, missing_programs, module_title, playable, sound_font
 
 CATALOGUE = Path(__file__).with_suffix(".json")
 EXCERPT_SECONDS = 30
 MIN_SECONDS = 20  # of a track, and of its last excerpt
-MAX_EXCERPTS = 8  # per track, so that a few suites of half an hour do not outweigh whole packages
+# Per track, so that a few suites of half an hour do not outweigh whole packages. Those of 3 * 7 + 1 contain those of 7 + 1, evenly spread.
+MAX_EXCERPTS = {"train": 22, "test": 8}
 SILENT_RMS = 1e-3  # -60 dB of full scale
 _NON_FREE = re.compile(r"\b(NC|ND)\b|non-?(free|commercial)|unknown", re.IGNORECASE)
 _NO_ARTIST = {"", "unknown", "<unknown>", "unknown artist", "various", "various artists", "artist"}
@@ -174,18 +177,18 @@ def artist_and_title(path: Path) -> tuple[str, str]:
         with soundfile.SoundFile(str(path)) as file:
             tags = file.copy_metadata()
     except (soundfile.LibsndfileError, UnicodeDecodeError):
-        return "", ""
+        return "", module_title(path)
     artist, title = (" ".join(tags.get(name, "").split()) for name in ("artist", "title"))
     return ("" if artist.casefold() in _NO_ARTIST else artist), title
 
 
-def excerpt_starts(seconds: float) -> list[int]:
-    """Where the excerpts of a track of ``seconds`` begin: side by side, or, of a long track, evenly spread over it."""
+def excerpt_starts(seconds: float, most: int) -> list[int]:
+    """Where the excerpts of a track of ``seconds`` begin: side by side, or, if more than ``most``, evenly spread over it."""
     whole, rest = divmod(seconds, EXCERPT_SECONDS)
     count = int(whole) + (rest >= MIN_SECONDS)
-    if count <= MAX_EXCERPTS:
+    if count <= most:
         return [number * EXCERPT_SECONDS for number in range(count)]
-    return [int(number) * EXCERPT_SECONDS for number in np.linspace(0, count - 1, MAX_EXCERPTS).round()]
+    return [int(number) * EXCERPT_SECONDS for number in np.linspace(0, count - 1, most).round()]
 
 
 def is_silent(y: np.ndarray) -> bool:
@@ -208,6 +211,7 @@ class Builder:
         self.cache = cache
         self.lock = threading.Lock()
         self.planned: set[str] = set()
+        self.test_groups = {clip.group for clip in ledger.clips.values() if clip.part == "test"}
         self.seen: dict[str, tuple[str, str]] = {}
         for source in {clip.source for clip in ledger.clips.values()} - packages:
             self.remember(source)
@@ -252,14 +256,19 @@ class Builder:
     def _track(self, package: Package, version: str, track: Track) -> Tally:
         tally = Tally()
         try:
-            seconds = duration(track.path)
+            sound = playable(track.path, track.sha256, self.cache)
+            seconds = duration(sound)
         except InputError as error:
             return Tally(skipped=Counter([_reason(error, track)]))
         if seconds < MIN_SECONDS:
             return Tally(skipped=Counter([f"under {MIN_SECONDS} s"]))
         artist, title = artist_and_title(track.path)
         artist = artist or package.artist
-        for start in excerpt_starts(seconds):
+        group = artist.casefold() or package.package
+        if package.part == "train" and group in self.test_groups:
+            return Tally(skipped=Counter(["artist of the test part"]))
+        font = sound_font(track.path, track.sha256)
+        for start in excerpt_starts(seconds, MAX_EXCERPTS[package.part]):
             clip = CorpusClip(
                 clip=f"{package.part}/games/{package.package}/{track.name}-{start:04d}.flac",
                 source=package.package,
@@ -268,12 +277,12 @@ class Builder:
                 start_seconds=float(start),
                 artist=artist,
                 title=title,
-                licence=track.licence,
+                licence=track.licence + (f"; sound font {font.package}: {font.licence}" if font else ""),
                 sha256=track.sha256,
-                group=artist.casefold() or package.package,
+                group=group,
             )
             try:
-                self._excerpt(clip, track.path, min(seconds - start, EXCERPT_SECONDS), tally)
+                self._excerpt(clip, sound, min(seconds - start, EXCERPT_SECONDS), tally)
             except InputError as error:  # one damaged place does not cost the rest of a track
                 tally.skipped[_reason(error, track)] += 1
         tally.tracks = int(tally.clips > 0)
@@ -335,6 +344,7 @@ def build_corpus(root: Path, cache: Path, packages: Sequence[Package], catalogue
                 print(missing[-1], file=sys.stderr, flush=True)
                 continue
             built.add(package.package)
+            builder.test_groups |= {clip.group for clip in ledger.clips.values() if clip.part == "test"}
             total.add(tally)
             print(f"{package.package} ({package.part}): {tally}", flush=True)
     removed = remove_unplanned(ledger, builder.planned, built, catalogued)
@@ -358,6 +368,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         validate_tools()
         catalogue = load_catalogue()
         packages = chosen_packages(catalogue, options.packages)
+        lacking = missing_programs(pattern for package in packages for pattern in package.music)
+        if lacking:
+            raise InputError(f"{', '.join(lacking)} not found: {APT_LINE}")
         missing = build_corpus(
             options.corpus,
             options.cache or options.corpus / "cache",
