@@ -31,6 +31,15 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--poll-seconds", type=click.FloatRange(min=0.05), default=1.0, help="Time between looks for new versions."
 )
+@click.option("--enable-batching", is_flag=True, help="Run requests that wait at the same time as one batch.")
+@click.option("--max-batch-size", type=click.IntRange(min=1), default=32, help="Most rows of a batch.")
+@click.option(
+    "--batch-timeout-micros",
+    type=click.IntRange(min=0),
+    default=0,
+    help="How long a request waits for others; 0: only while the model is busy.",
+)
+@click.option("--num-batch-threads", type=click.IntRange(min=1), default=1, help="Batches that run at the same time.")
 @click.option("--library", type=_PATH, help="Library made by msim index: adds its search page and HTTP API.")
 @click.option(
     "--token", help="What clients of the library must know; made up where --host needs one and none is given."
@@ -41,6 +50,10 @@ def serve(
     grpc_port: int,
     rest_port: int,
     poll_seconds: float,
+    enable_batching: bool,
+    max_batch_size: int,
+    batch_timeout_micros: int,
+    num_batch_threads: int,
     library: Path | None,
     token: str | None,
 ) -> None:
@@ -51,6 +64,7 @@ def serve(
     """
     import_tensorflow()
     from msim_tf.serve import server
+    from msim_tf.serve.batching import BatchingOptions
     from msim_tf.serve.library_guard import is_loopback
 
     names = {path.resolve().name: path for path in models}
@@ -58,11 +72,13 @@ def serve(
         raise InputError("two of these models have the same name; serve them from directories of different names")
     if library and not token and not is_loopback(host):
         token = secrets.token_urlsafe(16)
+    batching = BatchingOptions(max_batch_size, batch_timeout_micros, num_batch_threads)
     options = server.ServerOptions(
         host=host,
         grpc_port=grpc_port,
         rest_port=rest_port,
         poll_seconds=poll_seconds,
+        batching=batching if enable_batching else None,
         library=library,
         token=token or "",
     )

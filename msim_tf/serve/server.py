@@ -21,6 +21,7 @@ import grpc
 import uvicorn
 
 from msim_tf.errors import InputError
+from msim_tf.serve.batching import BatchingOptions, BatchingServable
 from msim_tf.serve.grpc_service import add_services
 from msim_tf.serve.library_api import library_app
 from msim_tf.serve.library_guard import is_loopback
@@ -29,7 +30,7 @@ from msim_tf.serve.library_upload import UploadLimits, Uploads
 from msim_tf.serve.metadata import version_directories
 from msim_tf.serve.rest import rest_app
 from msim_tf.serve.servable import Servable
-from msim_tf.serve.versions import Models, Poller, ServedModel
+from msim_tf.serve.versions import Models, Poller, Runnable, ServedModel
 
 _STOP_SECONDS = 5.0
 
@@ -47,7 +48,8 @@ class ServerOptions:
         timeout: seconds for one REST request's run; gRPC clients bring their own deadline.
         max_load_retries: attempts after the first to load a broken version.
         retry_seconds: pause between them.
-        grpc_threads: gRPC requests that run at the same time.
+        grpc_threads: gRPC requests that run at the same time; with batching as many more as fill two batches.
+        batching: how requests that wait at the same time are joined; None runs each alone, TensorFlow Serving's default.
         labels: {model: {label: version}}.
         library: directory of an indexed library to serve too, see ``library_api``; None for none.
         token: what requests to the library API must know; "" for none, which only loopback allows.
@@ -63,6 +65,7 @@ class ServerOptions:
     max_load_retries: int = 5
     retry_seconds: float = 60.0
     grpc_threads: int = 8
+    batching: BatchingOptions | None = None
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     library: Path | None = None
     token: str = ""
@@ -156,11 +159,16 @@ def _served_model(name: str, path: str | Path, options: ServerOptions) -> Served
     return ServedModel(
         name,
         path,
-        Servable.load,
+        lambda version: _servable(version, options.batching),
         labels=options.labels.get(name),
         max_load_retries=options.max_load_retries,
         retry_seconds=options.retry_seconds,
     )
+
+
+def _servable(version: Path, batching: BatchingOptions | None) -> Runnable:
+    servable = Servable.load(version)
+    return BatchingServable(servable, batching) if batching else servable
 
 
 def _validate_base_path(model: ServedModel) -> None:
@@ -194,7 +202,9 @@ def _start_grpc(models: Models, options: ServerOptions, stack: ExitStack) -> str
         # Without this a second server would silently share the port.
         ("grpc.so_reuseport", 0),
     ]
-    pool = ThreadPoolExecutor(options.grpc_threads, thread_name_prefix="msim-grpc")
+    # A request that waits for its batch holds a thread.
+    threads = max(options.grpc_threads, 2 * options.batching.max_batch_size if options.batching else 0)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="msim-grpc")
     server = grpc.server(pool, options=limits)
     add_services(server, models)
     try:
