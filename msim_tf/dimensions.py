@@ -38,6 +38,7 @@ DIMENSIONS: tuple[Dimension, ...] = (
     Dimension("key", "key"),
 )
 TRACK = "track"  # the relation "same clip" over the whole embedding, for Lee's track regularisation; no dimension
+TEACHER = "teacher"  # target and output that predict all that a teacher says of a track; no dimension
 TEACHER_SUFFIX = "_teacher"  # of targets and outputs that compare a subspace with the tags of a teacher
 DIMENSION_NAMES: tuple[str, ...] = tuple(dimension.name for dimension in DIMENSIONS)
 TAG_DIMENSION_NAMES: tuple[str, ...] = tuple(dimension.name for dimension in DIMENSIONS if dimension.kind == "tag")

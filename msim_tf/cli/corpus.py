@@ -80,11 +80,11 @@ def annotate(ctx: click.Context, source: Path, store: Path, workers: int | None,
 @click.argument("store", type=_PATH)
 @click.argument("labels", type=_PATH, nargs=-1, required=True)
 def label(store: Path, labels: tuple[Path, ...]) -> None:
-    """Add LABELS to STORE: CSV tables (columns track, dimension, value), JAMS files or folders of JAMS files, a teacher's scores (npz).
+    """Add LABELS to STORE: CSV tables (columns track, dimension, value), JAMS files or folders of JAMS files, a teacher's scores or vectors (npz).
 
     A dimension is genre, mood, instrument, era, tempo (bpm) or key; "tag" lets the taxonomy decide; "artist" gives the group that is never
     split between training and validation. What is given here wins over what STORE had for the same track and dimension. Scores of tags by
-    another model (embeddings with the names of their columns as "tags" in meta) count for pairs of tracks that are not both labelled.
+    another model (embeddings with the names of their columns as "tags" in meta) count for pairs of tracks that are not both labelled; its own embeddings, without such names, are for --regression-weight.
     """
     import_tensorflow()
     from msim_tf.corpus.datasets import read_labels_csv, read_labels_jams, validate_tracks
@@ -95,8 +95,9 @@ def label(store: Path, labels: tuple[Path, ...]) -> None:
     merged = opened.labels
     for path in labels:
         if path.suffix == ".npz":
-            held = write_teacher(store, load_embeddings(path))
-            click.echo(f"{store}: a teacher's tags of {held} tracks")
+            teacher = load_embeddings(path)
+            held = write_teacher(store, teacher)
+            click.echo(f"{store}: a teacher's {'tags' if 'tags' in teacher.meta else 'vectors'} of {held} tracks")
             continue
         jams = path.is_dir() or path.suffix == ".jams"
         table = read_labels_jams(path, opened.identifiers) if jams else read_labels_csv(path)

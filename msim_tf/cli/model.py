@@ -14,6 +14,11 @@ from msim_tf.errors import InputError
 from msim_tf.model.params import DIRECT_INPUTS, NETWORK_PRESETS, TRAIN_PRESETS, NetworkParams, TrainParams
 
 _PATH = click.Path(path_type=Path)
+_NETWORK_OPTIONS = {
+    "width": "Scale of all filter counts; 1.0 is the paper's.",
+    "trunk_width": "Scale of those after the inputs' branches have met; 0: as --width, the paper's.",
+    "slow_stride": "Tempogram and CENS branches see every so many-th frame; 1 is the paper's.",
+}
 
 
 @click.command(context_settings={"show_default": True})
@@ -33,13 +38,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--allow-unlabelled", is_flag=True, help="Train although nobody labels a dimension; its subspace stays untrained."
 )
-@field_options(
-    NetworkParams,
-    {
-        "width": "Scale of all filter counts; 1.0 is the paper's.",
-        "slow_stride": "Tempogram and CENS branches see every so many-th frame; 1 is the paper's.",
-    },
-)
+@field_options(NetworkParams, _NETWORK_OPTIONS)
 @field_options(
     TrainParams,
     {
@@ -56,6 +55,7 @@ _PATH = click.Path(path_type=Path)
         "temperature": "Temperature of the contrastive objective.",
         "track_weight": "Weight of the track regularisation of Lee et al.; 0 is off.",
         "teacher_weight": "Weight of the loss on a teacher's tags (see msim label); 0 is off.",
+        "regression_weight": "Weight of predicting all that a teacher says of a track; 0 is off.",
         "augment": "Also hear tracks at other tempi and in other keys.",
         "direct_epochs": "Epochs in which only the direct paths learn, from whole clips; 0 for none.",
         "mixed_precision": "Compute in 16 bits.",
@@ -70,16 +70,14 @@ def train(
     network_name: str | None,
     dimensions: str | None,
     allow_unlabelled: bool,
-    width: float | None,
-    slow_stride: int | None,
     **changes: Any,
 ) -> None:
     """Train a model on the features and labels of STORE; everything goes into the directory RUN.
 
     The same command on the same RUN resumes an interrupted training. Watch it with: tensorboard --logdir RUN/tensorboard
     """
-    network_changes = given({"width": width, "slow_stride": slow_stride})
-    params = _train_params(preset_name, network_name, dimensions, network_changes, given(changes))
+    network_changes = {name: changes.pop(name) for name in _NETWORK_OPTIONS}
+    params = _train_params(preset_name, network_name, dimensions, given(network_changes), given(changes))
     import_tensorflow()
     from msim_tf.features.store import FeatureStore
     from msim_tf.model import training
@@ -128,7 +126,8 @@ def _train_params(
     params = preset(TRAIN_PRESETS, name, "training")
     network = params.network
     if network_name:
-        network = dataclasses.replace(preset(NETWORK_PRESETS, network_name, "network"), width=network.width)
+        widths = {"width": network.width, "trunk_width": network.trunk_width}
+        network = dataclasses.replace(preset(NETWORK_PRESETS, network_name, "network"), **widths)
     network = dataclasses.replace(network, **network_changes)
     if dimensions:
         chosen = tuple(text.strip() for text in dimensions.split(","))

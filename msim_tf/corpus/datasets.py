@@ -18,7 +18,7 @@ import msim_tf.dimensions as dims
 from msim_tf.corpus import relations, taxonomy
 from msim_tf.corpus.jams_labels import read_labels_jams
 from msim_tf.corpus.labels import Labels, read_labels_csv, write_labels_csv
-from msim_tf.corpus.teacher import TeacherTags, teacher_tags
+from msim_tf.corpus.teacher import TeacherTags, regression_targets, teacher_tags
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 
@@ -64,12 +64,14 @@ class EncodedLabels:
         arrays: dimension -> [n, vocabulary] bool for tags, [n] float32 bpm (NaN unknown) for tempo, [n] int8 (-1 unknown) for key.
         vocabularies: tag dimension -> its values, in the order of the columns.
         teacher: tag dimension -> another model's opinion, which counts for pairs that are not both labelled.
+        regression: [n, coordinates] float32, all that teachers say of each track, standardised; NaN unheard, None without any teacher.
     """
 
     identifiers: tuple[str, ...]
     arrays: dict[str, np.ndarray]
     vocabularies: dict[str, tuple[str, ...]]
     teacher: dict[str, TeacherTags] = field(default_factory=dict)
+    regression: np.ndarray | None = None
 
     def known(self, dimension: str) -> np.ndarray:
         """[n] bool: which tracks have a label in ``dimension``, or were heard by a teacher."""
@@ -105,7 +107,8 @@ class EncodedLabels:
         arrays = {name: array[indices] for name, array in self.arrays.items()}
         teacher = {name: tags.take(indices) for name, tags in self.teacher.items()}
         identifiers = tuple(self.identifiers[index] for index in indices)
-        return EncodedLabels(identifiers, arrays, self.vocabularies, teacher)
+        regression = None if self.regression is None else self.regression[indices]
+        return EncodedLabels(identifiers, arrays, self.vocabularies, teacher, regression)
 
     def _array(self, dimension: str) -> np.ndarray:
         if dimension not in self.arrays:
@@ -114,7 +117,12 @@ class EncodedLabels:
 
 
 def encode(
-    labels: Labels, identifiers: Iterable[str], dimensions: Iterable[str], *, teacher: Embeddings | None = None
+    labels: Labels,
+    identifiers: Iterable[str],
+    dimensions: Iterable[str],
+    *,
+    teacher: Embeddings | None = None,
+    vectors: Embeddings | None = None,
 ) -> EncodedLabels:
     """Labels of ``identifiers`` in ``dimensions`` as arrays.
 
@@ -125,6 +133,7 @@ def encode(
         identifiers: the tracks.
         dimensions: what of it.
         teacher: another model's scores of tags, calibrated over these tracks; see ``corpus.teacher``.
+        vectors: that model's own embeddings of tracks; only for ``EncodedLabels.regression``.
     """
     tracks, dimensions = tuple(identifiers), tuple(dimensions)
     arrays: dict[str, np.ndarray] = {}
@@ -140,7 +149,10 @@ def encode(
         else:
             arrays[name] = np.array([relations.parse_key(values[0]) if values else -1 for values in held], np.int8)
     heard = teacher_tags(teacher, tracks, dimensions) if teacher else {}
-    return EncodedLabels(tracks, arrays, vocabularies, heard)
+    teachers = [given for given in (teacher, vectors) if given]
+    return EncodedLabels(
+        tracks, arrays, vocabularies, heard, regression_targets(teachers, tracks) if teachers else None
+    )
 
 
 def _vocabulary(name: str, held: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

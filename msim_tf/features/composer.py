@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from msim_tf.corpus.datasets import EncodedLabels
-from msim_tf.dimensions import TEACHER_SUFFIX, TRACK
+from msim_tf.dimensions import TEACHER, TEACHER_SUFFIX, TRACK
 from msim_tf.errors import InputError
 from msim_tf.features import augmentation
 from msim_tf.features.augmentation import Member
@@ -39,6 +39,7 @@ class BatchParams:
         key_relation: "parallel", "relative" or "both".
         track_pairs: also draw pairs of two crops of one clip, and give targets for the relation "same clip".
         teacher: also give the teacher's tags as targets.
+        regression: also give all that teachers say of each member.
         augment: also play members at other tempi and in other keys and, where crops are random, at other levels and equalisation.
         crops: segments of each member's clip, all at one tempo and in one key.
         random_crops: segments start anywhere (training) instead of at multiples of a segment (validation).
@@ -50,6 +51,7 @@ class BatchParams:
     key_relation: str = "parallel"
     track_pairs: bool = False
     teacher: bool = False
+    regression: bool = False
     augment: bool = False
     crops: int = 1
     random_crops: bool = True
@@ -116,6 +118,13 @@ class BatchComposer:
         """Target -> dimension, for the teacher's tags; empty unless asked for."""
         return {name + TEACHER_SUFFIX: name for name in self.labels.teacher} if self.params.teacher else {}
 
+    @property
+    def regression_size(self) -> int:
+        """Coordinates of the target "teacher"; 0 unless asked for and there is a teacher."""
+        if not self.params.regression or self.labels.regression is None:
+            return 0
+        return self.labels.regression.shape[1]
+
     def batch(self, step: int) -> Batch:
         """Members of batch ``step``."""
         rng = np.random.default_rng((self.params.seed, step))
@@ -175,6 +184,12 @@ class BatchComposer:
     def teacher(self, batch: Batch) -> dict[str, np.ndarray]:
         """The teacher's tags of a batch: for each target [batch, tags] float32 of length 1, or 0 where it has not heard the clip."""
         return {target: self.labels.teacher[name].vectors[batch.clips] for target, name in self.teacher_targets.items()}
+
+    def regression(self, batch: Batch) -> dict[str, np.ndarray]:
+        """All that teachers say of the members: target "teacher" [batch, coordinates] float32, NaN where unheard; empty unless asked for."""
+        if not self.regression_size or self.labels.regression is None:
+            return {}
+        return {TEACHER: self.labels.regression[batch.clips]}
 
 
 def _as_recorded(clips: tuple[int, int] | list[int]) -> list[Member]:

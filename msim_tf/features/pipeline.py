@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from msim_tf.dimensions import TEACHER
 from msim_tf.features.augmentation import coloured, rolled_chroma
 from msim_tf.features.composer import BatchComposer
 from msim_tf.features.store import FeatureStore
@@ -27,7 +28,7 @@ def make_dataset(
 
     Returns:
         A dataset of dicts: inputs {name: [batch, *shape] float16} ([batch, crops, *shape] where the composer takes several crops), targets {dimension: [batch, block] int8} and, for the teacher's tags,
-        {dimension + "_teacher": [batch, tags] float32}.
+        {dimension + "_teacher": [batch, tags] float32} and {"teacher": [batch, coordinates] float32}.
     """
     size, block = composer.params.batch_size * composer.params.replicas, composer.params.batch_size
     crops = composer.params.crops
@@ -38,6 +39,8 @@ def make_dataset(
         target: (tf.float32, composer.labels.teacher[name].vectors.shape[1:])
         for target, name in composer.teacher_targets.items()
     }
+    if composer.regression_size:
+        kinds[TEACHER] = (tf.float32, (composer.regression_size,))
 
     def read(step: np.ndarray) -> list[np.ndarray]:
         batch = composer.batch(int(step))
@@ -50,7 +53,7 @@ def make_dataset(
         if "cens" in segments:
             segments["cens"] = rolled_chroma(segments["cens"], batch.roll[members])
         values = {name: value.reshape(size, *several, *value.shape[1:]) for name, value in segments.items()}
-        values |= composer.relations(batch) | composer.teacher(batch)
+        values |= composer.relations(batch) | composer.teacher(batch) | composer.regression(batch)
         return [values[name] for name in kinds]
 
     def load(step: tf.Tensor) -> tuple[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]]:

@@ -8,6 +8,7 @@ A store is a directory::
     shards/00000.cens.f16   [rows, n_chroma] float16
     shards/00000.onset.f16  [rows + clips * tempogram_lags] float16: each clip's onset envelope with its ramps
     teacher.npz             optional: another model's scores of tags
+    teacher_vectors.npz     optional: that model's own embeddings of the tracks
 
 The tempogram is not stored: the model computes it from the envelope (37 KB per segment instead of 270). Shards are raw arrays opened by memory
 map; any batch of segments is gathered in one vectorised read. ``writer.py`` makes stores.
@@ -192,8 +193,12 @@ class FeatureStore:
     @functools.cached_property
     def teacher(self) -> Embeddings | None:
         """Another model's scores of tags (``corpus.teacher``), if ``msim label`` was given any."""
-        path = teacher_path(self.path)
-        return load_embeddings(path) if path.exists() else None
+        return _embeddings(teacher_path(self.path))
+
+    @functools.cached_property
+    def teacher_vectors(self) -> Embeddings | None:
+        """That model's own embeddings of the tracks, if ``msim label`` was given any."""
+        return _embeddings(teacher_vectors_path(self.path))
 
     def read_segments(
         self,
@@ -203,7 +208,7 @@ class FeatureStore:
         *,
         names: Sequence[str] = ("mel", "onset", "cens"),
     ) -> dict[str, np.ndarray]:
-        """Segments of any clips, gathered in one vectorised read per shard.
+        """Segments of any clips.
 
         Args:
             clips: [n] indices of clips.
@@ -222,30 +227,24 @@ class FeatureStore:
         spanned = frames_spanned(self.params.segment_frames, stretch)
         if np.any(starts < 0) or np.any(starts + spanned > self.frames[clips]):
             raise InputError(f"{self.path}: a segment reaches beyond its clip")
-        shards, stretched = self._shard[clips], stretch != 1
-        if len(self._arrays) == 1 and not stretched.any():
-            return self._gather(next(iter(self._arrays)), clips, starts, names)
         batch = {name: np.empty((len(clips), *self.params.input_shapes[name]), np.float16) for name in names}
-        for shard in np.unique(shards):
-            for warped in (False, True):
-                rows = np.flatnonzero((shards == shard) & (stretched == warped))
-                if not len(rows):
-                    continue
-                if warped:
-                    part = self._gather_stretched(shard, clips[rows], starts[rows], stretch[rows], names)
-                else:
-                    part = self._gather(shard, clips[rows], starts[rows], names)
-                for name, value in part.items():
-                    batch[name][rows] = value
+        stretched = stretch != 1
+        self._copy(batch, np.flatnonzero(~stretched), clips, starts)
+        for shard in np.unique(self._shard[clips[stretched]]):
+            rows = np.flatnonzero(stretched & (self._shard[clips] == shard))
+            part = self._gather_stretched(shard, clips[rows], starts[rows], stretch[rows], names)
+            for name, value in part.items():
+                batch[name][rows] = value
         return batch
 
-    def _gather(self, shard: int, clips: np.ndarray, starts: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
-        arrays = self._arrays[shard]
-        rows = (self._row[clips] + starts)[:, None] + np.arange(self.params.segment_frames)
-        onsets = (self._onset_row[clips] + starts)[:, None] + np.arange(self.params.segment_onsets)
-        return {
-            name: arrays["onset"][onsets] if name == "onset" else arrays[name][rows].swapaxes(1, 2) for name in names
-        }
+    def _copy(self, batch: dict[str, np.ndarray], rows: np.ndarray, clips: np.ndarray, starts: np.ndarray) -> None:
+        """Fills ``rows`` of the batch with segments as they are: one copy for each, turned on the way, from whichever shard."""
+        shards, starts, clips = self._shard[clips[rows]].tolist(), starts[rows], clips[rows]
+        for name, values in batch.items():
+            first = (starts + (self._onset_row if name == "onset" else self._row)[clips]).tolist()
+            length = values.shape[-1]
+            for row, shard, start in zip(rows.tolist(), shards, first):
+                values[row] = self._arrays[shard][name][start : start + length].T
 
     def _gather_stretched(
         self, shard: int, clips: np.ndarray, starts: np.ndarray, stretch: np.ndarray, names: Sequence[str]
@@ -297,20 +296,30 @@ def teacher_path(store: str | Path) -> Path:
     return Path(store) / "teacher.npz"
 
 
+def teacher_vectors_path(store: str | Path) -> Path:
+    """Where a store keeps a teacher's own embeddings."""
+    return Path(store) / "teacher_vectors.npz"
+
+
+def _embeddings(path: Path) -> Embeddings | None:
+    return load_embeddings(path) if path.exists() else None
+
+
 def write_teacher(store: str | Path, teacher: Embeddings) -> int:
-    """Replaces the store's scores of a teacher by those of the store's tracks.
+    """Replaces what the store holds of a teacher: its scores of tags, or, if ``teacher`` names no tags, its own embeddings.
 
     Returns:
         How many tracks of the store have scores now.
 
     Raises:
-        InputError: if they are no scores of tags, or none is of a track of the store.
+        InputError: if names of tags do not fit the columns, or none is of a track of the store.
     """
-    teacher_tag_names(teacher)
+    named = "tags" in teacher.meta
+    if named:
+        teacher_tag_names(teacher)
     held = [identifier for identifier in FeatureStore(store).identifiers if identifier in teacher]
     if not held:
         raise InputError(f"{teacher.name}: scores for none of the tracks in {store}; a track is named by its path")
-    save_embeddings(
-        teacher_path(store), identifiers=held, embeddings=teacher.embeddings[teacher.rows(held)], meta=teacher.meta
-    )
+    path = teacher_path(store) if named else teacher_vectors_path(store)
+    save_embeddings(path, identifiers=held, embeddings=teacher.embeddings[teacher.rows(held)], meta=teacher.meta)
     return len(held)

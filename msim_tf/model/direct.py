@@ -61,7 +61,7 @@ def train_direct_paths(
         seed=params.seed + 2,  # after those of training and validation
     )
     composer = BatchComposer(
-        dataclasses.replace(labels, arrays=arrays, teacher={}).take(clips),
+        dataclasses.replace(labels, arrays=arrays, teacher={}, regression=None).take(clips),
         store.frames[clips],
         store.params.segment_frames,
         batches,

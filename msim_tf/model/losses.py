@@ -84,7 +84,7 @@ def semi_hard_negatives(
         Distance from anchor ``a`` to the negative of the pair (a, p), [batch, batch] float, meaningful where the second is True;
         valid pairs, [batch, batch] bool: similar, and with a known negative.
     """
-    _validate(margin, fallback)
+    validate_mining(margin, fallback)
     fixed = tf.stop_gradient(distances)
     order = tf.argsort(tf.where(dissimilar, fixed, fixed.dtype.max), axis=1, stable=True)
     ascending = tf.gather(tf.where(dissimilar, fixed, fixed.dtype.max), order, batch_dims=1)
@@ -132,7 +132,7 @@ def triplet_loss(
         A float32 scalar >= 0.
     """
     hinges, valid = triplet_hinges(cosine_distances(embeddings), relation, margin=margin, fallback=fallback)
-    return tf.reduce_sum(hinges) / _count(valid)
+    return tf.reduce_sum(hinges) / pair_count(valid)
 
 
 def contrastive_terms(distances: tf.Tensor, relation: tf.Tensor, *, temperature: float) -> tuple[tf.Tensor, tf.Tensor]:
@@ -203,7 +203,7 @@ class ConditionalTripletLoss(keras.losses.Loss):
         name: str = "conditional_triplet_loss",
     ) -> None:
         super().__init__(reduction=reduction, name=name)
-        _validate(margin, fallback)
+        validate_mining(margin, fallback)
         self.margin = float(margin)
         self.fallback = fallback
 
@@ -264,94 +264,40 @@ class TeacherLoss(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable(package="msim")
-def active_triplets(
-    y_true: tf.Tensor, y_pred: tf.Tensor, margin: float = MARGIN, fallback: str = "hardest"
-) -> tf.Tensor:
-    """Share of the valid pairs that still push: hinge > 0. Near 0 the dimension is learned, or has collapsed; 0 without any pair.
+class RegressionLoss(keras.losses.Loss):
+    """Mean squared error over the coordinates that are known (not NaN) in ``y_true`` [batch, coordinates]; ``y_pred`` has the same shape.
 
     Args:
-        y_true: relation, [batch, batch].
-        y_pred: subspace, [batch, width].
-        margin: of the loss.
-        fallback: of the loss.
-
-    Returns:
-        A float32 scalar in [0, 1].
-    """
-    hinges, valid = triplet_hinges(cosine_distances(y_pred), y_true, margin=margin, fallback=fallback)
-    return tf.reduce_sum(tf.cast(hinges > 0, tf.float32)) / _count(valid)
-
-
-@keras.saving.register_keras_serializable(package="msim")
-def valid_pairs(y_true: tf.Tensor, y_pred: tf.Tensor, margin: float = MARGIN, fallback: str = "hardest") -> tf.Tensor:
-    """Anchor-positive pairs with a known negative. A batch without any adds nothing to this dimension's loss, and counts as 0 here.
-
-    Args:
-        y_true: relation, [batch, batch].
-        y_pred: subspace, [batch, width].
-        margin: of the loss; matters with "skip".
-        fallback: of the loss; with "skip" only pairs with a semi-hard negative count.
-
-    Returns:
-        A float32 scalar >= 0, ordered pairs in one replica's block.
-    """
-    _, valid = triplet_hinges(cosine_distances(y_pred), y_true, margin=margin, fallback=fallback)
-    return tf.reduce_sum(tf.cast(valid, tf.float32))
-
-
-@keras.saving.register_keras_serializable(package="msim")
-class TripletMetric(keras.metrics.Mean):
-    """Mean over batches (and replicas) of ``active_triplets`` or ``valid_pairs``, with the margin and fallback of the loss.
-
-    Args:
-        statistic: "active_triplets" or "valid_pairs"; also the name in the logs.
-        margin: > 0.
-        fallback: "hardest" or "skip".
-        name: as in ``keras.metrics.Metric``.
-        dtype: as in ``keras.metrics.Metric``.
+        reduction: as in ``keras.losses.Loss``.
+        name: as in ``keras.losses.Loss``.
     """
 
-    def __init__(
-        self,
-        statistic: str,
-        margin: float = MARGIN,
-        fallback: str = "hardest",
-        name: str | None = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(name=name or statistic, dtype=dtype)
-        _validate(margin, fallback)
-        self.statistic = statistic
-        self.margin = float(margin)
-        self.fallback = fallback
+    def __init__(self, reduction: str = "sum_over_batch_size", name: str = "regression_loss") -> None:
+        super().__init__(reduction=reduction, name=name)
 
-    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> Any:
-        """Adds one block: relation [batch, batch], subspace [batch, width]; weights of samples have no meaning for pairs."""
-        function = active_triplets if self.statistic == "active_triplets" else valid_pairs
-        return super().update_state(function(y_true, y_pred, margin=self.margin, fallback=self.fallback))
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Per-member losses, [batch]; a member of whom nothing is known has 0."""
+        known = tf.math.is_finite(y_true)
+        error = tf.where(known, tf.where(known, y_true, 0.0) - tf.cast(y_pred, tf.float32), 0.0)
+        return tf.reduce_mean(tf.square(error), axis=1)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
-        own = {"statistic": self.statistic, "margin": self.margin, "fallback": self.fallback}
-        return {**super().get_config(), **own}
-
-
-def triplet_metrics(*, margin: float = MARGIN, fallback: str = "hardest") -> list[keras.metrics.Metric]:
-    """New metrics ``active_triplets`` and ``valid_pairs`` for one output, with the margin and fallback of its loss."""
-    return [TripletMetric(statistic, margin, fallback) for statistic in ("active_triplets", "valid_pairs")]
+        return {"reduction": self.reduction, "name": self.name}
 
 
 def _per_anchor(terms: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     """[batch] values whose mean is the mean of ``terms`` over valid pairs."""
-    return tf.reduce_sum(terms, 1) * tf.cast(tf.shape(terms)[0], tf.float32) / _count(valid)
+    return tf.reduce_sum(terms, 1) * tf.cast(tf.shape(terms)[0], tf.float32) / pair_count(valid)
 
 
-def _count(valid: tf.Tensor) -> tf.Tensor:
-    """Number of valid pairs, at least 1."""
+def pair_count(valid: tf.Tensor) -> tf.Tensor:
+    """Number of valid pairs as a float32 scalar, at least 1 so that it divides."""
     return tf.maximum(tf.reduce_sum(tf.cast(valid, tf.float32)), 1.0)
 
 
-def _validate(margin: float, fallback: str) -> None:
+def validate_mining(margin: float, fallback: str) -> None:
+    """Refuses a margin that is not positive, and an unknown fallback, by ``InputError``."""
     if not margin > 0:
         raise InputError(f"margin is {margin}, expected > 0")
     if fallback not in FALLBACKS:

@@ -20,8 +20,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import msim_tf.model.losses  # noqa: F401  (registers what the file of a trained model names, so that importing this module can load it)
-from msim_tf.dimensions import TEACHER_SUFFIX, TRACK
+# Both register what the file of a trained model names, so that importing this module can load it.
+import msim_tf.model.losses  # noqa: F401
+import msim_tf.model.metrics  # noqa: F401
+from msim_tf.dimensions import TAG_DIMENSION_NAMES, TEACHER, TEACHER_SUFFIX, TRACK
 from msim_tf.errors import InputError
 from msim_tf.model.layers import SubspaceMask, Tempogram
 from msim_tf.model.params import DIRECT_INPUTS, NetworkParams, layout
@@ -46,7 +48,8 @@ def build_network(network: NetworkParams, features: FeatureParams) -> keras.Mode
 
     Returns:
         A model from a dict of the inputs, each [batch, *features.input_shapes[name]] in any float type, to a dict of the subspaces, each
-        [batch, width] float32 under the name of its dimension (and "track" [batch, embedding_size] when asked for).
+        [batch, width] float32 under the name of its dimension (and, when asked for, "track" [batch, embedding_size] and "teacher"
+        [batch, regression_size]).
 
     Raises:
         InputError: if the features do not fit the maps.
@@ -62,7 +65,7 @@ def build_network(network: NetworkParams, features: FeatureParams) -> keras.Mode
     branches = [_branch(x, name, network.width, strides[name]) for name, x in maps.items()]
     x = keras.layers.Concatenate(name="join")(branches) if len(branches) > 1 else branches[0]
     for number in range(_BRANCH_BLOCKS + 1, _BLOCKS + 1):
-        x = _inception_block(x, f"block{number}", network.width)
+        x = _inception_block(x, f"block{number}", network.trunk_width or network.width)
     backbone = keras.layers.Flatten(name="backbone")(x)
 
     projection = _projection(backbone, maps, network)
@@ -73,6 +76,10 @@ def build_network(network: NetworkParams, features: FeatureParams) -> keras.Mode
         outputs[TRACK] = SubspaceMask(slices.mask(network.dimensions), name=TRACK)(embedding)
     for name in network.teacher_outputs:
         outputs[name + TEACHER_SUFFIX] = SubspaceMask(slices.mask([name]), name=name + TEACHER_SUFFIX)(embedding)
+    if network.regression_size:
+        tags = [name for name in network.dimensions if name in TAG_DIMENSION_NAMES]
+        heard = SubspaceMask(slices.mask(tags), name="tag_subspaces")(embedding)
+        outputs[TEACHER] = keras.layers.Dense(network.regression_size, name=TEACHER, dtype="float32")(heard)
     return keras.Model(inputs, outputs, name="msim")
 
 

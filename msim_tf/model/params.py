@@ -25,12 +25,14 @@ class NetworkParams:
         dimensions: names, in the order of ``DIMENSIONS``.
         embedding_size: coordinates of the whole embedding; divides into equal subspaces.
         width: scales every filter count of the convolutions, 1.0 is the paper's; each is at least 4 and a multiple of 4.
+        trunk_width: the same for the blocks after the branches have met, where maps are small and a filter is cheap; 0 means ``width``.
         mel_mean: mean of the mel-spectrograms of the training split; the default is Lee's.
         mel_variance: their variance, > 0; the default is Lee's.
         direct_paths: project tempo and key from the time-averaged tempogram and CENS (ours; see the module's docstring).
         slow_stride: 1, 2 or 4; the branches of tempogram and CENS see every so many-th frame only (ours: both change slowly, a tempogram's
             window is 9 s long, and the two branches are most of the work).
         track_output: also give the whole embedding as output "track", for the track regularisation of Lee et al., ISMIR 2020.
+        regression_size: coordinates that the tag dimensions together also predict, output "teacher", for the loss on all that a teacher says.
         teacher_outputs: dimensions that also give their subspace as output "<dimension>_teacher", for the loss on a teacher's tags.
     """
 
@@ -38,12 +40,14 @@ class NetworkParams:
     dimensions: tuple[str, ...] = DIMENSION_NAMES
     embedding_size: int = 384
     width: float = 1.0
+    trunk_width: float = 0.0
     mel_mean: float = 0.2
     mel_variance: float = 0.25**2
     direct_paths: bool = False
     slow_stride: int = 1
     track_output: bool = False
     teacher_outputs: tuple[str, ...] = ()
+    regression_size: int = 0
 
     def __post_init__(self) -> None:
         if self.inputs not in (("mel",), MULTI_INPUT):
@@ -51,9 +55,15 @@ class NetworkParams:
         for name in ("width", "mel_variance"):
             if not getattr(self, name) > 0:
                 raise InputError(f"NetworkParams.{name} is {getattr(self, name)}, expected > 0")
+        if self.trunk_width < 0:
+            raise InputError(f"NetworkParams.trunk_width is {self.trunk_width}, expected >= 0")
         if self.slow_stride not in (1, 2, 4):
             raise InputError(f"NetworkParams.slow_stride is {self.slow_stride}, expected 1, 2 or 4")
         EmbeddingLayout.equal(self.dimensions, self.embedding_size)
+        if self.regression_size and not set(self.dimensions) & set(TAG_DIMENSION_NAMES):
+            raise InputError(
+                f"a teacher's regression with dimensions {self.dimensions}: expected one of {TAG_DIMENSION_NAMES}"
+            )
         if self.direct_paths and (self.inputs != MULTI_INPUT or not set(self.dimensions) - set(DIRECT_INPUTS)):
             raise InputError(
                 f"NetworkParams.direct_paths with inputs {self.inputs} and dimensions {self.dimensions}: expected inputs "
@@ -66,14 +76,14 @@ class NetworkParams:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> NetworkParams:
-        """The inverse of ``to_json``.
+        """The inverse of ``to_json``; what an older version did not know has its default.
 
         Raises:
-            InputError: if a name is unknown or missing.
+            InputError: if a name is unknown.
         """
-        names = {field.name for field in dataclasses.fields(cls)}
-        if set(value) != names:
-            raise InputError(f"network parameters differ in names: {sorted(names ^ set(value))}")
+        unknown = set(value) - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise InputError(f"unknown network parameters: {', '.join(sorted(unknown))}; made by a newer version?")
         restored: dict[str, Any] = {
             name: tuple(held) if isinstance(held, list) else held for name, held in value.items()
         }
@@ -121,6 +131,8 @@ class TrainParams:
         track_weight: weight of Lee's track regularisation; 0 switches it off.
         teacher_weight: weight of the loss on a teacher's tags (``msim label`` takes them), 0 switches it off; relations are then soft: the
             cosine of two tracks in a subspace is drawn to that of their tags.
+        regression_weight: weight of the loss on predicting all that a teacher says of a track (its scores of tags and its own embedding); 0
+            switches it off. The layer that predicts is of no use afterwards and is not exported.
         augment: also hear tracks at other tempi and in other keys, see ``features.augmentation``.
         direct_epochs: passes of ``direct_steps`` batches after all others, in which only the direct paths learn, from the mean of
             ``direct_crops`` segments of each clip as retrieval compares tracks; 0 for none.
@@ -151,6 +163,7 @@ class TrainParams:
     temperature: float = 0.1
     track_weight: float = 0.0
     teacher_weight: float = 0.0
+    regression_weight: float = 0.0
     augment: bool = False
     direct_epochs: int = 0
     direct_steps: int = 200

@@ -27,7 +27,6 @@ import numpy as np
 import tensorflow as tf
 
 from msim_tf.corpus.datasets import EncodedLabels, encode, split_by_group
-from msim_tf.dimensions import TRACK
 from msim_tf.errors import InputError
 from msim_tf.features.composer import BatchComposer, BatchParams
 from msim_tf.features.pipeline import make_dataset
@@ -35,10 +34,10 @@ from msim_tf.features.store import FeatureStore
 from msim_tf.files import load_json, save_json, validate_format
 from msim_tf.model import callbacks as own
 from msim_tf.model.backup import backed_up_epochs
+from msim_tf.model.compilation import compiled_model, dimension_loss
 from msim_tf.model.direct import train_direct_paths
 from msim_tf.model.evaluation_images import EvaluationImages
-from msim_tf.model.losses import ConditionalTripletLoss, ContrastiveLoss, TeacherLoss, loss_weights, triplet_metrics
-from msim_tf.model.network import build_network, in_float32
+from msim_tf.model.network import in_float32
 from msim_tf.model.params import NetworkParams, TrainParams
 
 FORMAT = "msim-training-run"
@@ -123,7 +122,13 @@ def train(
     """
     run_path = Path(run_path)
     strategy = strategy or tf.distribute.MirroredStrategy()
-    labels = encode(store.labels, store.identifiers, params.network.dimensions, teacher=store.teacher)
+    labels = encode(
+        store.labels,
+        store.identifiers,
+        params.network.dimensions,
+        teacher=store.teacher,
+        vectors=store.teacher_vectors,
+    )
     validate_labels(labels, store.path, allow_unlabelled=allow_unlabelled)
     parts = _split(store, params)
     run = _open_run(run_path, store, params, parts)
@@ -213,6 +218,7 @@ def _make_split(
         key_relation=params.key_relation,
         track_pairs=params.track_weight > 0,
         teacher=params.teacher_weight > 0,
+        regression=params.regression_weight > 0,
         augment=params.augment,
         random_crops=training,
         seed=params.seed + (0 if training else 1),
@@ -221,51 +227,6 @@ def _make_split(
     asked = params.steps_per_epoch if training else params.validation_steps
     segments = int((store.frames[clips] // store.params.segment_frames).sum())
     return _Split(clips, composer, asked or max(1, round(segments / (params.batch_size * replicas))))
-
-
-def _compile(
-    params: TrainParams, store: FeatureStore, steps: int, targets: dict[str, str], strategy: tf.distribute.Strategy
-) -> keras.Model:
-    """Builds and compiles the network under ``strategy``; L_MD is one loss per dimension with weight 1 / N_D (eq. 1)."""
-    keras.utils.set_random_seed(params.seed)
-    dimensions = params.network.dimensions
-    losses = {name: _loss(params) for name in dimensions}
-    weights = loss_weights(dimensions)
-    if params.track_weight > 0:
-        losses[TRACK], weights[TRACK] = _loss(params), params.track_weight
-    for target in targets:
-        losses[target], weights[target] = TeacherLoss(), params.teacher_weight / len(targets)
-    network = dataclasses.replace(
-        params.network, track_output=params.track_weight > 0, teacher_outputs=tuple(targets.values())
-    )
-    with strategy.scope():
-        model = build_network(network, store.params)
-        model.compile(
-            optimizer=keras.optimizers.Adam(_learning_rate(params, steps), global_clipnorm=params.clip_norm or None),
-            loss=losses,
-            loss_weights=weights,
-            metrics={name: triplet_metrics(margin=params.margin, fallback=params.fallback) for name in dimensions},
-            jit_compile=False,  # XLA slows convolutions on the CPU
-        )
-    return model
-
-
-def _loss(params: TrainParams) -> keras.losses.Loss:
-    if params.objective == "contrastive":
-        return ContrastiveLoss(params.temperature)
-    return ConditionalTripletLoss(margin=params.margin, fallback=params.fallback)
-
-
-def _learning_rate(params: TrainParams, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    if params.schedule == "plateau":
-        return params.learning_rate
-    return keras.optimizers.schedules.CosineDecay(
-        params.learning_rate / max(1, params.warmup_steps),
-        decay_steps=max(1, params.epochs * steps - params.warmup_steps),
-        alpha=params.min_learning_rate / params.learning_rate,
-        warmup_target=params.learning_rate,
-        warmup_steps=params.warmup_steps,
-    )
 
 
 def _fit(
@@ -285,7 +246,14 @@ def _fit(
         gpu = bool(tf.config.list_physical_devices("GPU"))
         keras.mixed_precision.set_global_policy("mixed_float16" if gpu else "mixed_bfloat16")
     try:
-        model = _compile(params, store, steps, train_part.composer.teacher_targets, strategy)
+        model = compiled_model(
+            params,
+            store.params,
+            steps,
+            train_part.composer.teacher_targets,
+            train_part.composer.regression_size,
+            strategy,
+        )
     finally:
         keras.mixed_precision.set_global_policy(before or "float32")
     data = make_dataset(
@@ -325,7 +293,7 @@ def _finish(
             train_part.clips,
             params,
             replicas=strategy.num_replicas_in_sync,
-            loss=_loss(params),
+            loss=dimension_loss(params),
             callbacks=callbacks,
         )
     own.save_model(model, run.model_path)

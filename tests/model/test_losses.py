@@ -9,15 +9,14 @@ from msim_tf.errors import InputError
 from msim_tf.model.losses import (
     ConditionalTripletLoss,
     ContrastiveLoss,
+    RegressionLoss,
     TeacherLoss,
-    active_triplets,
     cosine_distances,
     loss_weights,
     semi_hard_negatives,
     triplet_loss,
-    triplet_metrics,
-    valid_pairs,
 )
+from msim_tf.model.metrics import active_triplets, triplet_metrics, valid_pairs
 
 # On the unit circle, so that distances are exact by hand: AB .2, AC .4, AD 1, BC .04, BD .4, CD .2.
 FOUR_POINTS = np.float32([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]])
@@ -312,7 +311,20 @@ def test_teacher_loss_is_the_squared_difference_of_cosines(rng):
     assert float(TeacherLoss()(tags.astype("f4"), copied.astype("f4"))) == pytest.approx(0.0, abs=1e-10)
 
 
-@pytest.mark.parametrize("loss", [ContrastiveLoss(0.3), TeacherLoss()])
+def test_regression_loss_counts_what_is_known(rng):
+    target, predicted = rng.normal(size=(5, 3)).astype("f4"), rng.normal(size=(5, 3)).astype("f4")
+    target[1, 2] = np.nan
+    target[4] = np.nan
+    expected = np.nansum(np.square(target - predicted)) / 15
+    variable = tf.Variable(predicted)
+    with tf.GradientTape() as tape:
+        loss = RegressionLoss()(target, variable)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    gradient = tape.gradient(loss, variable).numpy()
+    np.testing.assert_allclose(gradient, np.nan_to_num(2 * (predicted - target) / 15), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", [ContrastiveLoss(0.3), TeacherLoss(), RegressionLoss()])
 def test_the_other_losses_survive_serialisation(loss):
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert type(again) is type(loss) and again.get_config() == loss.get_config()

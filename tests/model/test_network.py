@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 from msim_tf.errors import InputError
-from msim_tf.model.losses import ConditionalTripletLoss, loss_weights, triplet_metrics
+from msim_tf.model.losses import ConditionalTripletLoss, loss_weights
+from msim_tf.model.metrics import triplet_metrics
 from msim_tf.model.network import build_network, embedding_model, filters, in_float32
 from msim_tf.model.params import NETWORK_PRESETS, NetworkParams, layout
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
@@ -243,8 +244,21 @@ def test_slow_stride_leaves_out_frames_and_changes_no_weight(rng, stride, frames
 def test_params_survive_json():
     for network in (*NETWORK_PRESETS.values(), dataclasses.replace(DIRECT, mel_mean=1 / 3, teacher_outputs=("mood",))):
         assert NetworkParams.from_json(json.loads(json.dumps(network.to_json()))) == network
-    with pytest.raises(InputError, match=r"network parameters differ in names: \['depth'\]"):
+    older = {name: value for name, value in NARROW.to_json().items() if name != "trunk_width"}
+    assert NetworkParams.from_json(older) == NARROW
+    with pytest.raises(InputError, match="unknown network parameters: depth; made by a newer version"):
         NetworkParams.from_json({**NARROW.to_json(), "depth": 3})
+
+
+def test_trunk_width_scales_the_blocks_after_the_join_only():
+    narrow, wide = (build_network(net, FEATURES) for net in (NARROW, dataclasses.replace(NARROW, trunk_width=0.5)))
+    channels = {
+        name: (narrow.get_layer(name).output.shape[-1], wide.get_layer(name).output.shape[-1])
+        for name in ("mel_block2", "onset_block2", "cens_block2", "block3", "block6")
+    }
+    assert all(before == after for name, (before, after) in channels.items() if "_" in name)
+    assert channels["block3"][1] == channels["block6"][1] == 128  # half of 64 + 128 + 32 + 32
+    assert wide.get_layer("backbone").output.shape == (None, 128)
 
 
 @pytest.mark.parametrize(
@@ -253,6 +267,8 @@ def test_params_survive_json():
         ({"inputs": ("cens",)}, "inputs is .*expected"),
         ({"width": 0.0}, r"width is 0\.0, expected > 0"),
         ({"mel_variance": -1.0}, "mel_variance is -1"),
+        ({"dimensions": ("tempo", "key"), "regression_size": 3}, "a teacher's regression with dimensions"),
+        ({"trunk_width": -0.5}, r"trunk_width is -0\.5, expected >= 0"),
         ({"slow_stride": 3}, "slow_stride is 3, expected 1, 2 or 4"),
         ({"embedding_size": 100}, "100 does not divide into 6"),
         ({"dimensions": ("genre", "smell")}, "smell"),

@@ -243,6 +243,7 @@ def taught_store(labelled_store, tmp_path, rng):
     tags = ["rock", "jazz", "sad", "happy"]
     heard = labelled_store.identifiers[1:]
     write_teacher(path, Embeddings("t", tuple(heard), rng.normal(size=(len(heard), 4)), meta={"tags": tags}))
+    write_teacher(path, Embeddings("v", tuple(heard[2:]), rng.normal(size=(len(heard) - 2, 3))))
     return FeatureStore(path)
 
 
@@ -256,19 +257,23 @@ def test_learns_from_a_teacher_and_from_other_tempi_and_keys(taught_store, tmp_p
         learning_rate=3e-3,
         objective="contrastive",
         teacher_weight=2.0,
+        regression_weight=0.5,
         augment=True,
     )
     strategy = two_replicas if replicas == 2 else one_device()
     run = train(taught_store, tmp_path / "run", params, strategy=strategy)
     rows = history(run.path)
     assert rows[-1]["genre_teacher_loss"] < rows[0]["genre_teacher_loss"]
+    assert rows[-1]["teacher_loss"] < rows[0]["teacher_loss"]
     assert "era_teacher_loss" not in rows[0]
     row = rows[-1]
     dimensions = params.network.dimensions
     expected = sum(row[f"{name}_loss"] for name in dimensions) / len(dimensions)
-    expected += 2.0 * (row["genre_teacher_loss"] + row["mood_teacher_loss"]) / 2
+    expected += 2.0 * (row["genre_teacher_loss"] + row["mood_teacher_loss"]) / 2 + 0.5 * row["teacher_loss"]
     assert row["loss"] == pytest.approx(expected, rel=1e-3)
-    assert set(load_model(run).output) == {*dimensions, "genre_teacher", "mood_teacher"}
+    model = load_model(run)
+    assert set(model.output) == {*dimensions, "genre_teacher", "mood_teacher", "teacher"}
+    assert model.output["teacher"].shape == (None, 7)  # four tags and a vector of three
 
 
 def test_a_small_corpus_is_learned(labelled_store, tmp_path):

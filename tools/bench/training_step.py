@@ -11,7 +11,8 @@ def compiled_network(width: float, *, mixed: bool = False) -> Any:
 
     import keras
 
-    from msim_tf.model.losses import ConditionalTripletLoss, loss_weights, triplet_metrics
+    from msim_tf.model.losses import ConditionalTripletLoss, loss_weights
+    from msim_tf.model.metrics import triplet_metrics
     from msim_tf.model.network import build_network
     from msim_tf.model.params import NETWORK_PRESETS
     from msim_tf.params import FEATURE_PRESETS

@@ -1,0 +1,81 @@
+"""From parameters to a compiled model: which loss stands at which output, with which weight, and what the optimizer does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import keras
+import tensorflow as tf
+
+from msim_tf.dimensions import TEACHER, TRACK
+from msim_tf.model.losses import ConditionalTripletLoss, ContrastiveLoss, RegressionLoss, TeacherLoss, loss_weights
+from msim_tf.model.metrics import triplet_metrics
+from msim_tf.model.network import build_network
+from msim_tf.model.params import TrainParams
+from msim_tf.params import FeatureParams
+
+
+def compiled_model(
+    params: TrainParams,
+    features: FeatureParams,
+    steps: int,
+    teacher_targets: Mapping[str, str],
+    regression_size: int,
+    strategy: tf.distribute.Strategy,
+) -> keras.Model:
+    """Builds and compiles the network under ``strategy``; L_MD is one loss per dimension with weight 1 / N_D (eq. 1).
+
+    Args:
+        params: how to train.
+        features: gives the input shapes.
+        steps: batches per epoch, for the schedule.
+        teacher_targets: output -> dimension, of those that learn from a teacher's tags.
+        regression_size: coordinates of the target "teacher"; 0 for none.
+        strategy: whose variables the model's are.
+    """
+    keras.utils.set_random_seed(params.seed)
+    dimensions = params.network.dimensions
+    losses = {name: dimension_loss(params) for name in dimensions}
+    weights = loss_weights(dimensions)
+    if params.track_weight > 0:
+        losses[TRACK], weights[TRACK] = dimension_loss(params), params.track_weight
+    for target in teacher_targets:
+        losses[target], weights[target] = TeacherLoss(), params.teacher_weight / len(teacher_targets)
+    if regression_size:
+        losses[TEACHER], weights[TEACHER] = RegressionLoss(), params.regression_weight
+    network = dataclasses.replace(
+        params.network,
+        track_output=params.track_weight > 0,
+        teacher_outputs=tuple(teacher_targets.values()),
+        regression_size=regression_size,
+    )
+    with strategy.scope():
+        model = build_network(network, features)
+        model.compile(
+            optimizer=keras.optimizers.Adam(_learning_rate(params, steps), global_clipnorm=params.clip_norm or None),
+            loss=losses,
+            loss_weights=weights,
+            metrics={name: triplet_metrics(margin=params.margin, fallback=params.fallback) for name in dimensions},
+            jit_compile=False,  # XLA slows convolutions on the CPU
+        )
+    return model
+
+
+def dimension_loss(params: TrainParams) -> keras.losses.Loss:
+    """A new loss for one dimension's relation."""
+    if params.objective == "contrastive":
+        return ContrastiveLoss(params.temperature)
+    return ConditionalTripletLoss(margin=params.margin, fallback=params.fallback)
+
+
+def _learning_rate(params: TrainParams, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    if params.schedule == "plateau":
+        return params.learning_rate
+    return keras.optimizers.schedules.CosineDecay(
+        params.learning_rate / max(1, params.warmup_steps),
+        decay_steps=max(1, params.epochs * steps - params.warmup_steps),
+        alpha=params.min_learning_rate / params.learning_rate,
+        warmup_target=params.learning_rate,
+        warmup_steps=params.warmup_steps,
+    )
