@@ -16,11 +16,12 @@ part games
 part renders --clips 1200
 part scores
 part stretched --parts test
-part teacher --weights "$corpus/musicnn/musicnn/MSD_musicnn" --part train --segments 5
+part teacher --weights "$corpus/musicnn/musicnn/MSD_musicnn" --part train --segments 5 --builders games renders scores
 part teacher --weights "$corpus/musicnn/musicnn/MSD_musicnn" --part test --segments 5 --builders games renders scores stretched
 for which in train test; do
     "$msim" extract "$corpus/$which" "$corpus/store-$which"
-    "$msim" label "$corpus/store-$which" "$corpus"/*-labels-$which.csv "$corpus/teacher-$which-tags.npz"
+    "$msim" label "$corpus/store-$which" "$corpus"/*-labels-$which.csv "$corpus/teacher-$which-tags.npz" \
+        "$corpus/teacher-$which-penultimate.npz"
 done
 "$msim" train "$corpus/store-train" "$corpus/run" --preset open6
 "$msim" export "$corpus/run" "$corpus/store-train" "$corpus/saved_models/open6"

@@ -210,8 +210,10 @@ TRAIN_PRESETS: dict[str, TrainParams] = {
         batch_size=48,
     ),
     "open6": TrainParams(
-        network=dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.25, direct_paths=True, slow_stride=4),
-        epochs=46,
+        network=dataclasses.replace(
+            NETWORK_PRESETS["multi384"], width=0.25, trunk_width=0.5, direct_paths=True, slow_stride=4
+        ),
+        epochs=60,
         steps_per_epoch=240,
         validation_steps=20,
         batch_size=64,
@@ -222,8 +224,9 @@ TRAIN_PRESETS: dict[str, TrainParams] = {
         clip_norm=1.0,
         objective="contrastive",
         teacher_weight=3.0,
+        regression_weight=4.0,
         augment=True,
-        direct_epochs=20,
+        direct_epochs=30,
         mixed_precision=True,
         validation=0.1,
         seed=1,
