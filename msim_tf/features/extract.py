@@ -18,6 +18,7 @@ import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 import tensorflow as tf
@@ -30,9 +31,10 @@ _DB_RANGE = 80.0  # its top_db
 _CENS_STEPS = (0.4, 0.2, 0.1, 0.05)  # Mueller and Ewert, "Chroma Toolbox", ISMIR 2011
 _CENS_WEIGHT = 0.25
 _TINY = float(np.finfo(np.float32).tiny)
-_MEL_BANDS = 4
-_BLOCK_FRAMES = 646  # a quarter of a minute: larger blocks come from memory that the allocator fetches anew from the system each time
+_MEL_BANDS = 8
+_BLOCK_FRAMES = 646  # a quarter of a minute, half an excerpt: less costs calls, more leaves the processor's cache
 _RISE_FRAMES = 4 * _BLOCK_FRAMES  # here the call counts more
+_HELD_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,11 @@ class Extractor:
         self._frame_features = tf.function(lambda y: frame_features(y, params), autograph=False).get_concrete_function(
             samples
         )
+        self._short_clip_features = tf.function(
+            lambda mel_db, chroma: clip_features(mel_db, chroma, params), autograph=False
+        ).get_concrete_function(matrix, chroma)
         self._rise = tf.function(_rise, autograph=False).get_concrete_function(matrix, peak)
-        self._clip_features = tf.function(
+        self._long_clip_features = tf.function(
             lambda rise, chroma: (_onset(rise, params), _cens(chroma, params)), autograph=False
         ).get_concrete_function(samples, chroma)
 
@@ -170,20 +175,25 @@ class Extractor:
         with _Spool(self.params.n_mels) as mels, _Spool(self.params.n_mels) as dbs:
             chromas = []
             for block in self._with_halo(blocks):
-                mel, mel_db, chroma = (part.numpy() for part in self._frame_features(tf.constant(block)))
+                mel, mel_db, chroma = map(_view, self._frame_features(tf.constant(block)))
                 mels.append(mel)
                 dbs.append(mel_db)
                 chromas.append(chroma)
-            rise, chroma = tf.constant(self._rises(dbs)), tf.constant(np.concatenate(chromas))
-            onset, cens = self._clip_features(rise, chroma)
-            return Features(mel=mels.whole().T, onset=onset.numpy(), cens=cens.numpy().T)
+            onset, cens = self._whole_clip(dbs, tf.constant(_joined(chromas)))
+            return Features(mel=mels.whole().T, onset=_view(onset), cens=_view(cens).T)
+
+    def _whole_clip(self, dbs: _Spool, chroma: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What ``clip_features`` gives, for a long clip block by block."""
+        if dbs.rows <= _RISE_FRAMES:
+            return self._short_clip_features(tf.constant(dbs.whole()), chroma)
+        return self._long_clip_features(tf.constant(self._rises(dbs)), chroma)
 
     def _rises(self, dbs: _Spool) -> np.ndarray:
         """[frames - 1]: a block at a time, each with the last row of the one before."""
         rises, last = [], np.empty((0, self.params.n_mels), np.float32)
         for db in dbs.blocks(_RISE_FRAMES):
             rows = np.concatenate([last, db]) if len(last) else db
-            rises.append(self._rise(tf.constant(rows), tf.constant(dbs.peak)).numpy())
+            rises.append(_view(self._rise(tf.constant(rows), tf.constant(dbs.peak))))
             last = db[-1:]
         return np.concatenate(rises)
 
@@ -191,20 +201,31 @@ class Extractor:
         """Re-cuts the stream into blocks of whole frames, each with the samples around it (zeros outside the clip)."""
         hop, margin = self.params.hop_length, halo(self.params)
         whole = (_BLOCK_FRAMES - 1) * hop + 2 * margin
-        pieces, length = [np.zeros(margin, np.float32)], margin
-        for block in itertools.chain(blocks, [np.zeros(margin, np.float32)]):
-            pieces.append(block)
-            length += len(block)
-            if length <= whole:
-                continue
-            waiting = np.concatenate(pieces)
-            while len(waiting) > whole:
-                yield waiting[:whole]
-                waiting = waiting[_BLOCK_FRAMES * hop :]
-            pieces, length = [waiting], len(waiting)
+        # Every block has memory of its own, which TensorFlow may use without a copy.
+        waiting, length = np.empty(whole, np.float32), 0
+        for block in itertools.chain([np.zeros(margin, np.float32)], blocks, [np.zeros(margin, np.float32)]):
+            done = 0
+            while done < len(block):
+                taken = min(len(block) - done, whole - length)
+                waiting[length : length + taken] = block[done : done + taken]
+                done, length = done + taken, length + taken
+                if length == whole:
+                    yield waiting
+                    rest = waiting[_BLOCK_FRAMES * hop :]
+                    waiting, length = np.empty(whole, np.float32), len(rest)
+                    waiting[:length] = rest
         frames = 1 + (length - 2 * margin) // hop
         if frames > 0:
-            yield np.concatenate(pieces)[: (frames - 1) * hop + 2 * margin]
+            yield waiting[: (frames - 1) * hop + 2 * margin]
+
+
+def _view(tensor: tf.Tensor) -> np.ndarray:
+    """The tensor's own memory; ``numpy()`` would copy it."""
+    return np.asarray(memoryview(tensor))
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class _Spool:
@@ -212,28 +233,43 @@ class _Spool:
 
     def __init__(self, width: int) -> None:
         self._width = width
-        self._file = tempfile.SpooledTemporaryFile(max_size=2**26)  # noqa: SIM115  (closed by the block that opened this)
+        self._held: list[np.ndarray] = []
+        self._file: IO[bytes] | None = None
+        self.rows = 0
         self.peak = np.float32(-np.inf)
 
     def __enter__(self) -> _Spool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        if self._file:
+            self._file.close()
 
     def append(self, rows: np.ndarray) -> None:
         """Adds [n, width] float32 rows."""
-        self._file.write(rows.data)
+        self.rows += len(rows)
         self.peak = max(self.peak, rows.max())
+        self._held.append(rows)
+        if 4 * self.rows * self._width > _HELD_BYTES:
+            self._file = self._file or tempfile.TemporaryFile()  # noqa: SIM115  (closed by the block that opened this)
+            for held in self._held:
+                self._file.write(held.data)
+            self._held = []
 
     def blocks(self, rows: int) -> Iterator[np.ndarray]:
         """So many rows at a time, at last what is left."""
+        if self._file is None:
+            whole = self.whole()
+            yield from (whole[start : start + rows] for start in range(0, self.rows, rows))
+            return
         self._file.seek(0)
         while data := self._file.read(4 * rows * self._width):
             yield np.frombuffer(data, np.float32).reshape(-1, self._width)
 
     def whole(self) -> np.ndarray:
         """All rows."""
+        if self._file is None:
+            return _joined(self._held)
         self._file.seek(0)
         return np.frombuffer(self._file.read(), np.float32).reshape(-1, self._width)
 
@@ -247,7 +283,7 @@ def _power_spectrogram(y: tf.Tensor, params: FeatureParams) -> tf.Tensor:
     # Frames are neighbouring tiles side by side: a copy of whole rows, twice as fast as a gather of single samples.
     framed = tf.concat([tiles[..., i : i + frames, :] for i in range(overlap)], -1)
     spectrum = tf.signal.rfft(framed * tf.constant(_hann(params.n_fft)))
-    return tf.math.real(spectrum * tf.math.conj(spectrum))
+    return tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
 
 
 def _mel_sums(power: tf.Tensor, params: FeatureParams) -> tuple[tf.Tensor, tf.Tensor]:
@@ -346,7 +382,7 @@ def _smoother(length: int) -> np.ndarray:
 def _mel_bands(params: FeatureParams) -> list[tuple[int, np.ndarray]]:
     """The mel filters in ``_MEL_BANDS`` groups, each as (first bin, [bins, filters]).
 
-    A filter is a few bins wide: what is left out is three quarters of the whole matrix, and nothing but zeros.
+    A filter is a few bins wide: what is left out is seven eighths of the whole matrix, and nothing but zeros.
     """
     import librosa
 

@@ -92,6 +92,21 @@ def test_blocks_of_any_length_give_the_same_features(rng, preset):
     assert whole.frames == extractor.params.frames(len(y))
 
 
+def test_a_long_clip_that_waits_on_disk_gives_the_same_features(rng, monkeypatch):
+    extractor = extract.Extractor(PAPER)
+    y = rng.normal(0, 0.1, 22050 * 40).astype(np.float32) * np.linspace(0, 1, 22050 * 40, dtype=np.float32)
+    at_once = extractor([y])
+    monkeypatch.setattr(extract, "_RISE_FRAMES", 300)
+    by_blocks = extractor([y])
+    monkeypatch.setattr(
+        extract, "_HELD_BYTES", 4 * 700 * PAPER.n_mels
+    )  # the first block is held, the second sends both to disk
+    on_disk = extractor([y])
+    for name in ("mel", "onset", "cens"):
+        np.testing.assert_array_equal(getattr(by_blocks, name), getattr(at_once, name))
+        np.testing.assert_array_equal(getattr(on_disk, name), getattr(at_once, name))
+
+
 @pytest.mark.parametrize("bpm", [75.0, 120.0, 168.0])
 def test_pulse_train_peaks_at_its_period(bpm):
     sr, hop = PAPER.sr, PAPER.hop_length
