@@ -33,6 +33,12 @@ def main() -> int:
     parser.add_argument(
         "--tf-serving", default="", metavar="HOST:PORT", help="gRPC API of a real one that serves --model"
     )
+    parser.add_argument(
+        "--store",
+        default="",
+        metavar="DIR",
+        help="labelled store to read batches from (default: a small one of --music)",
+    )
     given = parser.parse_args()
     unknown = sorted(set(given.sections) - set(SECTIONS))
     if unknown:
@@ -45,7 +51,9 @@ def main() -> int:
     failed = 0
     for name in given.sections or SECTIONS:
         with tempfile.TemporaryDirectory(prefix="msim-bench-") as scratch:
-            options = frame.Options(given.quick, given.music, scratch, given.tf_serving, given.model, given.embeddings)
+            options = frame.Options(
+                given.quick, given.music, scratch, given.tf_serving, given.model, given.embeddings, given.store
+            )
             try:
                 with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
                     section = process.submit(frame.run_section, name, options).result()

@@ -37,6 +37,7 @@ class Options:
         serving: "host:port" of the gRPC API of a real TensorFlow Serving that serves ``model``; "" for none.
         model: exported model to serve, ``saved_models/NAME``; "" for a small untrained one.
         embeddings: npz of real tracks whose like the search sections draw; "" for synthetic ones.
+        store: labelled feature store to read from, only read; "" for a small one of ``music``.
     """
 
     quick: bool
@@ -45,6 +46,7 @@ class Options:
     serving: str = ""
     model: str = ""
     embeddings: str = ""
+    store: str = ""
 
 
 @dataclass(frozen=True)
