@@ -1,0 +1,81 @@
+"""How well madmom, the annotator of ``msim annotate``, hears tempo and key: on synthesized clips, of which both are exact.
+
+    python -m tools.corpus.madmom_accuracy --corpus ROOT [--part test] [--workers N]
+
+Every clip of the renders is heard, at whatever confidence. Resumes: what madmom said is kept in ROOT/madmom-PART.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from msim_tf.cli.options import progress_bar
+from msim_tf.corpus.annotate import Annotation, annotate_folder
+from msim_tf.corpus.relations import parse_key
+from msim_tf.errors import InputError
+from msim_tf.evaluate.statistics import wilson_interval
+from tools.corpus.command import run
+from tools.corpus.ledger import PARTS, Ledger
+
+TEMPO_TOLERANCE = 0.04  # of the true tempo, the field's (Gouyon et al., IEEE TASLP 2006)
+
+
+def tempo_ratio(heard: float | None, bpm: float, *, octaves: bool) -> float:
+    """How far off a tempo is, as |ratio - 1|; with ``octaves`` of the nearest octave. Infinite if none was heard."""
+    if not heard:
+        return math.inf
+    off = math.log2(heard / bpm)
+    return abs(2 ** (off - round(off) if octaves else off) - 1)
+
+
+def outcomes(
+    annotations: Mapping[str, Annotation], labels: Mapping[str, Mapping[str, tuple[str, ...]]]
+) -> dict[str, list[bool]]:
+    """What was asked -> right or wrong, for each clip whose answer is known."""
+    found: dict[str, list[bool]] = {"tempo, any octave": [], "tempo, our octave": [], "key": []}
+    for track, heard in annotations.items():
+        known = labels[track]
+        if "tempo" in known:
+            bpm = float(known["tempo"][0])
+            for kind, octaves in (("tempo, any octave", True), ("tempo, our octave", False)):
+                found[kind].append(tempo_ratio(heard.tempo, bpm, octaves=octaves) <= TEMPO_TOLERANCE)
+        if "key" in known:
+            found["key"].append(parse_key(heard.key) == parse_key(known["key"][0]))
+    return {kind: right for kind, right in found.items() if right}
+
+
+def lines(found: Mapping[str, list[bool]]) -> Iterator[str]:
+    """A line per question, with Wilson's 95 % interval."""
+    for kind, right in found.items():
+        interval = wilson_interval(sum(right), len(right))
+        share = sum(right) / len(right)
+        yield f"{kind:<18} {share:.3f} ({interval.low:.3f}-{interval.high:.3f}), {len(right)} clips"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--corpus", type=Path, required=True, help="folder of the corpus")
+    parser.add_argument("--part", choices=PARTS, default="test")
+    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
+    arguments = parser.parse_args()
+    ledger = Ledger(arguments.corpus, "renders")
+    clips = {clip.track: clip for clip in ledger.clips.values() if clip.part == arguments.part and clip.clip in ledger}
+    if not clips:
+        raise InputError(f"{arguments.corpus}: no renders in its {arguments.part} part; run tools.corpus.renders first")
+    with progress_bar("madmom") as progress:
+        annotations, failures = annotate_folder(
+            arguments.corpus / arguments.part,
+            sorted(clips),
+            arguments.corpus / f"madmom-{arguments.part}.jsonl",
+            workers=arguments.workers,
+            progress=progress,
+        )
+    print("\n".join(lines(outcomes(annotations, {track: clip.labels for track, clip in clips.items()}))))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    run(main)
