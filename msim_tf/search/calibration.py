@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,13 @@ from msim_tf.search.ranking import normalised
 from msim_tf.search.segments import Rows
 
 WEIGHT_KINDS = ("uniform", "dirichlet", "one-dimension", "signed")
+ALONE = "alone"
 _SAFETY = (
     0.997  # share of true neighbours that the chosen depth must reach on its own half, above the target for the other
 )
 _SHALLOWEST = 64
 
-# rows [n, depth] in approximate order, for weighted queries [n, size]
+# rows, at most ``depth``, in approximate order, for a weighted query [size]
 Order = Callable[[np.ndarray, int], np.ndarray]
 
 
@@ -33,8 +35,8 @@ class Calibration:
     """Depths and what they reach.
 
     Attributes:
-        depths: kind of weights -> rows to look at for ``k`` hits.
-        recall: kind of weights -> share of the true ``k`` nearest found, on queries that did not choose the depth.
+        depths: kind of weights -> rows to look at for ``k`` hits; ``ALONE`` where an engine has an order of its own for single dimensions.
+        recall: kind of weights, or ``ALONE`` -> share of the true ``k`` nearest found, on queries that did not choose the depth.
         k: hits per query.
         queries: queries per kind behind each recall.
         rows: size of the library then.
@@ -46,14 +48,15 @@ class Calibration:
     queries: int
     rows: int
 
-    def depth(self, weights: np.ndarray, count: int) -> int:
+    def depth(self, weights: np.ndarray, count: int, *, alone: bool = False) -> int:
         """Rows to look at for ``count`` hits under ``weights`` (magnitudes sum to 1).
 
         Between the three kinds of positive weights the depth is interpolated in its logarithm over the largest weight: 1/n when all are
         equal, the harmonic mean sum(1/i)/n that Dirichlet weights have on average, 1 for a single dimension.
         """
-        names = len(weights)
-        anchors = [1 / names, sum(1 / i for i in range(1, names + 1)) / names, 1.0]
+        if alone:
+            return round(self.depths[ALONE] * max(1.0, count / self.k))
+        anchors = _anchors(len(weights))
         depths = np.maximum.accumulate([self.depths[kind] for kind in WEIGHT_KINDS[:3]])
         depth = math.exp(np.interp(np.abs(weights).max(), anchors, np.log(depths)))
         if (weights < 0).any():
@@ -68,6 +71,12 @@ class Calibration:
     def from_json(cls, value: dict[str, Any]) -> Calibration:
         """The inverse of ``to_json``."""
         return cls(**value)
+
+
+@cache
+def _anchors(dimensions: int) -> tuple[float, ...]:
+    """The largest weight where all are equal, on average under Dirichlet weights, and of a single dimension."""
+    return 1 / dimensions, sum(1 / i for i in range(1, dimensions + 1)) / dimensions, 1.0
 
 
 def sample_weights(kind: str, number: int, dimensions: int, rng: np.random.Generator) -> np.ndarray:
@@ -89,6 +98,7 @@ def calibrate(
     layout: EmbeddingLayout,
     order: Order,
     *,
+    alone: Order | None = None,
     k: int = 10,
     queries: int = 240,
     target: float = 0.99,
@@ -100,7 +110,8 @@ def calibrate(
     Args:
         rows: the library.
         layout: its subspaces.
-        order: the approximate order: for weighted queries [n, size] and a depth, rows [n, depth], best first.
+        order: the approximate order: for a weighted query [size] and a depth, at most so many rows, best first.
+        alone: the order that is taken for a single dimension, if that is another.
         k: hits per query.
         queries: queries per kind of weights, half of them to choose the depth.
         target: recall to reach for every kind.
@@ -115,14 +126,19 @@ def calibrate(
     choosing = np.arange(len(own)) % (2 * len(layout.names)) < len(layout.names)  # whole rounds of single dimensions
     deepest = min(deepest, len(rows))
     places = {kind: _places(order, vectors, weights[kind], truth[kind], deepest, layout) for kind in WEIGHT_KINDS}
-    depths = {kind: _depth(places[kind][choosing], deepest) for kind in WEIGHT_KINDS}
+    if alone is not None:
+        single = "one-dimension"
+        weights[ALONE] = weights[single]
+        places[ALONE] = _places(alone, vectors, weights[single], truth[single], deepest, layout)
+    depths = {kind: _depth(places[kind][choosing], deepest) for kind in places}
     calibration = Calibration(depths, {}, k, int((~choosing).sum()), len(rows))
     while True:
         recall = {
-            kind: _recall(calibration, weights[kind][~choosing], places[kind][~choosing]) for kind in WEIGHT_KINDS
+            kind: _recall(calibration, weights[kind][~choosing], places[kind][~choosing], kind == ALONE)
+            for kind in places
         }
         calibration = Calibration(dict(calibration.depths), recall, k, calibration.queries, len(rows))
-        short = [kind for kind in WEIGHT_KINDS if recall[kind] < target and calibration.depths[kind] < deepest]
+        short = [kind for kind in places if recall[kind] < target and calibration.depths[kind] < deepest]
         if not short:
             return calibration
         for kind in short:
@@ -175,7 +191,7 @@ def _places(
     places = np.full(truth.shape, deepest)
     for query in range(len(vectors)):
         weighted = vectors[query] * np.repeat(weights[query], layout.widths).astype(np.float32)
-        found = order(weighted[None], deepest)[0]
+        found = order(weighted, deepest)
         place = np.full(found.max() + 1, deepest)
         place[found[::-1]] = np.arange(len(found))[::-1]
         known = truth[query] < len(place)
@@ -187,6 +203,6 @@ def _depth(places: np.ndarray, deepest: int) -> int:
     return int(np.clip(np.quantile(places, _SAFETY, method="higher") + 1, min(_SHALLOWEST, deepest), deepest))
 
 
-def _recall(calibration: Calibration, weights: np.ndarray, places: np.ndarray) -> float:
-    depths = np.array([calibration.depth(row, calibration.k) for row in weights])
+def _recall(calibration: Calibration, weights: np.ndarray, places: np.ndarray, alone: bool) -> float:
+    depths = np.array([calibration.depth(row, calibration.k, alone=alone) for row in weights])
     return float((places < depths[:, None]).mean())

@@ -7,17 +7,22 @@ never change, and dimensions of weight 0 are not even read.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 
 from msim_tf.dimensions import EmbeddingLayout
-from msim_tf.search.ranking import normalised
+from msim_tf.search.ranking import normalised, widened
 from msim_tf.search.segments import BLOCK, Rows, Segment
 
 # Rounding of float32 sums; rows this near to the last one wanted are proposed too, so that ties are settled by the exact ranking.
 _MARGIN = 1e-5
+# Stored coordinates are rounded to 11 bits, so a stored subspace has length 1 within 2**-11 and a distance, up to twice the weight, errs by twice as
+# much either way. Where lengths are taken for 1, rows this near are proposed.
+STORED_MARGIN = 4 * 2.0**-11
 
 
 class Engine(Protocol):
@@ -48,25 +53,29 @@ class Engine(Protocol):
         ...
 
 
-def smallest(distances: np.ndarray, count: int) -> np.ndarray:
+def smallest(distances: np.ndarray, count: int, *, margin: float = _MARGIN) -> np.ndarray:
     """Positions of the ``count`` smallest finite distances, and of all that equal the last of them within rounding.
 
     Args:
         distances: [n] float32; infinity means not allowed.
         count: how many.
+        margin: what is equal.
 
     Returns:
         [>= min(count, finite)] int, in ascending position.
     """
     if count < len(distances):
-        distances = np.where(distances <= np.partition(distances, count - 1)[count - 1] + _MARGIN, distances, np.inf)
+        last = np.partition(distances, count - 1)[count - 1]
+        if np.isfinite(last):
+            return np.flatnonzero(distances <= last + margin)
     return np.flatnonzero(np.isfinite(distances))
 
 
 class ExactEngine:
     """Scores every row. Default below some 50,000 tracks, right at any size.
 
-    Subspace-major float32 copies are held within ``memory`` bytes; segments that do not fit are read from the map, block by block.
+    Subspace-major float32 copies are held within ``memory`` bytes. If not all segments fit, those that do not are read from the float16 map, block
+    by block on all cores, at about twice the time.
     """
 
     name = "exact"
@@ -83,7 +92,8 @@ class ExactEngine:
         distances = np.concatenate([self._distances(segment, query, weights) for segment in self._hold(rows)])
         if allowed is not None:
             distances[~allowed] = np.inf
-        return smallest(distances, count)
+        everything = len(self._held) == len(rows.segments)
+        return smallest(distances, count, margin=_MARGIN if everything else STORED_MARGIN)
 
     def _hold(self, rows: Rows) -> Iterator[Segment]:
         """The segments; those that fit are copied to memory, those that are gone are dropped."""
@@ -132,10 +142,10 @@ def subspace_major(vectors: np.ndarray, layout: EmbeddingLayout) -> tuple[np.nda
 def weighted_distances(
     vectors: np.ndarray, query: np.ndarray, weights: np.ndarray, layout: EmbeddingLayout
 ) -> np.ndarray:
-    """Weighted distances from stored vectors, up to a constant, block by block; only the dimensions that weigh are read.
+    """Weighted distances from stored vectors, up to a constant and within ``STORED_MARGIN``; only dimensions that weigh are read.
 
     Args:
-        vectors: [n, size] float16.
+        vectors: [n, size] float16, memory-mapped or not.
         query: [size] float32, normalised.
         weights: [dimensions].
         layout: the subspaces.
@@ -143,14 +153,33 @@ def weighted_distances(
     Returns:
         [n] float32.
     """
-    distances = np.zeros(len(vectors), np.float32)
-    for start in range(0, len(vectors), BLOCK):
-        for weight, part in zip(weights, layout.slices.values()):
-            if weight:
-                column = vectors[start : start + BLOCK, part].astype(np.float32)
-                length = np.sqrt(np.einsum("ij,ij->i", column, column))
-                distances[start : start + BLOCK] -= np.float32(2 * weight) * (column @ query[part]) / length
-    return distances
+    weighted, spans = opposed(query, weights, layout), weighing_spans(weights, layout)
+    starts = range(0, len(vectors), BLOCK)
+
+    def block(start: int) -> np.ndarray:
+        distances = np.zeros(len(vectors[start : start + BLOCK]), np.float32)
+        for span in spans:
+            distances += widened(vectors[start : start + BLOCK, span]) @ weighted[span]
+        return distances
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.concatenate([np.zeros(0, np.float32), *pool.map(block, starts)])
+
+
+def opposed(query: np.ndarray, weights: np.ndarray, layout: EmbeddingLayout) -> np.ndarray:
+    """What a stored vector is multiplied with to get its weighted distance, up to a constant: [size] float32."""
+    return query * np.repeat(-2 * weights, layout.widths).astype(np.float32)
+
+
+def weighing_spans(weights: np.ndarray, layout: EmbeddingLayout) -> list[slice]:
+    """The coordinates of all dimensions that weigh, neighbours in one slice."""
+    spans: list[slice] = []
+    for weight, part in zip(weights.tolist(), layout.slices.values()):
+        if weight and spans and spans[-1].stop == part.start:
+            spans[-1] = slice(spans[-1].start, part.stop)
+        elif weight:
+            spans.append(part)
+    return spans
 
 
 def _weighted(

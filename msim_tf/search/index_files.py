@@ -2,7 +2,7 @@
 
     index.json          manifest: format, source, segments in order, removed rows, engine
     segment-000001/     some tracks, see ``segments``
-    codes-000004.faiss  codes of the FAISS engine, if there is one; rows after those it covers are encoded when it is opened
+    codes-000004.npz    codes of the FAISS engine, if there is one; rows after those it covers are encoded when it is opened
 
 A save writes new files beside the old ones and then replaces the manifest, so that a process killed at any moment leaves the old index whole.
 Files that the manifest does not name are removed by the next save; readers that have them mapped keep them. When a quarter of the rows is
@@ -21,6 +21,7 @@ import numpy as np
 from msim_tf.errors import InputError
 from msim_tf.files import load_json, save_json, validate_format
 from msim_tf.search.calibration import Calibration
+from msim_tf.search.codes import CODES_VERSION
 from msim_tf.search.engines import Engine, ExactEngine
 from msim_tf.search.faiss_engine import FaissEngine, faiss_installed
 from msim_tf.search.segments import BLOCK, Rows, Segment, read_segment, write_segment
@@ -110,6 +111,9 @@ def _open_engine(path: Path, value: dict[str, Any], source: Source) -> tuple[Eng
     if not faiss_installed():
         note = f"{path} was built for the faiss engine, which is not installed (pip install 'msim-tf[faiss]'); using the exact scan"
         return ExactEngine(source.layout), note
+    if value.get("codes_version") != CODES_VERSION:
+        note = f"{path} has codes of another release, which are not read; using the exact scan until msim index builds the engine again"
+        return ExactEngine(source.layout), note
     calibration = Calibration.from_json(value["calibration"])
     return FaissEngine.open(path / value["codes"], source.layout, calibration, rows=value["covered"]), ""
 
@@ -166,7 +170,7 @@ def _write_codes(index: Index, path: Path, generation: int, saved: Saved | None)
         return "", 0
     if saved and saved.engine is index.engine and saved.covered >= (1 - _UNCOVERED) * len(index.rows):
         return saved.codes, saved.covered
-    name = f"codes-{generation:06d}.faiss"
+    name = f"codes-{generation:06d}.npz"
     index.engine.save_codes(path / name, index.rows)
     return name, len(index.rows)
 

@@ -225,10 +225,15 @@ class MilvusCollection:
                 break
             depth = min(_MOST_ROWS, 2 * depth)
         rows = [hit["entity"] for hit in found]
-        names = [row["identifier"] for row in rows]
         vectors = np.array([row["vector"] for row in rows], np.float32).reshape(-1, self.source.layout.size)
         return ranked_matches(
-            query, weights, names, vectors, lambda place: rows[place]["metadata"], self.source, min(count, len(rows))
+            query,
+            weights,
+            lambda place: rows[place]["identifier"],
+            vectors,
+            lambda place: rows[place]["metadata"],
+            self.source,
+            count,
         )
 
     def _found(self, weighted: np.ndarray, expression: str, depth: int) -> list[Any]:

@@ -238,17 +238,23 @@ def nearest_matches(index: Index, query: Query, weights: np.ndarray, allowed: np
     if not allowed.any():
         return []
     rows = index.engine.top(index.rows, query.vector, weights, count, allowed=allowed)
-    names = [index.rows.identifier(int(row)) for row in rows]
     vectors = normalised(index.rows.take(rows), index.source.layout)
+    held, numbers = index.rows, rows.tolist()
     return ranked_matches(
-        query, weights, names, vectors, lambda place: index.rows.metadata(int(rows[place])), index.source, count
+        query,
+        weights,
+        lambda place: held.identifier(numbers[place]),
+        vectors,
+        lambda place: held.metadata(numbers[place]),
+        index.source,
+        count,
     )
 
 
 def ranked_matches(
     query: Query,
     weights: np.ndarray,
-    names: Sequence[str],
+    identifier: Callable[[int], str],
     vectors: np.ndarray,
     metadata: Callable[[int], dict[str, Any]],
     source: Source,
@@ -259,7 +265,7 @@ def ranked_matches(
     Args:
         query: what to be near to.
         weights: [dimensions].
-        names: [n] identifiers.
+        identifier: of the track in one place.
         vectors: [n, size] float32, normalised.
         metadata: what is known of the track in one place.
         source: of the vectors.
@@ -268,19 +274,26 @@ def ranked_matches(
     layout = source.layout
     distances = dimension_distances(query.vector, vectors, layout)
     shares = distances * weights
-    totals = np.round(shares.sum(1), _TIE)
-    order = sorted(range(len(names)), key=lambda place: (totals[place], names[place]))[:count]
-    said = [name in query.dimensions for name in layout.names]
-    return [
-        Match(
-            identifier=names[place],
-            distance=float(shares[place].sum()),
-            shares=dict(zip(layout.names, shares[place].tolist())),
-            distances={name: value for name, value, has in zip(layout.names, distances[place].tolist(), said) if has},
-            metadata=metadata(place),
+    totals = shares.sum(1)
+    rounded = np.round(totals, _TIE)
+    places = range(len(rounded))
+    if count < len(rounded):  # names are looked up only of those that can be among the first
+        places = np.flatnonzero(rounded <= np.partition(rounded, count - 1)[count - 1]).tolist()
+    order = sorted((rounded[place], identifier(place), place) for place in places)[:count]
+    said = [(number, name) for number, name in enumerate(layout.names) if name in query.dimensions]
+    matches = []
+    for _, name, place in order:
+        apart = distances[place].tolist()
+        matches.append(
+            Match(
+                identifier=name,
+                distance=float(totals[place]),
+                shares=dict(zip(layout.names, shares[place].tolist())),
+                distances={dimension: apart[number] for number, dimension in said},
+                metadata=metadata(place),
+            )
         )
-        for place in order
-    ]
+    return matches
 
 
 def _diverse(index: Tracks, matches: list[Match], weights: np.ndarray, diversity: Diversity, k: int) -> list[Match]:

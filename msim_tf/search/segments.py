@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import mmap
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -84,8 +85,12 @@ class Rows:
         return int(self.starts[-1])
 
     def _place(self, row: int) -> tuple[Segment, int]:
-        number = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return self.segments[number], int(row - self.starts[number])
+        number = bisect_right(self._starts, row) - 1
+        return self.segments[number], row - self._starts[number]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return list(map(int, self.starts))
 
     def identifier(self, row: int) -> str:
         """Identifier of one row."""

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.search.calibration import WEIGHT_KINDS, Calibration, calibrate, sample_weights, true_neighbours
+from msim_tf.search.codes import balanced_axes
 from msim_tf.search.engines import ExactEngine, smallest
 from msim_tf.search.faiss_engine import FaissEngine
 from msim_tf.search.filters import Filters
@@ -60,6 +62,7 @@ def test_smallest_takes_all_that_tie_with_the_last():
     assert smallest(distances, 1).tolist() == [6]
     rounded = np.array([1, 1 + 2**-23, 1 - 2**-24, 1 + 2**-22, 1.1], np.float32)
     assert smallest(rounded, 1).tolist() == [0, 1, 2, 3]
+    assert smallest(distances, 3, margin=1).tolist() == [0, 1, 2, 3, 5, 6]
     assert smallest(distances, 6).tolist() == smallest(distances, 99).tolist() == [0, 1, 2, 3, 5, 6]
 
 
@@ -116,21 +119,55 @@ def test_depth_is_interpolated_between_the_kinds():
     assert calibration.depth(np.array([1, -1, 1, -1, 1, -1]) / 6, 10) == 900
 
 
+def test_the_depth_of_a_dimension_alone_is_its_own():
+    calibration = Calibration(
+        {"uniform": 1, "dirichlet": 2, "one-dimension": 900, "signed": 9, "alone": 70}, {}, 10, 9, 9
+    )
+    assert calibration.depth(np.eye(6)[0], 10) == pytest.approx(900, abs=1)
+    assert [calibration.depth(np.eye(6)[0], count, alone=True) for count in (1, 10, 25)] == [70, 70, 175]
+
+
 def test_calibration_measures_a_known_error(rng):
     """An approximate order that is the exact one with its first 90 and next 410 places exchanged needs a depth of 420."""
     rows = some_rows(rng, LAYOUT, [2000])
     stored = normalised(rows.take(np.arange(2000)), LAYOUT)
 
-    def order(queries, depth):
-        ranked = np.argsort(-(queries @ stored.T), axis=1)
-        return np.concatenate([ranked[:, 90:500], ranked[:, :90], ranked[:, 500:]], 1)[:, :depth]
+    def order(query, depth):
+        ranked = np.argsort(-(stored @ query))
+        return np.concatenate([ranked[90:500], ranked[:90], ranked[500:]])[:depth]
 
     calibration = calibrate(rows, LAYOUT, order)
     # The track itself comes 411th, its ten neighbours up to 421st. Under random signs it need not come first itself.
     assert all(420 <= calibration.depths[kind] <= 422 for kind in WEIGHT_KINDS)
     assert all(calibration.recall[kind] == 1 for kind in WEIGHT_KINDS)
+    alone = calibrate(rows, LAYOUT, order, alone=lambda query, depth: np.argsort(-(stored @ query))[:depth])
+    assert alone.depths == {**calibration.depths, "alone": 64} and alone.recall["alone"] == 1
     shallow = calibrate(rows, LAYOUT, order, deepest=415)
     assert all(0 < shallow.recall[kind] < 0.99 for kind in WEIGHT_KINDS)
+
+
+@pytest.mark.parametrize("widths", [(8,) * 6, (5, 8, 7, 6, 9, 11), (1, 2, 3, 4, 5, 6)])
+@pytest.mark.parametrize("coordinates", [2, 4])
+def test_balanced_axes_turn_each_subspace_and_share_its_variance_out(rng, widths, coordinates):
+    layout = EmbeddingLayout(DIMENSION_NAMES, widths)
+    sample = rng.normal(size=(500, layout.size)) @ np.diag(1 / np.arange(1, layout.size + 1))
+    axes = balanced_axes(sample, layout, coordinates)
+    # A rotation, with rows of zeros that fill up: lengths and products stay.
+    np.testing.assert_allclose(axes.T @ axes, np.eye(layout.size), atol=1e-9)
+    assert len(axes) == sum(-(-width // coordinates) * coordinates for width in widths)
+    row = 0
+    for part, width in zip(layout.slices.values(), widths):
+        block = axes[row : row + -(-width // coordinates) * coordinates]
+        outside = np.delete(block, np.r_[part], axis=1)
+        assert not outside.any()
+        used = block[block.any(1)]
+        turned = np.cov((sample @ used.T), rowvar=False).reshape(width, width)
+        np.testing.assert_allclose(turned, np.diag(np.diag(turned)), atol=1e-9)  # principal axes
+        if width % coordinates == 0 and width > coordinates:
+            products = np.log(np.diag(turned)).reshape(-1, coordinates).sum(1)
+            neighbours = np.log(np.sort(np.diag(turned))).reshape(-1, coordinates).sum(1)
+            assert np.ptp(products) < np.ptp(neighbours)
+        row += len(block)
 
 
 def test_without_faiss_one_line_says_so_and_exact_works(rng, monkeypatch, tmp_path):
@@ -160,6 +197,37 @@ def test_faiss_recall_on_other_tracks_than_calibrated(rng, layout):
             assert set(order) <= set(exact.top(index.rows, query, weights, 10))
             hits += len(set(order) & set(index.engine.top(index.rows, query, weights, 10)))
         assert hits >= 0.98 * 480
+
+
+def test_codes_of_few_coordinates_where_many_would_have_to_look_deep(rng):
+    faiss = pytest.importorskip("faiss")
+    # Vectors without structure need two coordinates per code; where two of eight directions hold the variance, four can share one.
+    plain = faiss_index(rng).engine._codes
+    vectors = rng.normal(size=(4000, 48)) * np.tile([1, 1, *[0.02] * 6], 6)
+    embeddings = Embeddings("toy", tuple(map(str, range(4000))), vectors.astype(np.float32), LAYOUT, META)
+    flat = Index.build(embeddings, engine="faiss").engine._codes
+    sizes = [faiss.downcast_index(codes.whole.index).code_size for codes in (plain, flat)]
+    assert sizes == [12, 6]  # half a byte for each code
+
+
+def test_a_dimension_alone_is_scored_from_its_own_codes(rng):
+    index = faiss_index(rng, 12000)
+    assert index.engine.calibration.depths["alone"] < index.engine.calibration.depths["one-dimension"]
+    assert index.engine.calibration.recall["alone"] >= 0.99
+    share = 0
+    index.engine._codes = replace(index.engine._codes, whole=_Silent(len(index.rows)))
+    for weights in sample_weights("one-dimension", 60, 6, rng):
+        query = normalised(rng.normal(size=48), LAYOUT)
+        order = sorted_rows(index.rows, query, weights, LAYOUT)[:10]
+        share += len(set(order) & set(index.engine.top(index.rows, query, weights, 10)))
+    assert share >= 0.98 * 600
+
+
+class _Silent:
+    """Codes of whole vectors that must not be asked."""
+
+    def __init__(self, ntotal):
+        self.ntotal = ntotal
 
 
 def test_faiss_saved_and_opened_finds_the_same(rng, tmp_path):
@@ -219,15 +287,31 @@ def test_faiss_refuses_what_it_cannot_use(rng, tmp_path):
     codes = next((tmp_path / "library").glob("codes-*"))
     data = codes.read_bytes()
     codes.write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match=r"codes-000001.faiss: not readable as codes .*build the engine again"):
+    with pytest.raises(InputError, match=r"codes-000001.npz: not readable as codes .*build the engine again"):
         Index.open(tmp_path / "library")
     codes.unlink()
-    with pytest.raises(InputError, match="codes-000001.faiss"):
+    with pytest.raises(InputError, match="codes-000001.npz"):
         Index.open(tmp_path / "library")
     other = FaissEngine.build(Index.build(library(rng, 1100, LAYOUT)).rows, LAYOUT)
     other.save_codes(codes, Index.build(library(rng, 1100, LAYOUT)).rows)
     with pytest.raises(InputError, match="codes of 1100 rows"):
         Index.open(tmp_path / "library")
+
+
+def test_codes_of_another_release_are_left_alone_until_the_engine_is_built_again(rng, tmp_path):
+    import json
+
+    faiss_index(rng, 1500).save(tmp_path / "library")
+    manifest = json.loads((tmp_path / "library/index.json").read_text())
+    del manifest["engine"]["codes_version"]  # as the first release wrote it
+    (tmp_path / "library/index.json").write_text(json.dumps(manifest))
+    opened = Index.open(tmp_path / "library")
+    assert opened.engine.name == "exact" and "codes of another release" in opened.saved.note
+    assert len(search(opened, track_query(opened, "t00000"))) == 10
+    opened.build_engine("faiss")
+    opened.save()
+    assert Index.open(tmp_path / "library").engine.name == "faiss"
+    assert len(list((tmp_path / "library").glob("codes-*"))) == 1
 
 
 def test_faiss_index_opens_without_faiss(rng, tmp_path, monkeypatch):

@@ -1,12 +1,16 @@
-"""Search: the exact engine against its floor, FAISS against an exact scan; milliseconds per query, recall, memory.
+"""Search: all engines side by side, for every kind of weights; milliseconds per query, recall, memory.
 
-Floor: one BLAS product of the weighted query with the same vectors, float32, in memory. Peer: that product and the ten best of it, what a
-user of NumPy would write ("NumPy scan"). Engines answer whole queries, ``search.query.search``, as the command line and the server do. What is
-found is compared with the product's own ten best. Queries are tracks that are not in the library.
+Floor: one BLAS product of the weighted query with all vectors, float32, row by row in memory, on all cores. Peer, which the bars of FAISS are
+against: that product and the ten best of it, what a user of NumPy would write ("NumPy scan"). Engines answer whole queries,
+``search.query.search``, as the command line and the server do: weights, scan, exact ranking, shares of the distance, metadata. "exact" is this
+package's engine that scores every row (``ExactEngine``, from float32 copies up to 1 GiB, else from the float16 map). What is found is compared
+with the product's own ten best. Queries are tracks that are not in the library, others in every round, so that no engine finds its rows in the
+processor's cache.
 """
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -80,20 +84,29 @@ def _timed(
 
     count = 6 if len(matrix) > 200_000 else 12
     widths = indexes["exact"].source.layout.widths
-    weighted = queries[:count] * np.repeat(weights[:count], widths, axis=1).astype(np.float32)
+    weighted = queries * np.repeat(weights, widths, axis=1).astype(np.float32)
 
-    def answers(index: Any) -> Callable[[], object]:
-        return lambda: [_answer(index, *asked) for asked in zip(queries[:count], weights[:count])]
+    def in_turn(answer: Callable[[int], object]) -> Callable[[], object]:
+        """Asks the next ``count`` queries at every call."""
+        starts = itertools.cycle(range(0, len(queries) - count + 1, count))
 
-    calls: dict[str, Callable[[], object]] = {
-        "product": lambda: [matrix @ vector for vector in weighted],
-        "NumPy scan": lambda: [_scan(matrix, vector) for vector in weighted],
+        def call() -> object:
+            first = next(starts)
+            return [answer(place) for place in range(first, first + count)]
+
+        return call
+
+    def asking(index: Any) -> Callable[[], object]:
+        return in_turn(lambda place: _answer(index, queries[place], weights[place]))
+
+    calls = {
+        "product": in_turn(lambda place: matrix @ weighted[place]),
+        "NumPy scan": in_turn(lambda place: _scan(matrix, weighted[place])),
+        **{name: asking(index) for name, index in indexes.items()},
     }
-    calls |= {name: answers(index) for name, index in indexes.items()}
     seconds = frame.measure(calls, 3 if options.quick else 7)
     figures = [
-        frame.spread(label + name, [1000 * value / count for value in seconds[name]], unit="ms")
-        for name in ("NumPy scan", *indexes)
+        frame.spread(label + name, [1000 * value / count for value in seconds[name]], unit="ms") for name in calls
     ]
     figures.append(frame.ratio(label + "exact / product", seconds["exact"], seconds["product"], note="the floor: 1"))
     if "FAISS" in indexes:
