@@ -24,6 +24,7 @@ ALONE = "alone"
 _SAFETY = (
     0.997  # share of true neighbours that the chosen depth must reach on its own half, above the target for the other
 )
+_HEADROOM = 1.5  # times that depth, for queries from outside, which lie between the library's tracks and are harder than these
 _SHALLOWEST = 64
 
 # rows, at most ``depth``, in approximate order, for a weighted query [size]
@@ -200,7 +201,8 @@ def _places(
 
 
 def _depth(places: np.ndarray, deepest: int) -> int:
-    return int(np.clip(np.quantile(places, _SAFETY, method="higher") + 1, min(_SHALLOWEST, deepest), deepest))
+    deep = math.ceil(_HEADROOM * (np.quantile(places, _SAFETY, method="higher") + 1))
+    return int(np.clip(deep, min(_SHALLOWEST, deepest), deepest))
 
 
 def _recall(calibration: Calibration, weights: np.ndarray, places: np.ndarray, alone: bool) -> float:

@@ -128,7 +128,7 @@ def test_the_depth_of_a_dimension_alone_is_its_own():
 
 
 def test_calibration_measures_a_known_error(rng):
-    """An approximate order that is the exact one with its first 90 and next 410 places exchanged needs a depth of 420."""
+    """An approximate order that is the exact one with its first 90 and next 410 places exchanged needs a depth of 420, and gets half as much again."""
     rows = some_rows(rng, LAYOUT, [2000])
     stored = normalised(rows.take(np.arange(2000)), LAYOUT)
 
@@ -138,7 +138,7 @@ def test_calibration_measures_a_known_error(rng):
 
     calibration = calibrate(rows, LAYOUT, order)
     # The track itself comes 411th, its ten neighbours up to 421st. Under random signs it need not come first itself.
-    assert all(420 <= calibration.depths[kind] <= 422 for kind in WEIGHT_KINDS)
+    assert all(630 <= calibration.depths[kind] <= 633 for kind in WEIGHT_KINDS)
     assert all(calibration.recall[kind] == 1 for kind in WEIGHT_KINDS)
     alone = calibrate(rows, LAYOUT, order, alone=lambda query, depth: np.argsort(-(stored @ query))[:depth])
     assert alone.depths == {**calibration.depths, "alone": 64} and alone.recall["alone"] == 1
