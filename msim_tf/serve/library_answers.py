@@ -47,6 +47,14 @@ def tracks(state: LibraryState, *, text: str, limit: int, offset: int) -> dict[s
     return {"total": len(found), "offset": offset, "limit": limit, "tracks": page}
 
 
+def artists(state: LibraryState, *, text: str, limit: int, offset: int) -> dict[str, Any]:
+    """One page of the artists whose name holds every word of ``text``, those of most tracks first."""
+    words = text.casefold().split()
+    found = [(name, count) for name, count in state.artists if all(word in name.casefold() for word in words)]
+    page = [{"artist": name, "tracks": count} for name, count in found[offset : offset + limit]]
+    return {"total": len(found), "offset": offset, "limit": limit, "artists": page}
+
+
 def similar(state: LibraryState, body: Any, uploaded: Uploaded) -> dict[str, Any]:
     """Hits for a query, nearest first."""
     body = fields(body, "body", "query", "weights", "filters", "diversity", "k")

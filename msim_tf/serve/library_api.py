@@ -44,6 +44,7 @@ _ROUTES = {
     ("GET", "library"): False,
     ("GET", "tracks"): False,
     ("GET", "tracks/"): True,
+    ("GET", "artists"): False,
     ("GET", "map"): False,
     ("GET", "audio/"): True,
     ("GET", "openapi.json"): False,
@@ -182,9 +183,10 @@ def _answer(
 
 
 def _got(name: str, identifier: str, asked: dict[str, list[str]], state: LibraryState) -> Any:
-    if name == "tracks":
+    if name in ("tracks", "artists"):
         numbers = {key: _number(asked, key, *limits) for key, limits in _PAGES.items()}
-        return answers.tracks(state, text=asked.get("search", [""])[0], **numbers)
+        listed = answers.tracks if name == "tracks" else answers.artists
+        return listed(state, text=asked.get("search", [""])[0], **numbers)
     if name == "tracks/":
         return answers.track(state, state.require(identifier))
     if name == "map":

@@ -18,8 +18,9 @@ from starlette.datastructures import Headers
 
 from msim_tf.serve.library_errors import ApiError
 
+# A file that was dropped on the page is played from the browser's own memory, hence blob:.
 SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",  # a token may be in the address
     "Cross-Origin-Resource-Policy": "same-origin",

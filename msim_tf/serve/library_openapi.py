@@ -47,6 +47,7 @@ def _paths() -> _Json:
         _parameter("limit", "query", _whole(1, 500, 50)),
         _parameter("offset", "query", _whole(0, 2**53, 0)),
     ]
+    artists = [_parameter("search", "query", {"type": "string"}, "Words that the name must hold."), *page[1:]]
     map_of = [
         _parameter("dimension", "query", {"type": "string"}, "Whose subspace; without it the whole embedding."),
         _parameter("limit", "query", _whole(2, 20_000, 2000)),
@@ -57,6 +58,7 @@ def _paths() -> _Json:
         },
         "/tracks": {"get": _get("tracks", "Tracks by text, in the order of their paths.", "Tracks", page)},
         "/tracks/{id}": {"get": _get("track", "What is known of a track.", "Track", [identifier])},
+        "/artists": {"get": _get("artists", "Artists by text, those of most tracks first.", "Artists", artists)},
         "/similar": {"post": _post("similar", "Tracks near to a query.", "SimilarRequest", "SimilarAnswer")},
         "/explain": {"post": _post("explain", "One track as a hit for a query.", "ExplainRequest", "ExplainAnswer")},
         "/path": {
@@ -207,6 +209,8 @@ def _queries(dimensions: list[str]) -> _Json:
         "upload": {**text, "description": "Token of an upload."},
     }
     simple = [_object([], **{name: schema}) for name, schema in one.items()]
+    example = {"oneOf": [_object([], track=text), _object([], upload=one["upload"])]}
+    simple.append(_object([], examples={**_list(example), "minItems": 1, "maxItems": 100}))
     mix = {**_by_dimension(dimensions, _ref("SimpleQuery")), "minProperties": 1}
     pair = {"type": ["array", "null"], "items": number, "minItems": 2, "maxItems": 2}
     return {
@@ -262,6 +266,9 @@ def _track_schemas(dimensions: list[str]) -> _Json:
             audio={**text, "description": "Address of its sound."},
         ),
         "Tracks": _object([], total=whole, offset=whole, limit=whole, tracks=_list(_ref("Track"))),
+        "Artists": _object(
+            [], total=whole, offset=whole, limit=whole, artists=_list(_object([], artist=text, tracks=whole))
+        ),
         "Library": _object(
             [],
             name=text,

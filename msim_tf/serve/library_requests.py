@@ -49,32 +49,46 @@ def whole(value: Any, where: str, *, default: int, lowest: int, highest: int) ->
 
 
 def query_of(value: Any, state: LibraryState, uploaded: Uploaded) -> Query:
-    """A query: one of ``{"track": id}``, ``{"tracks": [id, ...]}``, ``{"upload": token}``, ``{"mix": {dimension: one of the others}}``.
+    """A query: one of ``{"track": id}``, ``{"tracks": [id, ...]}``, ``{"upload": token}``, ``{"examples": [track or upload, ...]}``,
+    ``{"mix": {dimension: one of the others}}``.
 
     Raises:
         ApiError: 400 for another form, 404 for an unknown track or upload.
     """
-    value = fields(value, "query", "track", "tracks", "upload", "mix")
+    value = fields(value, "query", "track", "tracks", "upload", "examples", "mix")
     if len(value) != 1:
-        raise ApiError(400, "query: expected exactly one of track, tracks, upload, mix")
+        raise ApiError(400, "query: expected exactly one of track, tracks, upload, examples, mix")
     ((kind, content),) = value.items()
     if kind == "track":
         return track_query(state.index, state.require(content))
     if kind == "upload":
         return vector_query(state.index, uploaded(content))
     if kind == "tracks":
-        if not isinstance(content, list) or not 1 <= len(content) <= _MOST_EXAMPLES:
-            raise ApiError(400, f"query.tracks: expected a list of 1 to {_MOST_EXAMPLES} tracks")
-        examples = [state.require(track) for track in content]
-        return examples_query(state.index, examples) if len(examples) > 1 else track_query(state.index, examples[0])
+        return examples_query(state.index, [state.require(track) for track in _examples(content, "query.tracks")])
+    if kind == "examples":
+        examples = [_example(example, state, uploaded) for example in _examples(content, "query.examples")]
+        return examples_query(state.index, examples)
     if not isinstance(content, dict):
         raise ApiError(400, "query.mix: expected an object of dimension: query")
     return mixed_query(state.index, {name: _part(part, state, uploaded) for name, part in content.items()})
 
 
+def _examples(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list) or not 1 <= len(value) <= _MOST_EXAMPLES:
+        raise ApiError(400, f"{where}: expected a list of 1 to {_MOST_EXAMPLES}")
+    return value
+
+
+def _example(value: Any, state: LibraryState, uploaded: Uploaded) -> str | np.ndarray:
+    value = fields(value, "query.examples", "track", "upload")
+    if set(value) == {"track"}:
+        return state.require(value["track"])
+    return query_of(value, state, uploaded).vector
+
+
 def _part(value: Any, state: LibraryState, uploaded: Uploaded) -> str | np.ndarray:
     """One dimension's part of a mix: a track stays a track, so that explanations can name its metadata."""
-    value = fields(value, "query.mix", "track", "tracks", "upload")
+    value = fields(value, "query.mix", "track", "tracks", "upload", "examples")
     if set(value) == {"track"}:
         return state.require(value["track"])
     return query_of(value, state, uploaded).vector

@@ -64,6 +64,17 @@ class LibraryState:
         return [name for name, told in zip(self.identifiers, self._texts) if all(word in told for word in words)]
 
     @cached_property
+    def artists(self) -> list[tuple[str, int]]:
+        """Artists, spelt as on most of their tracks, and how many these are; most tracks first, then by name."""
+        spelt: dict[str, Counter[str]] = {}
+        for identifier in self.identifiers:
+            metadata = self.index.metadata(identifier)
+            if artist_of(metadata):
+                spelt.setdefault(artist_of(metadata), Counter())[metadata["artist"]] += 1
+        counted = [(names.most_common(1)[0][0], names.total()) for names in spelt.values()]
+        return sorted(counted, key=lambda artist: (-artist[1], artist[0].casefold()))
+
+    @cached_property
     def overview(self) -> dict[str, Any]:
         """What GET /library tells of the music."""
         counts: dict[str, Counter[str]] = {key: Counter() for key in (*TAG_KEYS, "artist", "album", "key")}

@@ -77,6 +77,36 @@ def test_tracks_by_text_in_pages(http, names):
         assert answer.status_code == 400 and "expected a whole number" in error(answer)
 
 
+def test_a_file_and_a_track_are_examples_together(http, library, index, names):
+    sound = (library.parent / "Music" / names[2]).read_bytes()
+    token = http.post("/api/v1/upload", content=sound, headers={"content-type": "audio/ogg"}).json()["upload"]
+    query = {"examples": [{"upload": token}, {"track": names[0]}]}
+    found = hits(http.post("/api/v1/similar", json={"query": query, "k": 10}))
+    wanted = examples_query(index, [names[0], index.vectors([names[2]])[0]])
+    assert found == [
+        (match.identifier, pytest.approx(match.distance, abs=2e-3)) for match in search(index, wanted, k=10)
+    ]
+    assert names[0] not in dict(found) and names[2] in dict(found)
+
+
+def test_artists_by_text_those_of_most_tracks_first(http, index):
+    told = http.get("/api/v1/artists").json()
+    counts = {}
+    for name in index.identifiers:
+        artist = index.metadata(name).get("artist")
+        if artist:
+            counts[artist] = counts.get(artist, 0) + 1
+    assert {row["artist"]: row["tracks"] for row in told["artists"]} == counts and told["total"] == len(counts) == 3
+    order = [(-row["tracks"], row["artist"]) for row in told["artists"]]
+    assert order == sorted(order)
+    assert [row["artist"] for row in http.get("/api/v1/artists", params={"search": "CLE"}).json()["artists"]] == [
+        "Cleo"
+    ]
+    second = http.get("/api/v1/artists", params={"limit": 1, "offset": 1}).json()
+    assert second["artists"] == told["artists"][1:2] and second["total"] == 3
+    assert http.get("/api/v1/artists", params={"limit": 0}).status_code == 400
+
+
 @pytest.mark.parametrize("identifier", HOSTILE.values())
 def test_any_name_can_be_asked_for(http, library, identifier):
     for spelling in (quote(identifier, safe=""), quote(identifier)):
@@ -108,6 +138,9 @@ def test_similar_by_examples_mix_filters_and_diversity(http, index, names):
     ask = {"k": 10}
     several = http.post("/api/v1/similar", json={**ask, "query": {"tracks": names[:3]}})
     assert hits(several) == expected(search(index, examples_query(index, names[:3]), k=10))
+    examples = [{"track": names[0]}, {"track": names[4]}]
+    several = http.post("/api/v1/similar", json={**ask, "query": {"examples": examples}})
+    assert hits(several) == expected(search(index, examples_query(index, [names[0], names[4]]), k=10))
     mix = {"genre": {"track": names[0]}, "key": {"tracks": names[1:3]}}
     key = examples_query(index, names[1:3]).vector
     mixed = http.post("/api/v1/similar", json={**ask, "query": {"mix": mix}})
@@ -188,6 +221,8 @@ TRACK = {"query": {"track": "colobot__hv2.ogg"}}
         ("similar", {"query": {"track": 7}}, 400, "expected the id of a track"),
         ("similar", {"query": {"track": "../../etc/passwd"}}, 404, "no track '../../etc/passwd'"),
         ("similar", {"query": {"tracks": []}}, 400, "1 to 100"),
+        ("similar", {"query": {"examples": [{"tracks": ["a"]}]}}, 400, "unknown field 'tracks'"),
+        ("similar", {"query": {"examples": [{}]}}, 400, "exactly one of"),
         ("similar", {"query": {"mix": {}}}, 400, "at least one dimension"),
         ("similar", {"query": {"mix": {"taste": TRACK["query"]}}}, 400, "'taste' is not in this embedding"),
         ("similar", {"query": {"mix": {"genre": {"mix": {}}}}}, 400, "unknown field 'mix'"),

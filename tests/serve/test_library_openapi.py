@@ -54,9 +54,11 @@ REQUESTS = {
     "library": ("get", "/library", None),
     "tracks": ("get", "/tracks", None),
     "track": ("get", "/tracks/{id}", None),
+    "artists": ("get", "/artists", None),
     "map": ("get", "/map", None),
     "similar": ("post", "/similar", {"query": {"track": A}, "weights": {"genre": 1}, "k": 3}),
     "mix": ("post", "/similar", {"query": {"mix": {"genre": {"track": A}, "key": {"tracks": [A, B]}}}}),
+    "examples": ("post", "/similar", {"query": {"examples": [{"track": A}, {"track": B}]}, "k": 3}),
     "limits": (
         "post",
         "/similar",
@@ -106,7 +108,7 @@ def test_the_page_is_served_under_a_strict_policy(http):
     for path in ("/", "/index.html"):
         answer = http.get(path)
         assert answer.status_code == 200 and "<title>page" in answer.text
-        assert answer.headers["content-security-policy"].startswith("default-src 'self';")
+        assert answer.headers["content-security-policy"].startswith("default-src 'self'; media-src 'self' blob:;")
     assert http.get("/app.js").text == "// script"
     assert "javascript" in http.get("/app.js").headers["content-type"]
     assert http.get("/nothing").status_code == 404
