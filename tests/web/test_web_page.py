@@ -173,6 +173,49 @@ def test_use_as_query_and_back(page, index):
     page.until_hits(before)
 
 
+def test_several_examples_are_one_query(page, index):
+    page.open(track_hash(QUERY))
+    page.until_hits(order(index, QUERY))
+    second = page.hits()[2]
+    page.all(".hit .example")[2].click()
+    expected = order(index, QUERY, also=[second])
+    assert expected != order(index, QUERY)
+    page.until_hits(expected)
+    third = expected[0]
+    page.one(".hit .example").click()
+    page.until_hits(order(index, QUERY, also=[second, third]))
+    page.until(lambda: len(page.all("#query-also li")) == 2)
+    assert page.text("#query-also").startswith("and ")
+    page.open(page.hash())  # the address tells all of them
+    page.until_hits(order(index, QUERY, also=[second, third]))
+    page.one("#query-also button").click()
+    page.until_hits(order(index, QUERY, also=[third]))
+    page.browser.back()
+    page.until_hits(order(index, QUERY, also=[second, third]))
+    page.one(".hit .use").click()
+    page.until(lambda: not page.all("#query-also li"))
+
+
+def test_any_artist_of_the_library_is_suggested(page, index):
+    page.open(track_hash(QUERY))
+    page.one("#filters summary").click()
+    field = page.one("#artists")
+    counts = {}
+    for track in index.identifiers:
+        artist = index.metadata(track)["artist"]
+        counts[artist] = counts.get(artist, 0) + 1
+    wanted = sorted(counts, key=lambda artist: (-counts[artist], artist.casefold()))
+    field.click()
+    suggested = lambda: [found.text for found in page.all("#artists-list .suggestion-text")]  # noqa: E731
+    page.until(lambda: suggested() == wanted[:12])
+    field.send_keys(wanted[-1].upper())
+    page.until(lambda: suggested() == [wanted[-1]])
+    assert page.text("#artists-list .suggestion-detail").startswith(str(counts[wanted[-1]]))
+    field.send_keys(Keys.ENTER)
+    every = order(index, QUERY, k=99)
+    page.until_hits([track for track in every if index.metadata(track)["artist"] == wanted[-1]][:10])
+
+
 def test_mixes_a_dimension_of_another_track_in(page, index):
     page.open(track_hash(QUERY))
     page.until_hits(order(index, QUERY))
@@ -241,8 +284,38 @@ def test_uploads_a_file_and_queries_by_it(page, music, index):
     assert page.text("#query-title") == "zaz__mus1.ogg"
     assert len(page.hits()) == 10
     before = page.hits()
+    play = page.one("#query-play button")
+    assert play.get_attribute("aria-label") == "Play zaz__mus1.ogg"
+    play.click()
+    told = "const a = document.getElementById('audio'); return [a.currentTime, a.src]"
+    page.until(lambda: page.js(told)[0] > 0.2, "the file itself is heard")
+    source = page.js(told)[1]
+    assert source.startswith("blob:") and page.text("#player-title") == "zaz__mus1.ogg"
+    page.one("#player-toggle").click()
+    page.all(".hit .example")[0].click()
+    page.until(lambda: page.hits() and before[0] not in page.hits())
+    page.browser.back()
+    page.until_hits(before)
     page.browser.refresh()
     page.until_hits(before)
+    assert not page.all("#query-play button")  # what the browser held is gone
+
+
+def test_the_sounds_of_the_last_files_are_kept_and_the_oldest_let_go(page, music):
+    page.js(
+        """window.let_go = []; const was = URL.revokeObjectURL;
+        URL.revokeObjectURL = (address) => { window.let_go.push(address); was.call(URL, address); };"""
+    )
+    sounds = []
+    for number in (1, 2, 3, 4, 1):
+        before = page.hash()
+        page.one("#file").send_keys(str(music / f"zaz__mus{number}.ogg"))
+        page.until(lambda before=before: page.hash() != before)
+        page.until(lambda number=number: page.text("#query-title") == f"zaz__mus{number}.ogg")
+        page.one("#query-play button").click()
+        sounds.append(page.js("return document.getElementById('audio').src"))
+    assert len(set(sounds)) == 5
+    assert page.js("return window.let_go") == sounds[:1]
 
 
 def test_a_dropped_file_is_a_query(page, music):

@@ -98,18 +98,20 @@ def track_hash(track, **more):
     return "&".join(f"{name}={quote(str(value), safe='')}" for name, value in told.items())
 
 
-def order(index, query, weights=None, *, mix=None, k=10):
-    """Tracks by weighted distance, by a loop."""
+def order(index, query, weights=None, *, also=(), mix=None, k=10):
+    """Tracks by weighted distance, by a loop. Of several examples the middle is the query: the mean of their unit vectors, made unit again."""
     layout = index.source.layout
     weights = dict.fromkeys(layout.names, 0.5) | (weights or {})
     mix = mix or {}
     distances = {}
     for track in index.identifiers:
-        if track == query or track in mix.values():
+        if track in (query, *also) or track in mix.values():
             continue
         distances[track] = 0.0
         for name, part in layout.slices.items():
-            here = index.vectors([mix.get(name, query)])[0, part].astype(np.float64)
+            examples = [mix[name]] if name in mix else [query, *also]
+            here = index.vectors(examples)[:, part].astype(np.float64).mean(0)
+            here /= np.linalg.norm(here)
             there = index.vectors([track])[0, part].astype(np.float64)
             distances[track] += weights[name] * float(((here - there) ** 2).sum())
     return sorted(distances, key=distances.__getitem__)[:k]

@@ -31,7 +31,7 @@ export function setUpCompare() {
   // A pair stays until it is answered: learning moves the sliders, and results that change must not swap it under the pointer.
   watchHits((hits) => (stale || !pair || hits.length < 2) && draw());
   watch((_, changed) => {
-    if (!changed.has("query") && !changed.has("mix")) return;
+    if (!["query", "also", "mix"].some((name) => changed.has(name))) return;
     asked.clear();
     stale = true;
   });

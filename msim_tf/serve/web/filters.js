@@ -2,7 +2,7 @@
 
 import { combobox } from "./combobox.js";
 import { byId, el, icon } from "./dom.js";
-import { findTracks, library } from "./library.js";
+import { findArtists, library } from "./library.js";
 import { report } from "./problems.js";
 import { restrictionCount } from "./request.js";
 import { change, current, noFilters, watch } from "./state.js";
@@ -10,7 +10,6 @@ import { counted } from "./words.js";
 
 const MOST_PER = 5;
 const SHOWN = 12;
-const LOOKED_AT = 100; // tracks, for their artists
 
 const SUGGESTIONS = { keys: suggestKeys, tags: suggestTags, artists: suggestArtists };
 
@@ -81,11 +80,9 @@ function suggestTags(text) {
 }
 
 async function suggestArtists(text, signal) {
-  const artists = new Map();
-  for (const { artist } of await findTracks(text, LOOKED_AT, signal)) {
-    if (artist && holds(artist, text)) artists.set(artist.toLowerCase(), artist);
-  }
-  return [...artists.values()].map((artist) => ({ text: artist }));
+  // As many more as may be chosen already, which are not suggested again.
+  const found = await findArtists(text, SHOWN + current().filters.artists.length, signal);
+  return found.map(({ artist, tracks }) => ({ text: artist, detail: counted(tracks, "track") }));
 }
 
 function draw(state) {

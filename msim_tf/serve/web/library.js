@@ -35,6 +35,11 @@ export async function findTracks(text, limit, signal) {
   return found.tracks.map(know);
 }
 
+/** Artists whose name holds these words, those of most tracks first: [{ artist, tracks }]. */
+export async function findArtists(text, limit, signal) {
+  return (await get("artists", { search: text, limit }, signal)).artists;
+}
+
 /** Any track. */
 export async function randomTrack() {
   const offset = Math.floor(Math.random() * overview.tracks);

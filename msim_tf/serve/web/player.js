@@ -39,7 +39,7 @@ function toggle(track, next) {
 
 function load(track) {
   playing = track;
-  audio.src = audioAddress(track.id);
+  audio.src = track.sound ?? audioAddress(track.id);
   bar.hidden = false;
   document.body.classList.add("has-player");
   byId("player-title").textContent = titleOf(track);

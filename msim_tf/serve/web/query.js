@@ -4,20 +4,29 @@ import { byId, el, icon } from "./dom.js";
 import { dimensions, trackOf } from "./library.js";
 import { playButton } from "./player.js";
 import { report } from "./problems.js";
-import { change, current, watch } from "./state.js";
+import { soundOf } from "./sounds.js";
+import { change, current, MOST_ALSO, watch } from "./state.js";
 import { creditOf, factsOf, titleOf } from "./words.js";
 
 let drawing = 0;
 
 export function setUpQuery() {
   watch((state, changed) => {
-    if (changed.has("query") || changed.has("mix")) draw(state).catch(report);
+    if (["query", "also", "mix"].some((name) => changed.has(name))) draw(state).catch(report);
   });
 }
 
 /** Takes one dimension of the query from another track: "mood of this, tempo of that". */
 export function mixIn(name, track) {
   change({ mix: { ...current().mix, [name]: track.id } });
+}
+
+/** One more example: what is near to all of them is wanted. */
+export function addExample(track) {
+  const { query, also } = current();
+  if (also.includes(track.id) || query.track === track.id) return;
+  change({ also: [...also, track.id].slice(-MOST_ALSO), view: "results" });
+  byId("query-title").focus({ preventScroll: true });
 }
 
 async function draw(state) {
@@ -28,40 +37,47 @@ async function draw(state) {
   document.title = "msim";
   if (!state.query) return;
   const names = dimensions().filter((name) => state.mix[name]);
-  const [track, ...mixed] = await Promise.all([subject(state.query), ...names.map((name) => trackOf(state.mix[name]))]);
+  const [track, also, mixed] = await Promise.all([
+    subject(state.query),
+    Promise.all(state.also.map(trackOf)),
+    Promise.all(names.map((name) => trackOf(state.mix[name]))),
+  ]);
   if (mine !== drawing) return; // another query was chosen meanwhile
   const title = titleOf(track);
   document.title = `${title} – msim`;
   byId("query-title").textContent = title;
-  byId("query-credit").textContent = state.query.track ? creditOf(track) : "Your file";
+  byId("query-credit").textContent = creditOf(track);
   byId("query-facts").textContent = state.query.track ? factsOf(track).join("  ·  ") : "";
-  byId("query-play").replaceChildren(...(state.query.track ? [playButton(track)] : []));
-  byId("query-mix").replaceChildren(...names.map((name, place) => chip(name, mixed[place])));
+  byId("query-play").replaceChildren(...(state.query.track || track.sound ? [playButton(track)] : []));
+  byId("query-also").replaceChildren(...also.map(exampleChip));
+  byId("query-mix").replaceChildren(...names.map((name, place) => mixChip(name, mixed[place])));
 }
 
-const subject = (query) => (query.track ? trackOf(query.track) : { id: query.name, title: query.name });
+/** The track, or the file as if it were one; no track's id begins with a slash. */
+const subject = ({ track, upload, name }) =>
+  track ? trackOf(track) : { id: `/upload/${upload}`, title: name, artist: "Your file", sound: soundOf(upload) };
 
-function chip(name, track) {
+function exampleChip(track) {
   const title = titleOf(track);
+  const without = () => ({ also: current().also.filter((id) => id !== track.id) });
+  return chip(["and ", el("strong", {}, title)], `Take ${title} out of the examples`, without);
+}
+
+function mixChip(name, track) {
+  const title = titleOf(track);
+  const without = () => ({ mix: Object.fromEntries(Object.entries(current().mix).filter(([kept]) => kept !== name)) });
+  return chip([`${name} of `, el("strong", {}, title)], `Take ${name} from the query again, not from ${title}`, without);
+}
+
+function chip(content, label, without) {
+  const remove = () => {
+    change(without());
+    byId("query-title").focus({ preventScroll: true }); // the button that had it is gone
+  };
   return el(
     "li",
     { class: "chip" },
-    el("span", {}, `${name} of `, el("strong", {}, title)),
-    el(
-      "button",
-      {
-        type: "button",
-        class: "chip-close",
-        "aria-label": `Take ${name} from the query again, not from ${title}`,
-        onclick: () => unmix(name),
-      },
-      icon("close"),
-    ),
+    el("span", {}, ...content),
+    el("button", { type: "button", class: "chip-close", "aria-label": label, onclick: remove }, icon("close")),
   );
-}
-
-function unmix(name) {
-  const { [name]: _, ...rest } = current().mix;
-  change({ mix: rest });
-  byId("query-title").focus({ preventScroll: true });
 }

@@ -1,8 +1,9 @@
 // The state as the API wants to be asked.
 
-/** The query with its mixed-in dimensions. */
+/** The query with its further examples and mixed-in dimensions. */
 export function queryOf(state, dimensions) {
-  const base = state.query.track ? { track: state.query.track } : { upload: state.query.upload };
+  const first = state.query.track ? { track: state.query.track } : { upload: state.query.upload };
+  const base = state.also.length ? { examples: [first, ...state.also.map((track) => ({ track }))] } : first;
   if (!Object.keys(state.mix).length) return base;
   const part = (name) => (state.mix[name] ? { track: state.mix[name] } : base);
   return { mix: Object.fromEntries(dimensions.map((name) => [name, part(name)])) };

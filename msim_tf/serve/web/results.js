@@ -31,7 +31,7 @@ export const currentHits = () => hits;
 export function setUpResults() {
   const soon = debounced(ask, WAIT);
   watch((_, changed) => {
-    if (changed.has("query") || changed.has("mix") || changed.has("k")) ask();
+    if (["query", "also", "mix", "k"].some((name) => changed.has(name))) ask();
     else if (["weights", "filters", "limits"].some((name) => changed.has(name))) soon();
   });
   byId("results-more").addEventListener("click", () => change({ k: Math.min(MOST, current().k + MORE) }));
@@ -102,7 +102,7 @@ function show(found, state) {
   const more = byId("results-more");
   const grew = document.activeElement === more ? hits.length : -1;
   replace(found);
-  more.hidden = found.length < state.k || state.k >= Math.min(MOST, library().tracks - 1);
+  more.hidden = found.length < state.k || state.k >= Math.min(MOST, library().tracks - 1 - state.also.length);
   // The button may just have vanished under the focus; the first new track is where reading goes on.
   if (grew >= 0) list.children[grew]?.querySelector("button").focus();
 }

@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 import { dimensions, know } from "./library.js";
 import { playButton } from "./player.js";
-import { mixIn } from "./query.js";
+import { addExample, mixIn } from "./query.js";
 import { radar } from "./radar.js";
 import { useTrack } from "./search.js";
 import { capital, creditOf, factsOf, titleOf } from "./words.js";
@@ -39,6 +39,7 @@ export function trackRow(track, { next = () => [], mix = false } = {}) {
           { type: "button", class: "quiet use", "aria-label": `Use ${title} as query`, onclick: () => useTrack(track) },
           "Use as query",
         ),
+        mix ? exampleButton(track, title) : null,
         mix ? mixMenu(track, title) : null,
       ),
     ),
@@ -54,6 +55,18 @@ export function trackRow(track, { next = () => [], mix = false } = {}) {
     },
   };
 }
+
+const exampleButton = (track, title) =>
+  el(
+    "button",
+    {
+      type: "button",
+      class: "quiet example",
+      "aria-label": `Add ${title} as an example`,
+      onclick: () => addExample(track),
+    },
+    "Add as example",
+  );
 
 function mixMenu(track, title) {
   const menu = el(

@@ -5,6 +5,7 @@ import { combobox } from "./combobox.js";
 import { byId } from "./dom.js";
 import { findTracks, library, randomTrack } from "./library.js";
 import { report, settled } from "./problems.js";
+import { keepSound } from "./sounds.js";
 import { change, current } from "./state.js";
 import { creditOf, titleOf } from "./words.js";
 
@@ -19,7 +20,7 @@ export async function suggestTracks(text, signal) {
 
 /** Makes a track the query, and brings the reader to it. */
 export function useTrack(track) {
-  change({ query: { track: track.id }, mix: {}, ...(current().view === "map" ? {} : { view: "results" }) });
+  change({ query: { track: track.id }, also: [], mix: {}, ...(current().view === "map" ? {} : { view: "results" }) });
   byId("query-title").focus({ preventScroll: true });
 }
 
@@ -72,7 +73,8 @@ async function send(file) {
   try {
     const { upload: token } = await upload(file, mine.signal);
     settled();
-    change({ query: { upload: token, name: file.name }, mix: {}, view: "results" });
+    keepSound(token, file);
+    change({ query: { upload: token, name: file.name }, also: [], mix: {}, view: "results" });
     byId("query-title").focus({ preventScroll: true });
   } catch (error) {
     report(error, () => send(file));

@@ -1,6 +1,7 @@
 // What is asked for, and the address that says the same: a view can be shared, and Back works.
 //
 //   query    what to be near to: null, {track}, or {upload, name}
+//   also     ids of tracks that are examples beside the query: what is near to all of them is wanted
 //   mix      dimension -> track id that replaces the query in this dimension ("its tempo")
 //   weights  dimension -> -1..1; 0 is off, negative is unlike
 //   filters  bpm, years: ["", ""] as typed; octaves; keys, tags, artists: lists
@@ -11,6 +12,7 @@
 
 export const START_WEIGHT = 0.5;
 const PAGE = 10;
+export const MOST_ALSO = 20;
 const VIEWS = ["results", "map", "compare", "path"];
 
 let dimensions = [];
@@ -20,6 +22,7 @@ const watchers = [];
 function emptyState() {
   return {
     query: null,
+    also: [],
     mix: {},
     weights: equalWeights(),
     filters: noFilters(),
@@ -47,7 +50,7 @@ export function watch(watcher) {
 
 /** Replaces parts of the state. A new query or view is a new entry in the history; a moved slider is not. */
 export function change(parts) {
-  const fresh = "query" in parts || "mix" in parts;
+  const fresh = ["query", "also", "mix"].some((name) => name in parts);
   state = { ...state, ...(fresh ? { k: PAGE } : {}), ...parts };
   const address = `#${encoded()}`;
   const remember = fresh || "view" in parts;
@@ -76,6 +79,7 @@ function encoded() {
   put("track", state.query?.track);
   put("upload", state.query?.upload);
   put("name", state.query?.name);
+  for (const track of state.also) put("also", track);
   for (const [name, track] of Object.entries(state.mix)) told.append(`mix.${name}`, track);
   for (const [name, weight] of Object.entries(state.weights)) if (weight !== START_WEIGHT) told.append(name, weight);
   put("bpm", pair(state.filters.bpm));
@@ -98,6 +102,8 @@ function decoded(text) {
   const read = emptyState();
   if (told.get("track")) read.query = { track: told.get("track") };
   else if (told.get("upload")) read.query = { upload: told.get("upload"), name: told.get("name") || "Uploaded file" };
+  const also = new Set(told.getAll("also").filter((track) => track && track !== read.query?.track));
+  read.also = [...also].slice(0, MOST_ALSO);
   for (const name of dimensions) {
     if (told.get(`mix.${name}`)) read.mix[name] = told.get(`mix.${name}`);
     const weight = Number.parseFloat(told.get(name));
