@@ -88,6 +88,20 @@ def test_each_kind_is_judged_on_its_own_clips(system, rng):
     assert not relations["tempo"][:6].any() and not np.diag(relations["tempo"]).any()
 
 
+def test_the_looser_filter_leaves_out_the_recording_only(tmp_path, system):
+    parts = [
+        clip(name, clip=f"test/games/pkg/{name}.flac", source="pkg", origin=origin)
+        for name, origin in (("a0", "a.ogg"), ("a30", "a.ogg"), ("b0", "b.ogg"))
+    ]
+    with Ledger(tmp_path, "games") as ledger:
+        for part in parts:
+            ledger.add(part, np.zeros(100, np.float32))
+    first, second, other, foreign = judge.recordings(tmp_path, [*(part.track for part in parts), "renders/x.flac"])
+    assert first == second != other and foreign == "renders/x.flac"
+    genre = np.ones((2, 2))
+    assert judge.with_same_package({"genre": genre, "tempo": genre}) == {"genre (same package)": genre}
+
+
 def test_triplets_of_stretched_clips_by_hand(system):
     names = system.identifiers
     # 0 and 1 are equal in tempo; 2 and 3 differ from them.

@@ -8,10 +8,11 @@ Kinds of labels, each alone:
     tempo, key                                   renders: exact
     genre (exact), instrument (exact)            renders: exact
     tempo (stretched), key (shifted)             games, stretched and shifted: exact relative to each other
+    genre (same package), ...                    as genre, ..., with tracks of the anchor's package and artist admitted, but not its own recording
 
-The first eight are the matrix of ``msim_tf.evaluate.disentanglement``: for every anchor, the share of all pairs of a similar and a dissimilar
-track whose similar track is nearer, none of them of the anchor's own group (package or artist, style file). The last two are the triplets that
-``tools.corpus.stretched`` wrote. Intervals are 95 % and count groups, not tracks.
+All but the two relative ones are the matrix of ``msim_tf.evaluate.disentanglement``: for every anchor, the share of all pairs of a similar and a dissimilar
+track whose similar track is nearer, none of them of the anchor's own group (package or artist, style file) but where admitted. The relative ones
+are the triplets that ``tools.corpus.stretched`` wrote. Intervals are 95 % and count groups, not tracks.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from msim_tf.evaluate.statistics import group_means, percentile_interval
 from msim_tf.features.store import FeatureStore
 from msim_tf.files import save_json
 from tools.corpus.command import run
+from tools.corpus.ledger import Ledger
 
 RELATIVE = {"tempo (stretched)": "tempo", "key (shifted)": "key"}
 Cell = dict[str, Any]
@@ -80,6 +82,17 @@ def relative_triplets(corpus: Path) -> dict[str, list[tuple[str, str, str]]]:
                 kind = next(kind for kind, name in RELATIVE.items() if name == row["dimension"])
                 found[kind].append((row["anchor"], row["positive"], row["negative"]))
     return {kind: triplets for kind, triplets in found.items() if triplets}
+
+
+def recordings(corpus: Path, identifiers: list[str]) -> np.ndarray:
+    """Which original each clip was cut from."""
+    known = {clip.track: f"{clip.source} {clip.origin}" for clip in Ledger(corpus, "games").clips.values()}
+    return np.array([known.get(identifier, identifier) for identifier in identifiers])
+
+
+def with_same_package(relations: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The relations that a teacher gives, under their names for the second, looser filter."""
+    return {f"{name} (same package)": relations[name] for name in TAG_DIMENSION_NAMES if name in relations}
 
 
 def triplet_cell(system: Embeddings, name: str, triplets: list[tuple[str, str, str]]) -> Cell:
@@ -148,7 +161,9 @@ def main() -> int:
         system = Embeddings(name, tuple(held), system.embeddings[system.rows(held)], system.layout)
         labels = encode(store.labels, held, DIMENSION_NAMES, teacher=store.teacher)
         groups = np.array([store.labels.groups.get(identifier, "").casefold() for identifier in held])
-        found[name] = judge(system, judged_relations(labels), groups, triplets)
+        relations = judged_relations(labels)
+        found[name] = judge(system, relations, groups, triplets)
+        found[name] |= judge(system, with_same_package(relations), recordings(arguments.corpus, held), {})
         print("\n".join(lines(name, found[name])), flush=True)
     if arguments.json:
         save_json(arguments.json, found)
