@@ -276,7 +276,7 @@ def ranked_matches(
     shares = distances * weights
     totals = shares.sum(1)
     rounded = np.round(totals, _TIE)
-    places = range(len(rounded))
+    places = list(range(len(rounded)))
     if count < len(rounded):  # names are looked up only of those that can be among the first
         places = np.flatnonzero(rounded <= np.partition(rounded, count - 1)[count - 1]).tolist()
     order = sorted((rounded[place], identifier(place), place) for place in places)[:count]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,13 @@ def query_of(value: Any, state: LibraryState, uploaded: Uploaded) -> Query:
         return examples_query(state.index, examples)
     if not isinstance(content, dict):
         raise ApiError(400, "query.mix: expected an object of dimension: query")
-    return mixed_query(state.index, {name: _part(part, state, uploaded) for name, part in content.items()})
+    mixed = mixed_query(state.index, {name: _part(part, state, uploaded) for name, part in content.items()})
+    return replace(mixed, exclude=mixed.exclude.union(*map(_named, content.values())))
+
+
+def _named(part: Mapping[str, Any]) -> list[str]:
+    """The tracks of a valid part of a mix: what is asked with is not found."""
+    return [*part.get("tracks", ()), *(example["track"] for example in part.get("examples", ()) if "track" in example)]
 
 
 def _examples(value: Any, where: str) -> list[Any]:

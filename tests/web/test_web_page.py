@@ -188,6 +188,12 @@ def test_several_examples_are_one_query(page, index):
     assert page.text("#query-also").startswith("and ")
     page.open(page.hash())  # the address tells all of them
     page.until_hits(order(index, QUERY, also=[second, third]))
+    page.open(page.hash() + f"&mix.tempo={OTHER}")
+    mixed = order(index, QUERY, also=[second, third], mix={"tempo": OTHER})
+    page.until_hits(mixed)
+    assert not {second, third, OTHER} & set(mixed)
+    page.one("#query-mix button").click()
+    page.until_hits(order(index, QUERY, also=[second, third]))
     page.one("#query-also button").click()
     page.until_hits(order(index, QUERY, also=[third]))
     page.browser.back()
