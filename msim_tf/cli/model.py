@@ -58,6 +58,7 @@ _NETWORK_OPTIONS = {
         "regression_weight": "Weight of predicting all that a teacher says of a track; 0 is off.",
         "augment": "Also hear tracks at other tempi and in other keys.",
         "direct_epochs": "Epochs in which only the direct paths learn, from whole clips; 0 for none.",
+        "keep": "Which epoch's model is kept: best (least validation loss) or last.",
         "mixed_precision": "Compute in 16 bits.",
         "validation": "Share of tracks, by whole artists, that is held out.",
         "seed": "Decides weights, split and batches.",
@@ -86,7 +87,7 @@ def train(
     finished = training.train(FeatureStore(store), run, params, allow_unlabelled=allow_unlabelled, callbacks=[progress])
     summary = finished.summary
     click.echo(
-        f"{run}: {summary['epochs']} epochs, best {summary['best_epoch']}: validation loss {summary['val_loss']:.4f} "
+        f"{run}: {summary['epochs']} epochs, kept {summary['kept_epoch']}: validation loss {summary['val_loss']:.4f} "
         f"({summary['seconds']:.0f} s)"
     )
     without, unseen = (_without_triplets(summary, params.network.dimensions, part) for part in ("", "val_"))

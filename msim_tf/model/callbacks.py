@@ -57,20 +57,21 @@ class SaveBest(keras.callbacks.Callback):
 
     Args:
         path: the ``.keras`` file.
+        always: save after every epoch, so that the last one stays.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, always: bool = False) -> None:
         super().__init__()
         self.path = path
+        self.always = always
         self.value = float("inf")
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Compares and saves."""
         value = float((logs or {})["val_loss"])
-        if value >= self.value:
-            return
-        self.value = value
-        save_model(self.model, self.path)
+        if value < self.value or self.always:
+            save_model(self.model, self.path)
+        self.value = min(value, self.value)
 
 
 class RememberState(keras.callbacks.Callback):

@@ -139,6 +139,7 @@ class TrainParams:
         direct_steps: batches of such an epoch.
         direct_crops: segments of each clip.
         direct_learning_rate: initial learning rate of that stage; a cosine ends it at 0.
+        keep: which model is kept: "best", of the epoch with the least validation loss, or "last".
         mixed_precision: compute in float16 on a GPU, bfloat16 on a CPU.
         validation: share of the tracks, by whole groups, that is held out.
         seed: decides initial weights, split and batches.
@@ -169,6 +170,7 @@ class TrainParams:
     direct_steps: int = 200
     direct_crops: int = 4
     direct_learning_rate: float = 2e-3
+    keep: str = "best"
     mixed_precision: bool = False
     validation: float = 0.15
     seed: int = 0
@@ -178,6 +180,8 @@ class TrainParams:
             raise InputError(f"schedule {self.schedule!r}: expected 'plateau' or 'cosine'")
         if self.objective not in ("triplet", "contrastive"):
             raise InputError(f"objective {self.objective!r}: expected 'triplet' or 'contrastive'")
+        if self.keep not in ("best", "last"):
+            raise InputError(f"keep {self.keep!r}: expected 'best' or 'last'")
         if self.direct_epochs and not self.network.direct_paths:
             raise InputError(f"direct_epochs is {self.direct_epochs}, but this network has no direct paths")
         for name in ("epochs", "learning_rate", "margin", "temperature"):

@@ -3,7 +3,7 @@
 A run directory holds everything about one training::
 
     run.json          TrainParams, digest of the features, dimensions, the split by identifiers
-    best.keras        the model of the epoch with the least validation loss
+    best.keras        the model of the epoch with the least validation loss (or of the last epoch: TrainParams.keep)
     history.csv       one row per epoch
     tensorboard/      scalars per dimension, embedding statistics, input images, HParams, projector
     summary.json      written last: the training is finished
@@ -64,7 +64,7 @@ class Run:
 
     @property
     def model_path(self) -> Path:
-        """The best model."""
+        """The model that is kept: the best one, or the last (``TrainParams.keep``)."""
         return self.path / "best.keras"
 
 
@@ -140,7 +140,7 @@ def train(
     started = time.time()
     _fit(store, run, params, train_part, held_out, strategy, callbacks)
     direct = _finish(store, run, params, labels, train_part, strategy, callbacks) if params.direct_epochs else {}
-    summary = {**_best_row(run_path / "history.csv"), **direct, "seconds": round(time.time() - started, 1)}
+    summary = {**_kept_row(run_path / "history.csv", params.keep), **direct, "seconds": round(time.time() - started, 1)}
     save_json(run_path / "summary.json", summary)
     shutil.rmtree(run_path / "backup", ignore_errors=True)
     return dataclasses.replace(run, summary=summary)
@@ -304,7 +304,7 @@ def _callbacks(
     store: FeatureStore, run: Run, params: TrainParams, held_out: _Split, done: int
 ) -> list[keras.callbacks.Callback]:
     """All callbacks; what the resumed run needs is written before the backup that will be restored with it."""
-    best = own.SaveBest(run.model_path)
+    best = own.SaveBest(run.model_path, always=params.keep == "last")
     remembered: dict[str, Any] = {"best": (best, ["value"])}
     chain: list[keras.callbacks.Callback] = [best]
     if params.schedule == "plateau":
@@ -333,8 +333,8 @@ def _callbacks(
     ]
 
 
-def _best_row(history: Path) -> dict[str, Any]:
-    """The history's row with the least validation loss, and how many epochs there were."""
+def _kept_row(history: Path, keep: str) -> dict[str, Any]:
+    """The history's row of the epoch whose model is kept, and how many epochs there were."""
     rows = own.read_history(history)
-    best = min(rows, key=lambda row: row["val_loss"])
-    return {"epochs": len(rows), "best_epoch": int(best["epoch"]) + 1, "first_loss": rows[0]["loss"], **best}
+    kept = rows[-1] if keep == "last" else min(rows, key=lambda row: row["val_loss"])
+    return {"epochs": len(rows), "kept_epoch": int(kept["epoch"]) + 1, "first_loss": rows[0]["loss"], **kept}

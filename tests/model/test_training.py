@@ -21,6 +21,7 @@ from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.features.store import FeatureStore, write_labels, write_teacher
 from msim_tf.model import backup
+from msim_tf.model.callbacks import SaveBest
 from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, TrainParams
 from msim_tf.model.training import load_model, load_run, train
 
@@ -233,6 +234,29 @@ def test_mixed_precision_trains_and_restores_the_policy(labelled_store, tmp_path
     )
     assert np.isfinite(run.summary["val_loss"])
     assert keras.layers.Dense(1).compute_dtype == "float32"
+
+
+@pytest.mark.parametrize(("always", "kept"), [(False, 1.0), (True, 2.0)])
+def test_the_model_of_the_best_or_of_the_last_epoch_is_kept(always, kept, tmp_path):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    saver = SaveBest(tmp_path / "kept.keras", always=always)
+    saver.set_model(model)
+    for epoch, loss in enumerate([3.0, 1.0, 2.0]):
+        model.set_weights([np.full((1, 1), float(epoch), np.float32)])
+        saver.on_epoch_end(epoch, {"val_loss": loss})
+    again = keras.models.load_model(tmp_path / "kept.keras", compile=False)
+    assert again.get_weights()[0].item() == kept and saver.value == 1.0
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_summary_is_of_the_epoch_that_is_kept(keep, labelled_store, tmp_path):
+    params = dataclasses.replace(
+        SINGLE, epochs=3, steps_per_epoch=2, learning_rate=0.3, keep=keep
+    )  # too large: losses rise
+    run = train(labelled_store, tmp_path / "run", params, strategy=one_device())
+    losses = [row["val_loss"] for row in history(run.path)]
+    kept = {"best": int(np.argmin(losses)), "last": 2}[keep]
+    assert run.summary["kept_epoch"] == kept + 1 and run.summary["val_loss"] == pytest.approx(losses[kept])
 
 
 @pytest.fixture
