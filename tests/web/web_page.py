@@ -78,6 +78,12 @@ class Page:
 
     def until_hits(self, expected):
         self.until(lambda: self.hits() == expected, f"results {expected}")
+        self.until_still()
+
+    def until_still(self):
+        """Hits glide to their places, and a click on one that moves meets its neighbour."""
+        moving = "return document.querySelector('#results-list').getAnimations({subtree: true}).length"
+        self.until(lambda: not self.js(moving), "hits that stand still")
 
     def hash(self):
         return urlsplit(self.browser.current_url).fragment
