@@ -64,7 +64,7 @@ class EncodedLabels:
         arrays: dimension -> [n, vocabulary] bool for tags, [n] float32 bpm (NaN unknown) for tempo, [n] int8 (-1 unknown) for key.
         vocabularies: tag dimension -> its values, in the order of the columns.
         teacher: tag dimension -> another model's opinion, which counts for pairs that are not both labelled.
-        regression: [n, coordinates] float32, all that teachers say of each track, standardised; NaN unheard, None without any teacher.
+        regression: [n, coordinates] float32, all that teachers say of each track, standardised; NaN unheard, None if not asked for.
     """
 
     identifiers: tuple[str, ...]
@@ -122,7 +122,7 @@ def encode(
     dimensions: Iterable[str],
     *,
     teacher: Embeddings | None = None,
-    vectors: Embeddings | None = None,
+    regression: Sequence[Embeddings] = (),
 ) -> EncodedLabels:
     """Labels of ``identifiers`` in ``dimensions`` as arrays.
 
@@ -133,7 +133,7 @@ def encode(
         identifiers: the tracks.
         dimensions: what of it.
         teacher: another model's scores of tags, calibrated over these tracks; see ``corpus.teacher``.
-        vectors: that model's own embeddings of tracks; only for ``EncodedLabels.regression``.
+        regression: teachers all of whose say is to be predicted, for ``EncodedLabels.regression``.
     """
     tracks, dimensions = tuple(identifiers), tuple(dimensions)
     arrays: dict[str, np.ndarray] = {}
@@ -149,9 +149,8 @@ def encode(
         else:
             arrays[name] = np.array([relations.parse_key(values[0]) if values else -1 for values in held], np.int8)
     heard = teacher_tags(teacher, tracks, dimensions) if teacher else {}
-    teachers = [given for given in (teacher, vectors) if given]
     return EncodedLabels(
-        tracks, arrays, vocabularies, heard, regression_targets(teachers, tracks) if teachers else None
+        tracks, arrays, vocabularies, heard, regression_targets(regression, tracks) if regression else None
     )
 
 

@@ -79,10 +79,9 @@ def teacher_tags(teacher: Embeddings, identifiers: Sequence[str], dimensions: It
         InputError: if the names of the tags are missing.
     """
     tags = teacher_tag_names(teacher)
-    heard = np.array([identifier in teacher for identifier in identifiers], bool)
+    heard, scores = _heard(teacher, identifiers)
     if heard.sum() < 2:
         return {}
-    scores = teacher.embeddings[teacher.rows([name for name, there in zip(identifiers, heard) if there])]
     calibrated = {}
     for name in dimensions:
         columns = [column for column, tag in enumerate(tags) if taxonomy.dimension_of(tag) == name]
@@ -106,10 +105,9 @@ def regression_targets(teachers: Iterable[Embeddings], identifiers: Sequence[str
     """
     blocks = []
     for teacher in teachers:
-        heard = np.array([identifier in teacher for identifier in identifiers], bool)
-        block = np.full((len(identifiers), teacher.embeddings.shape[1]), np.nan, np.float32)
+        heard, vectors = _heard(teacher, identifiers)
+        block = np.full((len(identifiers), vectors.shape[1]), np.nan, np.float32)
         if heard.any():
-            vectors = teacher.embeddings[teacher.rows([name for name, there in zip(identifiers, heard) if there])]
             block[heard] = np.clip(_standardised(vectors), -_CLIPPED_AT, _CLIPPED_AT)
         blocks.append(block)
     total = sum(block.shape[1] for block in blocks)
@@ -128,6 +126,12 @@ def teacher_tag_names(teacher: Embeddings) -> tuple[str, ...]:
             f"{teacher.name}: meta['tags'] must name its {teacher.embeddings.shape[1]} columns; is it a file of tag scores?"
         )
     return tuple(str(tag) for tag in tags)
+
+
+def _heard(teacher: Embeddings, identifiers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Which tracks a teacher has heard, [n] bool, and what it says of those, [heard, coordinates]."""
+    heard = np.array([identifier in teacher for identifier in identifiers], bool)
+    return heard, teacher.embeddings[teacher.rows([name for name, there in zip(identifiers, heard) if there])]
 
 
 def _standardised(scores: np.ndarray) -> np.ndarray:

@@ -39,7 +39,6 @@ class BatchParams:
         key_relation: "parallel", "relative" or "both".
         track_pairs: also draw pairs of two crops of one clip, and give targets for the relation "same clip".
         teacher: also give the teacher's tags as targets.
-        regression: also give all that teachers say of each member.
         augment: also play members at other tempi and in other keys and, where crops are random, at other levels and equalisation.
         crops: segments of each member's clip, all at one tempo and in one key.
         random_crops: segments start anywhere (training) instead of at multiples of a segment (validation).
@@ -51,7 +50,6 @@ class BatchParams:
     key_relation: str = "parallel"
     track_pairs: bool = False
     teacher: bool = False
-    regression: bool = False
     augment: bool = False
     crops: int = 1
     random_crops: bool = True
@@ -120,10 +118,8 @@ class BatchComposer:
 
     @property
     def regression_size(self) -> int:
-        """Coordinates of the target "teacher"; 0 unless asked for and there is a teacher."""
-        if not self.params.regression or self.labels.regression is None:
-            return 0
-        return self.labels.regression.shape[1]
+        """Coordinates of the target "teacher"; 0 if the labels have none."""
+        return 0 if self.labels.regression is None else self.labels.regression.shape[1]
 
     def batch(self, step: int) -> Batch:
         """Members of batch ``step``."""
@@ -186,10 +182,8 @@ class BatchComposer:
         return {target: self.labels.teacher[name].vectors[batch.clips] for target, name in self.teacher_targets.items()}
 
     def regression(self, batch: Batch) -> dict[str, np.ndarray]:
-        """All that teachers say of the members: target "teacher" [batch, coordinates] float32, NaN where unheard; empty unless asked for."""
-        if not self.regression_size or self.labels.regression is None:
-            return {}
-        return {TEACHER: self.labels.regression[batch.clips]}
+        """All that teachers say of the members: target "teacher" [batch, coordinates] float32, NaN where unheard; empty if the labels have none."""
+        return {} if self.labels.regression is None else {TEACHER: self.labels.regression[batch.clips]}
 
 
 def _as_recorded(clips: tuple[int, int] | list[int]) -> list[Member]:

@@ -196,9 +196,9 @@ class FeatureStore:
         return _embeddings(teacher_path(self.path))
 
     @functools.cached_property
-    def teacher_vectors(self) -> Embeddings | None:
-        """That model's own embeddings of the tracks, if ``msim label`` was given any."""
-        return _embeddings(teacher_vectors_path(self.path))
+    def teachers(self) -> tuple[Embeddings, ...]:
+        """All that is known of another model: its scores of tags and its own embeddings, as far as ``msim label`` was given them."""
+        return tuple(found for found in (self.teacher, _embeddings(teacher_vectors_path(self.path))) if found)
 
     def read_segments(
         self,

@@ -127,7 +127,7 @@ def train(
         store.identifiers,
         params.network.dimensions,
         teacher=store.teacher,
-        vectors=store.teacher_vectors,
+        regression=store.teachers if params.regression_weight > 0 else (),
     )
     validate_labels(labels, store.path, allow_unlabelled=allow_unlabelled)
     parts = _split(store, params)
@@ -218,7 +218,6 @@ def _make_split(
         key_relation=params.key_relation,
         track_pairs=params.track_weight > 0,
         teacher=params.teacher_weight > 0,
-        regression=params.regression_weight > 0,
         augment=params.augment,
         random_crops=training,
         seed=params.seed + (0 if training else 1),

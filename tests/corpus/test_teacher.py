@@ -79,7 +79,7 @@ def test_regression_targets_are_standardised_and_every_teacher_counts_the_same(r
 
 def test_regression_targets_follow_their_tracks(teacher):
     vectors = Embeddings("v", teacher.identifiers[:20], teacher.embeddings[:20, :3])
-    encoded = encode(Labels(), teacher.identifiers, ["genre"], teacher=teacher, vectors=vectors)
+    encoded = encode(Labels(), teacher.identifiers, ["genre"], teacher=teacher, regression=[teacher, vectors])
     assert encoded.regression.shape == (300, len(TAGS) + 3)
     some = np.array([5, 299, 0])
     np.testing.assert_array_equal(encoded.take(some).regression, encoded.regression[some])
