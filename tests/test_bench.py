@@ -207,7 +207,7 @@ def test_one_of_equally_near_tracks_is_as_good_as_another(bench):
 
 
 def test_the_search_section_measures_what_it_says(bench, frame, tmp_path, monkeypatch):
-    monkeypatch.setattr("msim_tf.search.faiss_engine.faiss_installed", lambda: False)
+    monkeypatch.setattr("msim_tf.search.codes.faiss_installed", lambda: False)
     figures = bench.search.measured(bench.vectors.TrackVectors.load(""), 300, frame.Options(True, "", str(tmp_path)))
     names = [figure.name for figure in figures]
     assert len(set(names)) == len(names)

@@ -21,12 +21,10 @@ from msim_tf.search.segments import Rows
 
 WEIGHT_KINDS = ("uniform", "dirichlet", "one-dimension", "signed")
 ALONE = "alone"
-_SAFETY = (
-    0.997  # share of true neighbours that the chosen depth must reach on its own half, above the target for the other
-)
-_HEADROOM = (
-    1.5  # times that depth, for queries from outside, which lie between the library's tracks and are harder than these
-)
+# Share of true neighbours that the chosen depth must reach on its own half, above the target for the other.
+_SAFETY = 0.997
+# Times that depth, for queries from outside, which lie between the library's tracks and are harder than these.
+_HEADROOM = 1.5
 _SHALLOWEST = 64
 
 # rows, at most ``depth``, in approximate order, for a weighted query [size]

@@ -90,17 +90,15 @@ class Codes:
 
     def save(self, path: Path) -> None:
         """Writes what was trained and all codes, atomically."""
-        serialised = {
-            name: import_faiss().serialize_index(index) for name, index in zip(self._names(), self._indexes())
-        }
+        faiss, indexes = import_faiss(), (self.whole, *self.alone)
+        serialised = {name: faiss.serialize_index(index) for name, index in zip(_names(self.layout), indexes)}
         with atomic_file(path) as file:
             np.savez(file, **serialised)
 
-    def _indexes(self) -> tuple[Any, ...]:
-        return (self.whole, *self.alone)
 
-    def _names(self) -> tuple[str, ...]:
-        return ("whole", *self.layout.names)
+def _names(layout: EmbeddingLayout) -> tuple[str, ...]:
+    """Of the indexes in the file."""
+    return ("whole", *layout.names)
 
 
 def load_codes(path: Path, layout: EmbeddingLayout) -> Codes:
@@ -112,7 +110,7 @@ def load_codes(path: Path, layout: EmbeddingLayout) -> Codes:
     faiss, again = import_faiss(), "build the engine again"
     try:
         with np.load(path, allow_pickle=False) as file:
-            whole, *alone = (faiss.deserialize_index(file[name]) for name in ("whole", *layout.names))
+            whole, *alone = (faiss.deserialize_index(file[name]) for name in _names(layout))
     except (OSError, ValueError, EOFError, KeyError, BadZipFile, RuntimeError) as error:
         reason = str(error).split("Error: ")[-1].strip()
         raise InputError(f"{path}: not readable as codes ({reason}); {again}") from None

@@ -14,12 +14,10 @@ import numpy as np
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.search.calibration import ALONE, Calibration, calibrate
-from msim_tf.search.codes import CODES_VERSION, Codes, faiss_installed, import_faiss, load_codes, train_codes
+from msim_tf.search.codes import CODES_VERSION, Codes, import_faiss, load_codes, train_codes
 from msim_tf.search.engines import STORED_MARGIN, ExactEngine, opposed, smallest, weighing_spans
 from msim_tf.search.ranking import normalised, widened
 from msim_tf.search.segments import Rows
-
-__all__ = ["FaissEngine", "faiss_installed"]
 
 _TRAINED_ON = 2**14
 _FEWEST_ROWS = 1000  # 16 centroids per code need some rows

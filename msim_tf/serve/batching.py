@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -112,10 +111,6 @@ class BatchingServable:
         ]
         for thread in self._threads:
             thread.start()
-
-    def __getattr__(self, name: str) -> Any:
-        """Whatever else the servable offers, e.g. ``metadata``."""
-        return getattr(self._servable, name)
 
     def signature(self, name: str) -> Signature:
         """As ``Servable.signature``."""

@@ -222,7 +222,7 @@ def index(folder: str, count: int, embeddings: str) -> float:
 
 def engines() -> tuple[str, ...]:
     """Those that are installed."""
-    from msim_tf.search.faiss_engine import faiss_installed
+    from msim_tf.search.codes import faiss_installed
 
     return ("exact", "faiss") if faiss_installed() else ("exact",)
 
