@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How saved_models/open6 was made, from nothing: a free corpus, its labels, the training and the judgement. Every step goes on where it was
 # interrupted. Debian with:  apt-get install mma fluidsynth fluid-soundfont-gm timgm6mb-soundfont musescore-general-soundfont rubberband-cli openmpt123
-# It takes some 20 GB of disk and, on two cores, an hour and a half for the corpus and three quarters of an hour for the training.
+# It takes some 20 GB of disk and, on two cores, an hour and a half for the corpus and an hour for the training.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 corpus=${1:?"usage: tools/train_open6.sh FOLDER"}

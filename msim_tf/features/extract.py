@@ -15,15 +15,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO
 
 import numpy as np
 import tensorflow as tf
 
 from msim_tf.features import cqt
+from msim_tf.features.spool import Spool, joined
 from msim_tf.params import FeatureParams
 
 _DB_FLOOR = 1e-10  # amin of librosa.power_to_db
@@ -34,7 +33,6 @@ _TINY = float(np.finfo(np.float32).tiny)
 _MEL_BANDS = 8
 _BLOCK_FRAMES = 646  # a quarter of a minute, half an excerpt: less costs calls, more leaves the processor's cache
 _RISE_FRAMES = 4 * _BLOCK_FRAMES  # here the call counts more
-_HELD_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -172,23 +170,23 @@ class Extractor:
         Returns:
             The features; a clip of n samples has 1 + n // hop_length frames.
         """
-        with _Spool(self.params.n_mels) as mels, _Spool(self.params.n_mels) as dbs:
+        with Spool(self.params.n_mels) as mels, Spool(self.params.n_mels) as dbs:
             chromas = []
             for block in self._with_halo(blocks):
                 mel, mel_db, chroma = map(_view, self._frame_features(tf.constant(block)))
                 mels.append(mel)
                 dbs.append(mel_db)
                 chromas.append(chroma)
-            onset, cens = self._whole_clip(dbs, tf.constant(_joined(chromas)))
+            onset, cens = self._whole_clip(dbs, tf.constant(joined(chromas)))
             return Features(mel=mels.whole().T, onset=_view(onset), cens=_view(cens).T)
 
-    def _whole_clip(self, dbs: _Spool, chroma: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _whole_clip(self, dbs: Spool, chroma: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """What ``clip_features`` gives, for a long clip block by block."""
         if dbs.rows <= _RISE_FRAMES:
             return self._short_clip_features(tf.constant(dbs.whole()), chroma)
         return self._long_clip_features(tf.constant(self._rises(dbs)), chroma)
 
-    def _rises(self, dbs: _Spool) -> np.ndarray:
+    def _rises(self, dbs: Spool) -> np.ndarray:
         """[frames - 1]: a block at a time, each with the last row of the one before."""
         rises, last = [], np.empty((0, self.params.n_mels), np.float32)
         for db in dbs.blocks(_RISE_FRAMES):
@@ -222,56 +220,6 @@ class Extractor:
 def _view(tensor: tf.Tensor) -> np.ndarray:
     """The tensor's own memory; ``numpy()`` would copy it."""
     return np.asarray(memoryview(tensor))
-
-
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-class _Spool:
-    """Rows that are appended in blocks and read back in order; beyond 64 MB they wait on disk, so that hours of audio fit in memory."""
-
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self._held: list[np.ndarray] = []
-        self._file: IO[bytes] | None = None
-        self.rows = 0
-        self.peak = np.float32(-np.inf)
-
-    def __enter__(self) -> _Spool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file:
-            self._file.close()
-
-    def append(self, rows: np.ndarray) -> None:
-        """Adds [n, width] float32 rows."""
-        self.rows += len(rows)
-        self.peak = max(self.peak, rows.max())
-        self._held.append(rows)
-        if 4 * self.rows * self._width > _HELD_BYTES:
-            self._file = self._file or tempfile.TemporaryFile()  # noqa: SIM115  (closed by the block that opened this)
-            for held in self._held:
-                self._file.write(held.data)
-            self._held = []
-
-    def blocks(self, rows: int) -> Iterator[np.ndarray]:
-        """So many rows at a time, at last what is left."""
-        if self._file is None:
-            whole = self.whole()
-            yield from (whole[start : start + rows] for start in range(0, self.rows, rows))
-            return
-        self._file.seek(0)
-        while data := self._file.read(4 * rows * self._width):
-            yield np.frombuffer(data, np.float32).reshape(-1, self._width)
-
-    def whole(self) -> np.ndarray:
-        """All rows."""
-        if self._file is None:
-            return _joined(self._held)
-        self._file.seek(0)
-        return np.frombuffer(self._file.read(), np.float32).reshape(-1, self._width)
 
 
 def _power_spectrogram(y: tf.Tensor, params: FeatureParams) -> tf.Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from msim_tf.features import extract
+from msim_tf.features import extract, spool
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
 
 CLIPS = ["zaz__mus2.ogg", "wesnoth__northerners.ogg", "marsshooter__06_starfall.ogg", "colobot__music010.ogg"]
@@ -98,9 +98,8 @@ def test_a_long_clip_that_waits_on_disk_gives_the_same_features(rng, monkeypatch
     at_once = extractor([y])
     monkeypatch.setattr(extract, "_RISE_FRAMES", 300)
     by_blocks = extractor([y])
-    monkeypatch.setattr(
-        extract, "_HELD_BYTES", 4 * 700 * PAPER.n_mels
-    )  # the first block is held, the second sends both to disk
+    # The first block is held, the second sends both to disk.
+    monkeypatch.setattr(spool, "_HELD_BYTES", 4 * 700 * PAPER.n_mels)
     on_disk = extractor([y])
     for name in ("mel", "onset", "cens"):
         np.testing.assert_array_equal(getattr(by_blocks, name), getattr(at_once, name))

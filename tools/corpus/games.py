@@ -28,7 +28,6 @@ import soundfile
 
 from msim_tf.corpus.audio import duration, load_clip
 from msim_tf.errors import InputError
-from msim_tf.files import load_json
 from tools.corpus.debian import (
     PackageMissing,
     fetch,
@@ -39,10 +38,10 @@ from tools.corpus.debian import (
     unpack,
     validate_tools,
 )
-from tools.corpus.ledger import PARTS, SR, CorpusClip, Ledger, sha256
+from tools.corpus.games_catalogue import Package, chosen_packages, load_catalogue
+from tools.corpus.ledger import SR, CorpusClip, Ledger, sha256
 from tools.corpus.playable import APT_LINE, missing_programs, module_title, playable, sound_font
 
-CATALOGUE = Path(__file__).with_suffix(".json")
 EXCERPT_SECONDS = 30
 MIN_SECONDS = 20  # of a track, and of its last excerpt
 # Per track, so that a few suites of half an hour do not outweigh whole packages. Those of 3 * 7 + 1 contain those of 7 + 1, evenly spread.
@@ -51,31 +50,6 @@ SILENT_RMS = 1e-3  # -60 dB of full scale
 _NON_FREE = re.compile(r"\b(NC|ND)\b|non-?(free|commercial)|unknown", re.IGNORECASE)
 _NO_ARTIST = {"", "unknown", "<unknown>", "unknown artist", "various", "various artists", "artist"}
 THREADS = 2
-
-
-@dataclass(frozen=True)
-class Package:
-    """One entry of the catalogue.
-
-    Attributes:
-        package: name of the Debian package.
-        part: "train" or "test".
-        music: patterns of the files to take, "usr/share/games/zaz/mus*.ogg"; a file in an archive is ARCHIVE/MEMBER. "*" also matches "/".
-        source: installed prefix -> prefix in the source package, which is what a copyright file's patterns refer to.
-        licence: for music whose copyright file is free text, read by hand; empty: take it from the copyright file.
-        artist: of all its music that has no artist in its tags.
-        leave_out: pattern -> why files that match are not taken.
-        notes: what reading the copyright file by hand gave.
-    """
-
-    package: str
-    part: str
-    music: tuple[str, ...]
-    source: Mapping[str, str] = field(default_factory=dict)
-    licence: str = ""
-    artist: str = ""
-    leave_out: Mapping[str, str] = field(default_factory=dict)
-    notes: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,42 +83,6 @@ class Tally:
         return f"{self.tracks} tracks, {self.clips} clips, {self.seconds / 3600:.2f} h" + (
             f"; skipped: {reasons}" if reasons else ""
         )
-
-
-def load_catalogue(path: str | Path = CATALOGUE) -> list[Package]:
-    """The packages to build from, those of the test part first.
-
-    Raises:
-        InputError: if the file is not a catalogue, or an entry is wrong.
-    """
-    value = load_json(path, "a catalogue of packages")
-    packages = []
-    for entry in value["packages"]:
-        try:
-            package = Package(**{**entry, "music": tuple(entry["music"])})
-        except (TypeError, KeyError) as error:
-            raise InputError(f"{path}: entry {entry!r} is not one of a package ({error})") from error
-        if package.part not in PARTS:
-            raise InputError(f"{path}: {package.package} has part {package.part!r}; expected one of {PARTS}")
-        packages.append(package)
-    return sorted(packages, key=lambda package: PARTS[::-1].index(package.part))
-
-
-def chosen_packages(packages: Sequence[Package], names: str | None) -> list[Package]:
-    """Those named, comma-separated, or all.
-
-    Raises:
-        InputError: for a name that is not in the catalogue.
-    """
-    if not names:
-        return list(packages)
-    known = {package.package for package in packages}
-    wanted = {name.strip() for name in names.split(",") if name.strip()}
-    if wanted - known:
-        raise InputError(
-            f"--packages {', '.join(sorted(wanted - known))}: not in the catalogue; known: {', '.join(sorted(known))}"
-        )
-    return [package for package in packages if package.package in wanted]
 
 
 def safe_name(origin: str) -> str:
