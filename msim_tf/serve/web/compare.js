@@ -7,7 +7,7 @@ import { report, settled } from "./problems.js";
 import { forgetProfile, learn, mostTelling, pairName, savedProfile } from "./profile.js";
 import { queryOf } from "./request.js";
 import { currentHits, watchHits } from "./results.js";
-import { change, current, equalWeights, watch } from "./state.js";
+import { asksAnew, change, current, equalWeights, watch } from "./state.js";
 import { counted, creditOf, factsOf, titleOf } from "./words.js";
 import { asPositions, presetButton } from "./weights.js";
 
@@ -31,7 +31,7 @@ export function setUpCompare() {
   // A pair stays until it is answered: learning moves the sliders, and results that change must not swap it under the pointer.
   watchHits((hits) => (stale || !pair || hits.length < 2) && draw());
   watch((_, changed) => {
-    if (!["query", "also", "mix"].some((name) => changed.has(name))) return;
+    if (!asksAnew(changed)) return;
     asked.clear();
     stale = true;
   });

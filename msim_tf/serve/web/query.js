@@ -5,14 +5,14 @@ import { dimensions, trackOf } from "./library.js";
 import { playButton } from "./player.js";
 import { report } from "./problems.js";
 import { soundOf } from "./sounds.js";
-import { change, current, MOST_ALSO, watch } from "./state.js";
+import { asksAnew, change, current, MOST_ALSO, watch } from "./state.js";
 import { creditOf, factsOf, titleOf } from "./words.js";
 
 let drawing = 0;
 
 export function setUpQuery() {
   watch((state, changed) => {
-    if (["query", "also", "mix"].some((name) => changed.has(name))) draw(state).catch(report);
+    if (asksAnew(changed)) draw(state).catch(report);
   });
 }
 

@@ -7,7 +7,7 @@ import { report, settled } from "./problems.js";
 import { radar } from "./radar.js";
 import { allOff, queryOf, restrictionCount, restrictionsOf } from "./request.js";
 import { trackRow } from "./rows.js";
-import { change, current, noFilters, watch } from "./state.js";
+import { asksAnew, change, current, noFilters, watch } from "./state.js";
 import { counted } from "./words.js";
 
 const WAIT = 120; // milliseconds of rest before a moved slider is asked for
@@ -31,7 +31,7 @@ export const currentHits = () => hits;
 export function setUpResults() {
   const soon = debounced(ask, WAIT);
   watch((_, changed) => {
-    if (["query", "also", "mix", "k"].some((name) => changed.has(name))) ask();
+    if (asksAnew(changed) || changed.has("k")) ask();
     else if (["weights", "filters", "limits"].some((name) => changed.has(name))) soon();
   });
   byId("results-more").addEventListener("click", () => change({ k: Math.min(MOST, current().k + MORE) }));

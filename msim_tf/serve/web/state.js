@@ -13,6 +13,7 @@
 export const START_WEIGHT = 0.5;
 const PAGE = 10;
 export const MOST_ALSO = 20;
+const ASKED = ["query", "also", "mix"]; // what is to be near to
 const VIEWS = ["results", "map", "compare", "path"];
 
 let dimensions = [];
@@ -48,9 +49,12 @@ export function watch(watcher) {
   watchers.push(watcher);
 }
 
+/** Whether what is to be near to is among the names that changed. */
+export const asksAnew = (changed) => ASKED.some((name) => changed.has(name));
+
 /** Replaces parts of the state. A new query or view is a new entry in the history; a moved slider is not. */
 export function change(parts) {
-  const fresh = ["query", "also", "mix"].some((name) => name in parts);
+  const fresh = ASKED.some((name) => name in parts);
   state = { ...state, ...(fresh ? { k: PAGE } : {}), ...parts };
   const address = `#${encoded()}`;
   const remember = fresh || "view" in parts;
