@@ -17,7 +17,7 @@ import numpy as np
 import msim_tf.dimensions as dims
 from msim_tf.corpus import relations, taxonomy
 from msim_tf.corpus.jams_labels import read_labels_jams
-from msim_tf.corpus.labels import Labels, read_labels_csv, write_labels_csv
+from msim_tf.corpus.labels import Labels, divided_groups, read_labels_csv, write_labels_csv
 from msim_tf.corpus.teacher import TeacherTags, regression_targets, teacher_tags
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
@@ -179,7 +179,8 @@ def split_by_group(
     """Splits tracks into training, validation and test, whole groups only.
 
     A track without a group belongs to its parent folder, and at top level to itself. Group names that differ only in case are one group.
-    Of all choices of whole groups one of the nearest sizes is taken, at random under ``seed``; a wanted part never stays empty.
+    Of all choices of whole groups one of the nearest sizes is taken, at random under ``seed``; a wanted part never stays empty. A track of
+    several groups (``labels.joined_groups``) is in the part that holds all of them; where they were divided, it is in none.
 
     Args:
         identifiers: the tracks.
@@ -189,16 +190,14 @@ def split_by_group(
         seed: the same seed and tracks give the same split.
 
     Returns:
-        "train", "validation", "test" -> sorted int64 indices into ``identifiers``; disjoint, together all.
+        "train", "validation", "test" -> sorted int64 indices into ``identifiers``; disjoint, together all but the tracks of divided groups.
 
     Raises:
         InputError: if the shares leave nothing to train on, or there are fewer groups than parts.
     """
     if validation < 0 or test < 0 or validation + test >= 1:
         raise InputError(f"split: validation {validation} and test {test} must be >= 0 and leave something to train on")
-    members: dict[str, list[int]] = defaultdict(list)
-    for index, identifier in enumerate(identifiers):
-        members[group_of(identifier, groups)].append(index)
+    members, shared = _members(identifiers, groups)
     shares = {name: share for name, share in (("validation", validation), ("test", test)) if share > 0}
     if len(members) <= len(shares):
         raise InputError(
@@ -206,14 +205,36 @@ def split_by_group(
             "cut: add 'artist' rows to the label table, or ask for no validation"
         )
     names = [str(name) for name in np.random.default_rng(seed).permutation(sorted(members))]
-    parts: dict[str, np.ndarray] = {}
+    total = sum(len(indices) for indices in members.values())
+    part_of = dict.fromkeys(names, "train")
     for position, (part, share) in enumerate(shares.items()):
         spare = len(shares) - position  # groups that the later parts and training need
-        chosen = _nearest_groups([len(members[name]) for name in names], share * len(identifiers), len(names) - spare)
-        parts[part] = _indices(members, [names[index] for index in chosen])
+        chosen = _nearest_groups([len(members[name]) for name in names], share * total, len(names) - spare)
+        part_of |= {names[index]: part for index in chosen}
         names = [name for index, name in enumerate(names) if index not in chosen]
-    parts["train"] = _indices(members, names)
-    return {part: parts.get(part, np.zeros(0, np.int64)) for part in ("train", "validation", "test")}
+    held: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
+    for name, indices in members.items():
+        held[part_of[name]] += indices
+    for index, of in shared.items():
+        parts = {part_of.get(name, "train") for name in of}
+        if len(parts) == 1:
+            held[parts.pop()].append(index)
+    return {part: np.array(sorted(indices), np.int64) for part, indices in held.items()}
+
+
+def _members(
+    identifiers: Sequence[str], groups: Mapping[str, str]
+) -> tuple[dict[str, list[int]], dict[int, tuple[str, ...]]]:
+    """The tracks of each group alone, and the groups of each track that has several."""
+    members: dict[str, list[int]] = defaultdict(list)
+    shared: dict[int, tuple[str, ...]] = {}
+    for index, identifier in enumerate(identifiers):
+        names = divided_groups(group_of(identifier, groups))
+        if len(names) == 1:
+            members[names[0]].append(index)
+        else:
+            shared[index] = names
+    return members, shared
 
 
 def group_of(identifier: str, groups: Mapping[str, str]) -> str:
@@ -222,10 +243,6 @@ def group_of(identifier: str, groups: Mapping[str, str]) -> str:
         return groups[identifier].casefold()
     parent = PurePosixPath(identifier).parent
     return identifier.casefold() if parent == PurePosixPath(".") else parent.as_posix().casefold()
-
-
-def _indices(members: Mapping[str, list[int]], names: Iterable[str]) -> np.ndarray:
-    return np.array(sorted(index for name in names for index in members[name]), np.int64)
 
 
 def _nearest_groups(sizes: Sequence[int], target: float, most: int) -> set[int]:

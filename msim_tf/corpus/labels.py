@@ -1,7 +1,7 @@
 """Labels of tracks as text, and the table that users write them in (CSV).
 
 A *label* is a tag in its canonical spelling, a tempo in bpm, or the name of a key. No label means unknown, never "no". The *group* of a
-track is its artist or source.
+track is its artist or source; of several artists, all of them (``joined_groups``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import csv
 import io
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,18 @@ from msim_tf.corpus import relations, taxonomy
 from msim_tf.errors import InputError
 from msim_tf.files import atomic_file
 
+_BETWEEN_GROUPS = "\x1f"  # ASCII's "unit separator": no name of an artist holds it
+
+
+def joined_groups(names: Iterable[str]) -> str:
+    """The group of a track of several artists; of one artist, the artist."""
+    return _BETWEEN_GROUPS.join(sorted(set(names)))
+
+
+def divided_groups(group: str) -> tuple[str, ...]:
+    """The inverse of ``joined_groups``: the artists of a track, sorted."""
+    return tuple(group.split(_BETWEEN_GROUPS))
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -27,7 +39,7 @@ class Labels:
 
     Attributes:
         values: identifier -> dimension -> values, sorted, in canonical spelling; tempo and key have one value at most.
-        groups: identifier -> artist or source.
+        groups: identifier -> artist or source, or several by ``joined_groups``.
     """
 
     values: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
@@ -65,13 +77,12 @@ class LabelTable:
 
     def __init__(self) -> None:
         self.values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-        self.groups: dict[str, str] = {}
+        self.groups: dict[str, set[str]] = defaultdict(set)
 
     def add(self, track: str, name: str, value: str) -> None:
         """Adds one value; ``name`` is a dimension, "tag" or "artist"."""
         if name == "artist":
-            if self.groups.setdefault(track, value) != value:
-                raise InputError(f"{track} has two artists, {self.groups[track]!r} and {value!r}")
+            self.groups[track].add(value)
             return
         if name == "tag":
             name = _tag_dimension(value)
@@ -86,7 +97,7 @@ class LabelTable:
             track: {name: tuple(sorted(known[name])) for name in dims.DIMENSION_NAMES if name in known}
             for track, known in sorted(self.values.items())
         }
-        return Labels(values, dict(sorted(self.groups.items())))
+        return Labels(values, {track: joined_groups(names) for track, names in sorted(self.groups.items())})
 
 
 def _tag_dimension(tag: str) -> str:
@@ -123,7 +134,7 @@ def read_labels_csv(path: str | Path) -> Labels:
     """Reads a label table: columns ``track``, ``dimension`` and ``value``, found by name, one value per row.
 
     ``track`` is an identifier (POSIX path relative to the music folder). ``dimension`` is a musical dimension, ``tag`` (the taxonomy
-    decides which dimension) or ``artist`` (the group for splits). An empty value means unknown and is skipped. UTF-8, with or without a
+    decides which dimension) or ``artist`` (the group for splits; several rows where several play). An empty value means unknown and is skipped. UTF-8, with or without a
     byte order mark.
 
     Raises:
@@ -187,6 +198,6 @@ def write_labels_csv(path: str | Path, labels: Labels) -> None:
         writer.writerow(("track", "dimension", "value"))
         for track in labels.identifiers:
             if track in labels.groups:
-                writer.writerow((track, "artist", labels.groups[track]))
+                writer.writerows((track, "artist", name) for name in divided_groups(labels.groups[track]))
             for name, held in labels.values.get(track, {}).items():
                 writer.writerows((track, name, value) for value in held)

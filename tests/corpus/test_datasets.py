@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from msim_tf.corpus.datasets import Labels, encode, split_by_group
+from msim_tf.corpus.labels import joined_groups
 from msim_tf.errors import InputError
 
 TRACKS = ("a", "b", "c", "d")
@@ -126,3 +127,25 @@ def test_a_large_catalogue_is_split_quickly(rng):
     tracks, groups = library(rng.integers(1, 30, 4000))
     parts = split_by_group(tracks, groups, validation=0.1, test=0.1)
     assert [len(parts[name]) for name in ("validation", "test")] == [pytest.approx(len(tracks) / 10, abs=1)] * 2
+
+
+def test_tracks_of_several_artists_are_on_the_side_of_all_of_them_or_on_none():
+    solo = [f"{artist}{n}" for artist in "abcdefgh" for n in range(5)]
+    groups = {name: name[0].upper() for name in solo}
+    joint = {f"{a}+{b}": joined_groups((a.upper(), b.upper())) for a, b in itertools.combinations("abcdefgh", 2)}
+    joint |= {"a+guest": joined_groups(("A", "Guest")), "shouting": joined_groups(("a", "A"))}
+    identifiers = [*solo, *joint]
+    alone = split_by_group(solo, groups, validation=0.25, seed=3)
+    parts = split_by_group(identifiers, groups | joint, validation=0.25, seed=3)
+    sides = {
+        name: {groups[identifiers[i]].casefold() for i in indices if i < len(solo)} for name, indices in parts.items()
+    }
+    assert {name: {groups[solo[i]].casefold() for i in indices} for name, indices in alone.items()} == sides
+    assert len(sides["validation"]) == 2
+    found = {name: {identifiers[i] for i in indices} - set(solo) for name, indices in parts.items()}
+    for name, side in sides.items():
+        both = {f"{a}+{b}" for a, b in itertools.combinations("abcdefgh", 2) if {a, b} <= side}
+        assert found[name] - {"a+guest", "shouting"} == both
+    where = "train" if "a" in sides["train"] else "validation"
+    assert "shouting" in found[where]
+    assert ("a+guest" in found["train"]) == (where == "train")  # the guest, never alone, is trained on

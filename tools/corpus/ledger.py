@@ -28,7 +28,7 @@ from types import TracebackType
 import numpy as np
 import soundfile
 
-from msim_tf.corpus.labels import LabelTable, write_labels_csv
+from msim_tf.corpus.labels import LabelTable, divided_groups, write_labels_csv
 from msim_tf.errors import InputError
 from msim_tf.files import atomic_file
 
@@ -50,7 +50,7 @@ class CorpusClip:
         title: as far as known; else empty.
         licence: as the source states it.
         sha256: checksum of the original's bytes.
-        group: what is never divided between training and validation.
+        group: what is never divided between training and validation; several groups by ``labels.joined_groups``.
         labels: dimension -> values.
         labels_from: dimension -> where its labels came from, "exact", "madmom", ...
     """
@@ -147,7 +147,8 @@ class Ledger:
 
 
 def _add_labels(table: LabelTable, clip: CorpusClip) -> None:
-    table.add(clip.track, "artist", clip.group)
+    for name in divided_groups(clip.group):
+        table.add(clip.track, "artist", name)
     for name, values in clip.labels.items():
         for value in values:
             table.add(clip.track, name, value)
