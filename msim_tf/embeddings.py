@@ -156,7 +156,7 @@ def load_embeddings(path: str | Path, *, name: str | None = None) -> Embeddings:
         InputError: if it is missing, not such an npz, or holds what cannot be scored.
     """
     path = Path(path)
-    arrays = _arrays(path)
+    arrays = load_arrays(path)
     key = "embeddings" if "embeddings" in arrays else "vectors"
     absent = [wanted for wanted in ("identifiers", key) if wanted not in arrays]
     if absent:
@@ -172,7 +172,12 @@ def load_embeddings(path: str | Path, *, name: str | None = None) -> Embeddings:
     return Embeddings(name or str(meta.get("name", path.stem)), identifiers, vectors, layout, meta)
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz by name.
+
+    Raises:
+        InputError: if it is missing, or not an npz of plain arrays.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}

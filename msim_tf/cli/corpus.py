@@ -84,16 +84,23 @@ def label(store: Path, labels: tuple[Path, ...]) -> None:
 
     A dimension is genre, mood, instrument, era, tempo (bpm) or key; "tag" lets the taxonomy decide; "artist" gives the group that is never
     split between training and validation. What is given here wins over what STORE had for the same track and dimension. Scores of tags by
-    another model (embeddings with the names of their columns as "tags" in meta) count for pairs of tracks that are not both labelled; its own embeddings, without such names, are for --regression-weight.
+    another model (embeddings with the names of their columns as "tags" in meta) count for pairs of tracks that are not both labelled; its own embeddings, without such names, are for
+    --regression-weight, and so is, better, what it says of passages of each track (see msim_tf.corpus.passages).
     """
     import_tensorflow()
     from msim_tf.corpus.datasets import read_labels_csv, read_labels_jams, validate_tracks
+    from msim_tf.corpus.passages import is_passages, load_passages
     from msim_tf.embeddings import load_embeddings
-    from msim_tf.features.store import FeatureStore, write_labels, write_teacher
+    from msim_tf.features.store import FeatureStore, write_labels, write_passages, write_teacher
 
     opened = FeatureStore(store)
     merged = opened.labels
     for path in labels:
+        if path.suffix == ".npz" and is_passages(path):
+            click.echo(
+                f"{store}: what a teacher says of passages of {write_passages(store, load_passages(path))} tracks"
+            )
+            continue
         if path.suffix == ".npz":
             teacher = load_embeddings(path)
             held = write_teacher(store, teacher)

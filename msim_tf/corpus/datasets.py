@@ -18,7 +18,8 @@ import msim_tf.dimensions as dims
 from msim_tf.corpus import relations, taxonomy
 from msim_tf.corpus.jams_labels import read_labels_jams
 from msim_tf.corpus.labels import Labels, divided_groups, read_labels_csv, write_labels_csv
-from msim_tf.corpus.teacher import TeacherTags, regression_targets, teacher_tags
+from msim_tf.corpus.passages import Passages, RegressionTargets, regression_targets
+from msim_tf.corpus.teacher import TeacherTags, teacher_tags
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 
@@ -64,14 +65,14 @@ class EncodedLabels:
         arrays: dimension -> [n, vocabulary] bool for tags, [n] float32 bpm (NaN unknown) for tempo, [n] int8 (-1 unknown) for key.
         vocabularies: tag dimension -> its values, in the order of the columns.
         teacher: tag dimension -> another model's opinion, which counts for pairs that are not both labelled.
-        regression: [n, coordinates] float32, all that teachers say of each track, standardised; NaN unheard, None if not asked for.
+        regression: all that a teacher says of each track, to be predicted; None if not asked for.
     """
 
     identifiers: tuple[str, ...]
     arrays: dict[str, np.ndarray]
     vocabularies: dict[str, tuple[str, ...]]
     teacher: dict[str, TeacherTags] = field(default_factory=dict)
-    regression: np.ndarray | None = None
+    regression: RegressionTargets | None = None
 
     def known(self, dimension: str) -> np.ndarray:
         """[n] bool: which tracks have a label in ``dimension``, or were heard by a teacher."""
@@ -107,7 +108,7 @@ class EncodedLabels:
         arrays = {name: array[indices] for name, array in self.arrays.items()}
         teacher = {name: tags.take(indices) for name, tags in self.teacher.items()}
         identifiers = tuple(self.identifiers[index] for index in indices)
-        regression = None if self.regression is None else self.regression[indices]
+        regression = self.regression.take(indices) if self.regression else None
         return EncodedLabels(identifiers, arrays, self.vocabularies, teacher, regression)
 
     def _array(self, dimension: str) -> np.ndarray:
@@ -122,7 +123,7 @@ def encode(
     dimensions: Iterable[str],
     *,
     teacher: Embeddings | None = None,
-    regression: Sequence[Embeddings] = (),
+    regression: Passages | None = None,
 ) -> EncodedLabels:
     """Labels of ``identifiers`` in ``dimensions`` as arrays.
 
@@ -133,7 +134,7 @@ def encode(
         identifiers: the tracks.
         dimensions: what of it.
         teacher: another model's scores of tags, calibrated over these tracks; see ``corpus.teacher``.
-        regression: teachers all of whose say is to be predicted, for ``EncodedLabels.regression``.
+        regression: what a teacher says, all of which is to be predicted, for ``EncodedLabels.regression``.
     """
     tracks, dimensions = tuple(identifiers), tuple(dimensions)
     arrays: dict[str, np.ndarray] = {}

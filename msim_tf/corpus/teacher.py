@@ -8,7 +8,6 @@ noise.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,6 @@ from msim_tf.errors import InputError
 SIMILAR_SHARE = 0.1  # of all pairs; both were the best of few tried on music of which human labels were known
 DISSIMILAR_SHARE = 0.6
 _PAIRS = 200_000
-_CLIPPED_AT = 4.0  # standard deviations; what lies further out would outweigh the rest in a squared error
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,28 +88,6 @@ def teacher_tags(teacher: Embeddings, identifiers: Sequence[str], dimensions: It
             vectors[heard] = _unit(_standardised(scores[:, columns]))
             calibrated[name] = TeacherTags(vectors, *_thresholds(vectors[heard]))
     return calibrated
-
-
-def regression_targets(teachers: Iterable[Embeddings], identifiers: Sequence[str]) -> np.ndarray:
-    """What a model must predict to hear as its teachers do: all they say of each track, standardised over the tracks.
-
-    Args:
-        teachers: scores of tags, or vectors of whatever meaning.
-        identifiers: the tracks of the result.
-
-    Returns:
-        [n, coordinates] float32, NaN where a teacher has not heard the track. Columns are scaled so that each teacher has the same share of
-        a mean squared error, however many its coordinates are.
-    """
-    blocks = []
-    for teacher in teachers:
-        heard, vectors = _heard(teacher, identifiers)
-        block = np.full((len(identifiers), vectors.shape[1]), np.nan, np.float32)
-        if heard.any():
-            block[heard] = np.clip(_standardised(vectors), -_CLIPPED_AT, _CLIPPED_AT)
-        blocks.append(block)
-    total = sum(block.shape[1] for block in blocks)
-    return np.concatenate([block * math.sqrt(total / len(blocks) / block.shape[1]) for block in blocks], axis=1)
 
 
 def teacher_tag_names(teacher: Embeddings) -> tuple[str, ...]:

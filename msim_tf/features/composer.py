@@ -119,7 +119,7 @@ class BatchComposer:
     @property
     def regression_size(self) -> int:
         """Coordinates of the target "teacher"; 0 if the labels have none."""
-        return 0 if self.labels.regression is None else self.labels.regression.shape[1]
+        return self.labels.regression.size if self.labels.regression else 0
 
     def batch(self, step: int) -> Batch:
         """Members of batch ``step``."""
@@ -181,9 +181,21 @@ class BatchComposer:
         """The teacher's tags of a batch: for each target [batch, tags] float32 of length 1, or 0 where it has not heard the clip."""
         return {target: self.labels.teacher[name].vectors[batch.clips] for target, name in self.teacher_targets.items()}
 
-    def regression(self, batch: Batch) -> dict[str, np.ndarray]:
-        """All that teachers say of the members: target "teacher" [batch, coordinates] float32, NaN where unheard; empty if the labels have none."""
-        return {} if self.labels.regression is None else {TEACHER: self.labels.regression[batch.clips]}
+    def regression(self, batch: Batch, frame_seconds: float) -> dict[str, np.ndarray]:
+        """All that a teacher says of the members' segments.
+
+        Args:
+            batch: of one crop per member.
+            frame_seconds: from one frame to the next.
+
+        Returns:
+            Target "teacher" [batch, coordinates] float32, NaN where unheard; empty if the labels have none.
+        """
+        if not self.labels.regression:
+            return {}
+        starts = batch.starts[:, 0] * frame_seconds
+        ends = starts + self._segment_frames * batch.stretch * frame_seconds
+        return {TEACHER: self.labels.regression.of(batch.clips, starts, ends)}
 
 
 def _as_recorded(clips: tuple[int, int] | list[int]) -> list[Member]:

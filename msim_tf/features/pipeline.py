@@ -39,6 +39,7 @@ def make_dataset(
         target: (tf.float32, composer.labels.teacher[name].vectors.shape[1:])
         for target, name in composer.teacher_targets.items()
     }
+    frame_seconds = store.params.hop_length / store.params.sr
     if composer.regression_size:
         kinds[TEACHER] = (tf.float32, (composer.regression_size,))
 
@@ -53,7 +54,7 @@ def make_dataset(
         if "cens" in segments:
             segments["cens"] = rolled_chroma(segments["cens"], batch.roll[members])
         values = {name: value.reshape(size, *several, *value.shape[1:]) for name, value in segments.items()}
-        values |= composer.relations(batch) | composer.teacher(batch) | composer.regression(batch)
+        values |= composer.relations(batch) | composer.teacher(batch) | composer.regression(batch, frame_seconds)
         return [values[name] for name in kinds]
 
     def load(step: tf.Tensor) -> tuple[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]]:

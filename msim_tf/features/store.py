@@ -9,6 +9,7 @@ A store is a directory::
     shards/00000.onset.f16  [rows + clips * tempogram_lags] float16: each clip's onset envelope with its ramps
     teacher.npz             optional: another model's scores of tags
     teacher_vectors.npz     optional: that model's own embeddings of the tracks
+    teacher_passages.npz    optional: all that it says, passage by passage
 
 The tempogram is not stored: the model computes it from the envelope (37 KB per segment instead of 270). Shards are raw arrays opened by memory
 map; any batch of segments is gathered in one vectorised read. ``writer.py`` makes stores.
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from msim_tf.corpus.labels import Labels
+from msim_tf.corpus.passages import Passages, load_passages, save_passages, whole_tracks
 from msim_tf.corpus.teacher import teacher_tag_names
 from msim_tf.embeddings import Embeddings, load_embeddings, save_embeddings
 from msim_tf.errors import InputError
@@ -196,9 +198,12 @@ class FeatureStore:
         return _embeddings(teacher_path(self.path))
 
     @functools.cached_property
-    def teachers(self) -> tuple[Embeddings, ...]:
-        """All that is known of another model: its scores of tags and its own embeddings, as far as ``msim label`` was given them."""
-        return tuple(found for found in (self.teacher, _embeddings(teacher_vectors_path(self.path))) if found)
+    def passages(self) -> Passages | None:
+        """All that another model says: of passages of the tracks or, if ``msim label`` was not given that, of whole ones."""
+        path = teacher_passages_path(self.path)
+        if path.exists():
+            return load_passages(path)
+        return whole_tracks([found for found in (self.teacher, _embeddings(teacher_vectors_path(self.path))) if found])
 
     def read_segments(
         self,
@@ -299,6 +304,27 @@ def teacher_path(store: str | Path) -> Path:
 def teacher_vectors_path(store: str | Path) -> Path:
     """Where a store keeps a teacher's own embeddings."""
     return Path(store) / "teacher_vectors.npz"
+
+
+def teacher_passages_path(store: str | Path) -> Path:
+    """Where a store keeps what a teacher says of passages."""
+    return Path(store) / "teacher_passages.npz"
+
+
+def write_passages(store: str | Path, passages: Passages) -> int:
+    """Replaces what the store holds of a teacher's passages.
+
+    Returns:
+        How many tracks of the store have some now.
+
+    Raises:
+        InputError: if none is of a track of the store.
+    """
+    held = passages.take(FeatureStore(store).identifiers)
+    if held is None:
+        raise InputError(f"passages of none of the tracks in {store}; a track is named by its path")
+    save_passages(teacher_passages_path(store), held)
+    return len(held.identifiers)
 
 
 def _embeddings(path: Path) -> Embeddings | None:

@@ -127,7 +127,7 @@ def train(
         store.identifiers,
         params.network.dimensions,
         teacher=store.teacher,
-        regression=store.teachers if params.regression_weight > 0 else (),
+        regression=store.passages if params.regression_weight > 0 else None,
     )
     validate_labels(labels, store.path, allow_unlabelled=allow_unlabelled)
     parts = _split(store, params)

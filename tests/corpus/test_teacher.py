@@ -7,7 +7,7 @@ from scipy.stats import zscore
 
 from msim_tf.corpus.datasets import encode
 from msim_tf.corpus.labels import Labels
-from msim_tf.corpus.teacher import regression_targets, teacher_tags
+from msim_tf.corpus.teacher import teacher_tags
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 
@@ -60,27 +60,3 @@ def test_scores_without_names_are_refused(teacher):
     with pytest.raises(InputError, match="must name its 6 columns"):
         teacher_tags(Embeddings("x", teacher.identifiers, teacher.embeddings), teacher.identifiers, ["genre"])
     assert teacher_tags(teacher, ["elsewhere.ogg"], ["genre"]) == {}
-
-
-def test_regression_targets_are_standardised_and_every_teacher_counts_the_same(rng):
-    tracks = [f"{i}.ogg" for i in range(50)]
-    narrow = Embeddings("tags", tuple(tracks), rng.normal(3, 2, (50, 2)).astype(np.float32))
-    wide = Embeddings("vectors", tuple(tracks[10:]), rng.normal(size=(40, 6)).astype(np.float32))
-    wide.embeddings[0, 0] = 1000.0
-    targets = regression_targets([narrow, wide], [*tracks, "unheard.ogg"])
-    assert targets.dtype == np.float32
-    np.testing.assert_allclose(targets[:50, :2], zscore(narrow.embeddings, axis=0) * np.sqrt(8 / 2 / 2), rtol=1e-4)
-    expected = np.clip(zscore(wide.embeddings, axis=0), -4, 4) * np.sqrt(8 / 2 / 6)
-    np.testing.assert_allclose(targets[10:50, 2:], expected, rtol=1e-3, atol=1e-6)
-    assert np.isnan(targets[:10, 2:]).all() and np.isnan(targets[50]).all()
-    everyone = regression_targets([wide], tracks[10:])
-    np.testing.assert_allclose(np.mean(np.square(everyone[:, 1:])), 1.0, rtol=1e-4)  # as it is with one teacher
-
-
-def test_regression_targets_follow_their_tracks(teacher):
-    vectors = Embeddings("v", teacher.identifiers[:20], teacher.embeddings[:20, :3])
-    encoded = encode(Labels(), teacher.identifiers, ["genre"], teacher=teacher, regression=[teacher, vectors])
-    assert encoded.regression.shape == (300, len(TAGS) + 3)
-    some = np.array([5, 299, 0])
-    np.testing.assert_array_equal(encoded.take(some).regression, encoded.regression[some])
-    assert encode(Labels(), teacher.identifiers, ["genre"]).regression is None
