@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from msim_tf.corpus.passages import load_passages
 from msim_tf.embeddings import load_embeddings
 from msim_tf.errors import InputError
 
@@ -20,7 +21,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from tools.corpus import teacher  # noqa: E402
 from tools.corpus.ledger import CorpusClip, Ledger  # noqa: E402
-from tools.musicnn_embeddings import FRAMES, N_MELS, SR, TAGS, compiled, log_mel, spread_patches  # noqa: E402
+from tools.musicnn_embeddings import FRAMES, HOP, N_MELS, SR, TAGS, compiled, log_mel, patch_starts, patches_at  # noqa: E402
 
 
 def _clip(name: str, *, part: str = "train", sha: str = "0" * 64) -> CorpusClip:
@@ -50,25 +51,35 @@ def _run(root: Path, **options: object) -> tuple[int, int]:
 def test_patches_are_spread_from_the_first_frame_to_the_last():
     y = np.random.default_rng(0).standard_normal(SR * 16).astype(np.float32)
     frames = log_mel(y)
-    found = spread_patches(y, 3)
+    found = patches_at(frames, patch_starts(len(frames), 3))
     middle = (len(frames) - FRAMES) // 2
     for patch, start in zip(found, (0, middle, len(frames) - FRAMES), strict=True):
         np.testing.assert_array_equal(patch, frames[start : start + FRAMES])
     # 16 s hold five patches that do not overlap; what is under 3 s holds none.
-    assert spread_patches(y, 99).shape == (len(frames) // FRAMES, FRAMES, N_MELS) == (5, FRAMES, N_MELS)
-    assert spread_patches(y[: SR * 2], 3).shape == (0, FRAMES, N_MELS)
+    every = patches_at(frames, patch_starts(len(frames), 99))
+    assert every.shape == (len(frames) // FRAMES, FRAMES, N_MELS) == (5, FRAMES, N_MELS)
+    assert not len(patch_starts(len(log_mel(y[: SR * 2])), 3))
 
 
-def test_vectors_are_the_means_over_each_clips_own_patches(tmp_path):
+def test_vectors_are_those_of_each_clips_own_patches_and_their_means(tmp_path):
     _add(tmp_path, a=_noise(13, 1), b=_noise(4, 2) * 3, c=_noise(7, 3))
     assert _run(tmp_path) == (3, 0)
     tags, penultimate = (load_embeddings(tmp_path / f"teacher-train-{stem}.npz") for stem in ("tags", "penultimate"))
     assert tags.identifiers == penultimate.identifiers == tuple(f"games/pkg/{name}.flac" for name in "abc")
+    passages = load_passages(tmp_path / "teacher-train-passages.npz")
+    assert passages.identifiers == tags.identifiers and passages.widths == (50, 200)
+    assert passages.seconds == pytest.approx(3.0, abs=0.01)
     assert tags.meta["tags"] == list(TAGS) and tags.meta["model"] == "MSD_musicnn"
     for row, name in enumerate("abc"):
         y = teacher.load_clip(tmp_path / "train" / tags.identifiers[row], sr=SR)
-        means = [patch.mean() for patch in spread_patches(y, 2)]
+        frames = log_mel(y)
+        starts = patch_starts(len(frames), 2)
+        means = [patch.mean() for patch in patches_at(frames, starts)]
         assert len(means) == {"a": 2, "b": 1, "c": 2}[name]
+        own = passages.take([tags.identifiers[row]])
+        np.testing.assert_allclose(own.starts, starts * HOP / SR, atol=1e-3)
+        expected = [[*(mean - np.arange(50)), *(mean * np.arange(1, 201))] for mean in means]
+        np.testing.assert_allclose(own.vectors, expected, rtol=1e-3)  # float16
         np.testing.assert_allclose(tags.embeddings[row], np.mean(means) - np.arange(50), rtol=1e-6)
         np.testing.assert_allclose(penultimate.embeddings[row], np.mean(means) * np.arange(1, 201), rtol=1e-6)
 
@@ -100,11 +111,17 @@ def test_a_torn_line_is_done_again_and_other_settings_are_refused(tmp_path):
     _run(tmp_path)
     whole = load_embeddings(tmp_path / "teacher-train-tags.npz").embeddings
     journal = tmp_path / "teacher-train.jsonl"
-    journal.write_bytes(journal.read_bytes()[:-500])
+    journal.write_bytes(journal.read_bytes()[:-20])
+    with journal.with_suffix(".f32").open("ab") as file:
+        file.write(b"half a vec")
     assert _run(tmp_path) == (2, 0)
     np.testing.assert_array_equal(load_embeddings(tmp_path / "teacher-train-tags.npz").embeddings, whole)
     with pytest.raises(InputError, match="'segments': 2.*not with.*'segments': 3"):
         _run(tmp_path, segments=3)
+    with journal.with_suffix(".f32").open("r+b") as file:
+        file.truncate(500)
+    with pytest.raises(InputError, match=r"\.f32: shorter than"):
+        _run(tmp_path)
 
 
 def test_unreadable_and_short_clips_are_named_and_left_out(tmp_path, capsys):

@@ -77,15 +77,16 @@ def patches(y: np.ndarray) -> np.ndarray:
     return frames[: count * FRAMES].reshape(count, FRAMES, N_MELS)
 
 
-def spread_patches(y: np.ndarray, count: int) -> np.ndarray:
-    """At most ``count`` patches, evenly spread from the first frame to the last and not overlapping: [n, 187, 96] float32."""
-    frames = log_mel(y)
-    count = min(count, len(frames) // FRAMES)
-    if count == 0:
-        return np.empty((0, FRAMES, N_MELS), np.float32)
-    rest = len(frames) - FRAMES
-    starts = np.linspace(0, rest, count).astype(int) if count > 1 else [rest // 2]
-    return np.stack([frames[start : start + FRAMES] for start in starts])
+def patch_starts(frames: int, count: int) -> np.ndarray:
+    """First frames of at most ``count`` patches, evenly spread from the first frame to the last and not overlapping: [n] int."""
+    count = min(count, frames // FRAMES)
+    rest = frames - FRAMES
+    return np.linspace(0, rest, count).astype(int) if count > 1 else np.full(count, rest // 2)
+
+
+def patches_at(frames: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """The patches that begin at ``starts``: [n, 187, 96] float32."""
+    return frames[starts[:, None] + np.arange(FRAMES)]
 
 
 def network(weights: dict[str, np.ndarray], x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -2,12 +2,15 @@
 
     python -m tools.corpus.teacher --weights musicnn_wheel/musicnn/MSD_musicnn --corpus ROOT --part train
 
-See ``tools/musicnn_embeddings.py`` for where the weights are from. Writes two files that ``msim_tf.embeddings`` reads, clips named relative
-to ROOT/PART, each vector the mean over at most ``--segments`` evenly spread patches of 3 s:
+See ``tools/musicnn_embeddings.py`` for where the weights are from. It hears at most ``--segments`` evenly spread patches of 3 s of a clip; ten
+are all of an excerpt of 30 s, as the model that learns from it hears all. Writes two files that ``msim_tf.embeddings`` reads, each vector the
+mean over a clip's patches, and one that ``msim_tf.corpus.passages`` reads; clips are named relative to ROOT/PART:
 
     ROOT/teacher-PART-tags.npz          [n, 50] logits, before the sigmoid: activations of rare tags differ only in the third decimal
     ROOT/teacher-PART-penultimate.npz   [n, 200]
+    ROOT/teacher-PART-passages.npz      [patches, 50 + 200], every patch
     ROOT/teacher-PART.jsonl             the journal: a line per clip that is done, so a run that was killed goes on where it was
+    ROOT/teacher-PART.f32               its vectors, 250 float32 per patch
 
 It can run beside a builder: run again, it does the clips that were finished since.
 """
@@ -22,37 +25,62 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from msim_tf.corpus.audio import load_clip
+from msim_tf.corpus.passages import Passages, save_passages
 from msim_tf.embeddings import save_embeddings
 from msim_tf.errors import InputError
 from msim_tf.files import atomic_file
 from tools.corpus.command import run
 from tools.corpus.ledger import PARTS, CorpusClip, Ledger
-from tools.musicnn_embeddings import SR, TAGS, Forward, compiled, load_weights, spread_patches
+from tools.musicnn_embeddings import (
+    FRAMES,
+    HOP,
+    SR,
+    TAGS,
+    Forward,
+    compiled,
+    load_weights,
+    log_mel,
+    patch_starts,
+    patches_at,
+)
 
 MODEL = "MSD_musicnn"
 _BATCH = 64  # patches per pass through the network
-_VALUES = ("logits", "penultimate")
+_WIDTHS = {"logits": len(TAGS), "penultimate": 200}
+_SIZE = sum(_WIDTHS.values())
 
-ClipVectors = tuple[CorpusClip, np.ndarray, np.ndarray]  # [50] logits, [200] penultimate
+ClipVectors = tuple[
+    CorpusClip, np.ndarray, np.ndarray
+]  # [patches] starts in seconds, [patches, 250] logits and penultimate
 
 
 class Journal:
     """The clips whose vectors are known; open it with ``with`` to add more.
 
     Args:
-        path: the file.
+        path: the file; the vectors lie beside it.
         segments: patches per clip; a journal made with another number is refused.
     """
 
     def __init__(self, path: Path, *, segments: int) -> None:
         self.path = path
-        self.header = {"format": "msim teacher journal", "model": MODEL, "segments": segments}
-        self.entries = {entry["track"]: entry for entry in self._read()}
+        self.vectors_path = path.with_suffix(".f32")
+        self.header = {"format": "msim teacher journal", "format_version": 2, "model": MODEL, "segments": segments}
+        self._lines = self._read()
+        self.entries: dict[str, dict[str, Any]] = {}  # with "first", the row of the clip's first patch
+        self._rows = 0
+        for line in self._lines:
+            self._count(line)
+
+    def _count(self, line: dict[str, Any]) -> None:
+        # A clip that was cut anew under its old name has two lines; the rows of the first are dead.
+        self.entries[line["track"]] = {**line, "first": self._rows}
+        self._rows += len(line["starts"])
 
     def _read(self) -> list[dict[str, Any]]:
         if not self.path.exists():
@@ -65,32 +93,60 @@ class Journal:
             raise InputError(f"{self.path}: not a journal of the teacher ({error}); remove it to start anew") from error
         if header != self.header:
             raise InputError(f"{self.path} was made with {header}, not with {self.header}; use the same or remove it")
+        held = self.vectors_path.stat().st_size if self.vectors_path.exists() else 0
+        if held < 4 * _SIZE * sum(len(entry["starts"]) for entry in entries):
+            raise InputError(f"{self.vectors_path}: shorter than {self.path} says; remove both to start anew")
         return entries
 
     def __enter__(self) -> Journal:
         # Written anew, so that an unfinished line cannot be continued by the next.
         with atomic_file(self.path, "w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in (self.header, *self.entries.values()))
+            file.writelines(json.dumps(line) + "\n" for line in (self.header, *self._lines))
         self._file = self.path.open("a", encoding="utf-8")
+        self._vectors = self.vectors_path.open("ab")
+        self._vectors.truncate(4 * _SIZE * self._rows)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
+        self._vectors.close()
 
     def __contains__(self, clip: CorpusClip) -> bool:
         """Whether the vectors of this very clip are known; one cut elsewhere under the same name is another."""
         return clip.track in self.entries and self.entries[clip.track]["of"] == _origin(clip)
 
     def add(self, vectors: Iterable[ClipVectors]) -> None:
-        """Records clips, all on disk when it returns."""
-        for clip, logits, penultimate in vectors:
-            entry = {"track": clip.track, "of": _origin(clip)}
-            # Nine digits give a float32 back exactly.
-            entry |= {name: [float(f"{v:.9g}") for v in x] for name, x in zip(_VALUES, (logits, penultimate))}
-            self._file.write(json.dumps(entry) + "\n")
-            self.entries[clip.track] = entry
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Records clips, all on disk when it returns: the vectors first, so that no line names some that are not there."""
+        lines = []
+        for clip, starts, values in vectors:
+            self._vectors.write(values.astype("<f4").tobytes())
+            lines.append({"track": clip.track, "of": _origin(clip), "starts": [round(float(s), 3) for s in starts]})
+            self._count(lines[-1])
+        self._lines += lines
+        _to_disk(self._vectors)
+        self._file.writelines(json.dumps(line) + "\n" for line in lines)
+        _to_disk(self._file)
+
+    def passages(self, clips: Sequence[CorpusClip]) -> Passages:
+        """All that is known of some clips in the journal, in their order."""
+        every = np.fromfile(self.vectors_path, "<f4").reshape(-1, _SIZE)
+        entries = [self.entries[clip.track] for clip in clips]
+        counts = np.array([len(entry["starts"]) for entry in entries])
+        rows = [np.arange(entry["first"], entry["first"] + count) for entry, count in zip(entries, counts)]
+        return Passages(
+            tuple(clip.track for clip in clips),
+            counts,
+            np.concatenate([entry["starts"] for entry in entries]).astype(np.float32),
+            every[np.concatenate(rows)],
+            FRAMES * HOP / SR,
+            tuple(_WIDTHS.values()),
+            {"name": "musicnn", "model": MODEL, "segments": self.header["segments"], "outputs": list(_WIDTHS)},
+        )
+
+
+def _to_disk(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _origin(clip: CorpusClip) -> list[Any]:
@@ -107,48 +163,52 @@ def finished_clips(root: Path, part: str, builders: Iterable[str]) -> list[Corpu
 def clip_vectors(
     forward: Forward, root: Path, clips: Sequence[CorpusClip], *, segments: int, pool: ThreadPoolExecutor
 ) -> Iterator[ClipVectors]:
-    """Means over each clip's patches; a clip that cannot be read is named and left out."""
+    """What each clip's patches sound like; a clip that cannot be read is named and left out."""
     features = list(zip(clips, pool.map(lambda clip: _patches(root / clip.clip, segments), clips)))
-    heard = [(clip, x) for clip, x in features if x is not None]
+    heard = [(clip, *x) for clip, x in features if x is not None]
     if not heard:
         return
-    penultimate, logits = forward(np.concatenate([x for _, x in heard]))
-    ends = np.cumsum([len(x) for _, x in heard])
-    for (clip, x), end in zip(heard, ends):
-        rows = slice(end - len(x), end)
-        yield clip, logits[rows].mean(axis=0), penultimate[rows].mean(axis=0)
+    penultimate, logits = forward(np.concatenate([x for _, _, x in heard]))
+    values = np.concatenate([logits, penultimate], axis=1)
+    for (clip, starts, _), rows in zip(heard, np.split(values, np.cumsum([len(x) for _, _, x in heard])[:-1])):
+        yield clip, starts, rows
 
 
-def _patches(path: Path, segments: int) -> np.ndarray | None:
+def _patches(path: Path, segments: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Where the patches of a clip start, [n] seconds, and the patches."""
     try:
-        x = spread_patches(load_clip(path, sr=SR), segments)
+        frames = log_mel(load_clip(path, sr=SR))
     except InputError as error:
         print(f"skipped: {error}", file=sys.stderr)
         return None
-    if not len(x):
+    starts = patch_starts(len(frames), segments)
+    if not len(starts):
         print(f"skipped: {path} is shorter than 3 s", file=sys.stderr)
         return None
-    return x
+    return starts * HOP / SR, patches_at(frames, starts)
 
 
 def write_vectors(root: Path, part: str, journal: Journal, clips: Sequence[CorpusClip]) -> int:
-    """The two npz of the clips that are in the journal; how many those are."""
+    """The three npz of the clips that are in the journal; how many those are."""
     done = [clip for clip in clips if clip in journal]
-    for name, stem, title in (("logits", "tags", "musicnn tags"), ("penultimate", "penultimate", "musicnn")):
-        if not done:
-            break
-        vectors = np.array([journal.entries[clip.track][name] for clip in done], np.float32)
-        if len(done) > 1 and np.ptp(vectors, axis=0).max() < 1e-6:
-            raise InputError("all vectors are the same: the network does not listen, nothing was written")
-        meta = {"name": title, "model": MODEL, "segments": journal.header["segments"], "output": name}
-        if name == "logits":
+    if not done:
+        return 0
+    passages = journal.passages(done)
+    firsts = np.cumsum(passages.counts) - passages.counts
+    means = np.add.reduceat(passages.vectors, firsts, axis=0) / passages.counts[:, None]
+    if len(done) > 1 and np.ptp(means, axis=0).max() < 1e-6:
+        raise InputError("all vectors are the same: the network does not listen, nothing was written")
+    logits, penultimate = np.split(means, [_WIDTHS["logits"]], axis=1)
+    for output, vectors, stem, title in (
+        ("logits", logits, "tags", "musicnn tags"),
+        ("penultimate", penultimate, "penultimate", "musicnn"),
+    ):
+        meta = {"name": title, "model": MODEL, "segments": journal.header["segments"], "output": output}
+        if output == "logits":
             meta["tags"] = list(TAGS)
-        save_embeddings(
-            root / f"teacher-{part}-{stem}.npz",
-            identifiers=[clip.track for clip in done],
-            embeddings=vectors,
-            meta=meta,
-        )
+        path = root / f"teacher-{part}-{stem}.npz"
+        save_embeddings(path, identifiers=passages.identifiers, embeddings=vectors, meta=meta)
+    save_passages(root / f"teacher-{part}-passages.npz", passages)
     return len(done)
 
 
@@ -157,7 +217,7 @@ def teach(
     part: str,
     *,
     forward: Forward,
-    segments: int = 8,
+    segments: int = 10,
     builders: Sequence[str] = ("games",),
     threads: int = 2,
 ) -> tuple[int, int]:
@@ -194,7 +254,7 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, required=True, help="folder MSD_musicnn of the unpacked wheel")
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--part", choices=PARTS, required=True)
-    parser.add_argument("--segments", type=int, default=8, help="patches of 3 s per clip, at most (default 8)")
+    parser.add_argument("--segments", type=int, default=10, help="patches of 3 s per clip, at most (default 10)")
     parser.add_argument("--builders", nargs="+", default=["games"])
     parser.add_argument("--threads", type=int, default=2, help="that decode (default 2)")
     arguments = parser.parse_args()
