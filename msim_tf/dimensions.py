@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -89,16 +90,26 @@ class EmbeddingLayout:
             raise InputError(f"embedding size {size} does not divide into {len(names)} equal subspaces")
         return cls(names, (size // len(names),) * len(names))
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Coordinates of the whole embedding."""
         return sum(self.widths)
 
-    @property
+    @cached_property
     def slices(self) -> dict[str, slice]:
         """The subspace of each dimension."""
         ends = list(itertools.accumulate(self.widths))
         return {name: slice(end - width, end) for name, width, end in zip(self.names, self.widths, ends)}
+
+    def validate(self, names: Iterable[str]) -> None:
+        """Refuses names that are not in this layout.
+
+        Raises:
+            InputError: if there is one.
+        """
+        for name in names:
+            if name not in self.names:
+                raise InputError(f"dimension {name!r} is not in this embedding, which has {', '.join(self.names)}")
 
     def mask(self, names: Iterable[str]) -> np.ndarray:
         """The mask that keeps the subspaces ``names``.
@@ -109,10 +120,10 @@ class EmbeddingLayout:
         Raises:
             InputError: if a name is not in this layout.
         """
+        names = tuple(names)
+        self.validate(names)
         mask = np.zeros(self.size, np.float32)
         for name in names:
-            if name not in self.names:
-                raise InputError(f"dimension {name!r} is not in this embedding, which has {', '.join(self.names)}")
             mask[self.slices[name]] = 1.0
         return mask
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -57,12 +57,15 @@ class Calibration:
         """
         if alone:
             return round(self.depths[ALONE] * max(1.0, count / self.k))
-        anchors = _anchors(len(weights))
-        depths = np.maximum.accumulate([self.depths[kind] for kind in WEIGHT_KINDS[:3]])
-        depth = math.exp(np.interp(np.abs(weights).max(), anchors, np.log(depths)))
+        depth = math.exp(np.interp(np.abs(weights).max(), _anchors(len(weights)), self._log_depths))
         if (weights < 0).any():
             depth = max(depth, self.depths["signed"])
         return round(depth * max(1.0, count / self.k))
+
+    @cached_property
+    def _log_depths(self) -> np.ndarray:
+        """Of the kinds of positive weights, the deeper the more one of them weighs."""
+        return np.log(np.maximum.accumulate([self.depths[kind] for kind in WEIGHT_KINDS[:3]]))
 
     def to_json(self) -> dict[str, Any]:
         """The calibration as a JSON object."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, Protocol
 
 import numpy as np
@@ -131,7 +132,7 @@ def mixed_query(index: Tracks, parts: Mapping[str, str | np.ndarray]) -> Query:
     layout = index.source.layout
     if not parts:
         raise InputError("a mixed query needs at least one dimension, e.g. {'genre': A, 'tempo': B}")
-    layout.mask(parts)  # refuses unknown names
+    layout.validate(parts)
     queries = {name: _query(index, part) for name, part in parts.items()}
     vector = np.zeros(layout.size, np.float32)
     for name, query in queries.items():
@@ -276,24 +277,19 @@ def ranked_matches(
     shares = distances * weights
     totals = shares.sum(1)
     rounded = np.round(totals, _TIE)
-    places = list(range(len(rounded)))
+    places = np.arange(len(rounded))
     if count < len(rounded):  # names are looked up only of those that can be among the first
-        places = np.flatnonzero(rounded <= np.partition(rounded, count - 1)[count - 1]).tolist()
-    order = sorted((rounded[place], identifier(place), place) for place in places)[:count]
-    said = [(number, name) for number, name in enumerate(layout.names) if name in query.dimensions]
-    matches = []
-    for _, name, place in order:
-        apart = distances[place].tolist()
-        matches.append(
-            Match(
-                identifier=name,
-                distance=float(totals[place]),
-                shares=dict(zip(layout.names, shares[place].tolist())),
-                distances={dimension: apart[number] for number, dimension in said},
-                metadata=metadata(place),
-            )
+        places = np.flatnonzero(rounded <= np.partition(rounded, count - 1)[count - 1])
+    near = sorted(zip(rounded[places].tolist(), map(identifier, places.tolist()), places.tolist()))[:count]
+    order = [place for _, _, place in near]
+    said = [name in query.dimensions for name in layout.names]
+    names = tuple(compress(layout.names, said))
+    return [
+        Match(name, distance, dict(zip(layout.names, share)), dict(zip(names, apart)), metadata(place))
+        for (_, name, place), distance, share, apart in zip(
+            near, totals[order].tolist(), shares[order].tolist(), distances[order][:, said].tolist()
         )
-    return matches
+    ]
 
 
 def _diverse(index: Tracks, matches: list[Match], weights: np.ndarray, diversity: Diversity, k: int) -> list[Match]:

@@ -90,7 +90,7 @@ def weight_vector(weights: Mapping[str, float] | None, layout: EmbeddingLayout) 
     """
     if not weights:
         return np.full(len(layout.names), 1.0 / len(layout.names))
-    layout.mask(weights)  # refuses unknown names
+    layout.validate(weights)
     vector = np.array([weights.get(name, 0.0) for name in layout.names], np.float64)
     if not np.isfinite(vector).all() or not vector.any():
         raise InputError(f"weights {dict(weights)}: expected finite numbers, at least one of them not 0")

@@ -63,7 +63,8 @@ class MetadataLines(Sequence[dict[str, Any]]):
         return len(self._offsets) - 1
 
     def __getitem__(self, row: Any) -> Any:
-        return json.loads(self._lines[self._offsets[row] : self._offsets[row + 1]])
+        line = self._lines[self._offsets[row] : self._offsets[row + 1]]
+        return json.loads(line.decode("ascii"))  # json would guess the encoding of bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +192,8 @@ def read_segment(directory: Path, *, rows: int, size: int) -> Segment:
 
 def _mapped(path: Path, shape: tuple[int, ...], kind: str) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        # A plain array over the map: np.memmap's own indexing costs more than reading some rows.
+        array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: cannot be mapped ({error}); index again") from error
     if array.shape != shape or array.dtype != np.dtype(kind):

@@ -59,7 +59,7 @@ def test_saved_and_opened_is_the_same(index, metadata, tmp_path):
     assert {name: value for name, value in metadata.items() if value} == {
         name: opened.metadata(name) for name in opened.identifiers if opened.metadata(name)
     }
-    assert all(isinstance(segment.vectors, np.memmap) for segment in opened.rows.segments)
+    assert all(isinstance(segment.vectors.base, np.memmap) for segment in opened.rows.segments)
 
 
 def test_nothing_is_pickled(index, tmp_path):
