@@ -17,74 +17,16 @@ pytestmark = pytest.mark.slow  # a browser, and a server with a model behind it
 QUERY = "hedgewars__art.ogg"
 OTHER = "colobot__music004.ogg"
 
-_CONTROLS = (
-    "button",
-    "textbox",
-    "searchbox",
-    "combobox",
-    "slider",
-    "spinbutton",
-    "checkbox",
-    "tab",
-    "tabpanel",
-    "listbox",
-    "image",
-    "application",
-)
-
-# WCAG 2.1: relative luminance and contrast of every text that is seen, against the nearest background that is there.
-_CONTRASTS = """
-const channel = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
-const numbers = (colour) => colour.match(/[0-9.]+/g).map(Number);
-const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-const backdrop = (element) => {
-  for (; element; element = element.parentElement) {
-    const colour = numbers(getComputedStyle(element).backgroundColor);
-    if (colour.length === 3 || colour[3] === 1) return colour;
-  }
-};
-const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-const low = [];
-let seen = 0;
-for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-  const element = node.parentElement;
-  if (!node.textContent.trim() || !element.checkVisibility() || element.closest("script, noscript, svg, option, :disabled")) continue;
-  seen += 1;
-  const [a, b] = [numbers(getComputedStyle(element).color), backdrop(element)].map(luminance).sort((x, y) => y - x);
-  if ((a + 0.05) / (b + 0.05) < 4.5) low.push(node.textContent.trim());
-}
-return [seen, low];
-"""
-
-
-def search_for(page, words):
-    field = page.one("#search")
-    field.click()
-    field.send_keys(words)
-    page.until(lambda: page.shown("#search-list [role=option]"), f"suggestions for {words}")
-    return field
-
-
-def slider(page, name):
-    return page.one(f"#weight-{name}")
-
-
-def sliders(page):
-    return {
-        found.get_attribute("id").removeprefix("weight-"): float(found.get_property("value"))
-        for found in page.all(".slider")
-    }
-
 
 def test_opens_with_the_library_and_says_how_to_start(page):
     assert page.text("h1") == "Test <b>library</b>"
     assert "14 tracks" in page.text("#library-facts")
     assert "Nothing chosen yet" in page.text("#results-empty")
-    assert list(sliders(page)) == ["genre", "mood", "instrument", "era", "tempo", "key"]
+    assert list(page.sliders()) == ["genre", "mood", "instrument", "era", "tempo", "key"]
 
 
 def test_search_suggests_and_finds_in_the_order_of_the_distances(page, index):
-    search_for(page, "hedgew art").send_keys(Keys.ENTER)
+    page.search_for("hedgew art").send_keys(Keys.ENTER)
     page.until_hits(order(index, QUERY))
     assert page.text("#query-title") == "hedgewars art"
     assert page.focused().get_attribute("id") == "query-title"
@@ -104,12 +46,12 @@ def test_a_slider_changes_the_order_at_once(page, index):
     before = order(index, QUERY)
     page.until_hits(before)
     for name, key, weight in (("tempo", Keys.END, 1.0), ("genre", Keys.HOME, -1.0)):
-        slider(page, name).send_keys(key)
-        assert sliders(page)[name] == weight
+        page.slider(name).send_keys(key)
+        assert page.sliders()[name] == weight
     after = order(index, QUERY, {"tempo": 1.0, "genre": -1.0})
     assert after != before
     page.until_hits(after)
-    assert slider(page, "genre").get_attribute("aria-valuetext") == "unlike, 1.00"
+    assert page.slider("genre").get_attribute("aria-valuetext") == "unlike, 1.00"
     page.one("#weights-reset").click()
     page.until_hits(before)
 
@@ -117,7 +59,7 @@ def test_a_slider_changes_the_order_at_once(page, index):
 def test_the_last_of_many_moves_is_the_one_that_is_shown(page, index):
     page.open(track_hash(QUERY))
     page.until_hits(order(index, QUERY))
-    slider(page, "mood").send_keys(*[Keys.ARROW_LEFT] * 20, Keys.HOME, Keys.END, Keys.HOME)
+    page.slider("mood").send_keys(*[Keys.ARROW_LEFT] * 20, Keys.HOME, Keys.END, Keys.HOME)
     page.until_hits(order(index, QUERY, {"mood": -1.0}))
 
 
@@ -131,7 +73,7 @@ def test_a_preset_moves_the_sliders(page, index):
     page.open(track_hash(QUERY))
     page.one("#presets button").click()
     weights = {"genre": 0.0, "mood": 1.0, "instrument": 0.0, "era": -0.4, "tempo": 1.0, "key": 0.0}
-    assert sliders(page) == weights
+    assert page.sliders() == weights
     page.until_hits(order(index, QUERY, weights))
 
 
@@ -272,7 +214,7 @@ def test_names_stay_text(page, index):
     page.open(track_hash(QUERY, k=20))
     page.until(lambda: len(page.hits()) == 13)
     assert HOSTILE in [found.text for found in page.all(".hit-title")]
-    search_for(page, "onerror")
+    page.search_for("onerror")
     # The field has offered other tracks before anything was typed.
     page.until(lambda: page.text("#search-list .suggestion-text") == HOSTILE)
     page.one("#search").send_keys(Keys.ENTER)
@@ -369,15 +311,15 @@ def test_choices_teach_weights_that_move_the_sliders(page, index):
     layout = index.source.layout
     weights = learn_profile("", choice_differences(anchors, better, worse, layout), layout).weights
     expected = {name: round(weight / max(weights.values()), 2) for name, weight in weights.items()}
-    assert sliders(page) == pytest.approx(expected, abs=0.011)
+    assert page.sliders() == pytest.approx(expected, abs=0.011)
     page.one("#tab-results").click()
-    page.until_hits(order(index, QUERY, sliders(page)))
+    page.until_hits(order(index, QUERY, page.sliders()))
     page.open(track_hash(QUERY, view="compare"))
     page.one("#preset-learnt").click()
-    assert sliders(page) == pytest.approx(expected, abs=0.011)
+    assert page.sliders() == pytest.approx(expected, abs=0.011)
     page.one("#compare-reset").click()
     assert not page.shown("#preset-learnt")
-    assert set(sliders(page).values()) == {0.5}
+    assert set(page.sliders().values()) == {0.5}
 
 
 def test_a_playlist_leads_from_one_track_to_another(page, index):
@@ -419,71 +361,6 @@ def test_the_map_shows_and_chooses_tracks_by_pointer_and_keyboard(page, index):
     page.until(lambda: "bpm" in page.text("#map-legend"))
 
 
-def test_everything_by_keyboard(page, index):
-    page.keys(Keys.TAB)
-    assert page.focused().text == "Skip to the results"
-    page.keys(Keys.TAB, Keys.TAB)
-    assert page.focused().get_attribute("id") == "search"
-    page.keys("hedgewars")
-    page.until(lambda: len(page.all("#search-list [role=option]")) == 4)
-    page.keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
-    active = page.one("#search").get_attribute("aria-activedescendant")
-    chosen = page.text(f"#{active} .suggestion-text")
-    page.keys(Keys.ENTER)
-    page.until(lambda: page.hits() and page.text("#query-title") == chosen)
-    # On from the heading to the card's play button would be backwards; the next stop is the first slider's Reset.
-    for _ in range(3):
-        page.keys(Keys.TAB)
-        if page.focused().get_attribute("id") == "weight-genre":
-            break
-    assert page.focused().get_attribute("id") == "weight-genre"
-    page.keys(Keys.END)
-    assert sliders(page)["genre"] == 1
-    page.js("document.getElementById('tab-results').focus()")
-    page.keys(Keys.ARROW_RIGHT)
-    assert page.shown("#map")
-    assert page.focused().get_attribute("id") == "tab-map"
-    page.keys(Keys.ARROW_LEFT, Keys.TAB, Keys.TAB)
-    assert page.focused().get_attribute("data-play") == page.hits()[0]
-    page.keys(Keys.SPACE)
-    page.until(lambda: not page.js("return document.getElementById('audio').paused"))
-    page.keys(Keys.SPACE)
-
-
-def test_every_control_has_a_name_and_every_landmark_is_there(page):
-    page.open(track_hash(QUERY))
-    page.until(page.hits)
-    page.one("#filters summary").click()
-    for view in ("results", "map", "compare", "path"):
-        page.one(f"#tab-{view}").click()
-        nameless = [node for node in page.accessible() if node["role"] in _CONTROLS and not node["name"]]
-        assert not nameless
-    roles = [node["role"] for node in page.accessible()]
-    assert [roles.count(role) for role in ("banner", "main", "search")] == [1, 1, 1]
-    assert roles.count("slider") >= 6
-    identifiers = page.js("return [...document.querySelectorAll('[id]')].map((found) => found.id)")
-    assert len(identifiers) == len(set(identifiers))
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_fits_a_phone_and_contrasts_in_both_schemes(page, scheme):
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
-    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
-        for view in ("results", "map", "compare", "path"):
-            page.open(track_hash(QUERY, view=view, to=OTHER, bpm="80..200"))
-            page.until(lambda: page.hits())
-            assert page.js("return document.documentElement.scrollWidth") <= 360
-            seen, low = page.js(_CONTRASTS)
-            assert seen > 30
-            assert not low
-    finally:
-        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-
-
 def test_a_server_that_is_gone_is_told_and_tried_again(page, index):
     page.troubles_expected = True
     page.open(track_hash(QUERY))
@@ -492,7 +369,7 @@ def test_a_server_that_is_gone_is_told_and_tried_again(page, index):
     page.browser.execute_cdp_cmd("Network.enable", {})
     page.browser.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, **line})
     try:
-        slider(page, "tempo").send_keys(Keys.END)
+        page.slider("tempo").send_keys(Keys.END)
         page.until(lambda: "Is msim serve still running?" in page.text("#problem"))
         assert "out of date" in page.text("#results-status")
     finally:

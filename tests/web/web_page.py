@@ -70,6 +70,23 @@ class Page:
         )
         return list(told)
 
+    def search_for(self, words):
+        field = self.one("#search")
+        field.click()
+        field.send_keys(words)
+        self.until(lambda: self.shown("#search-list [role=option]"), f"suggestions for {words}")
+        return field
+
+    def slider(self, name):
+        return self.one(f"#weight-{name}")
+
+    def sliders(self):
+        """Where each slider stands, by dimension."""
+        return {
+            found.get_attribute("id").removeprefix("weight-"): float(found.get_property("value"))
+            for found in self.all(".slider")
+        }
+
     def hits(self, within="#results-list"):
         """The tracks of a list, in its order."""
         return self.js(
