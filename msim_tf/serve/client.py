@@ -10,7 +10,6 @@ without elements only the sizes before the first 0 arrive.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 
 from msim_tf.errors import InputError
 from msim_tf.serve import wire
-from msim_tf.serve.json_tensors import array_to_json, json_to_array
+from msim_tf.serve.json_tensors import from_json, json_to_array, json_value, to_json
 from msim_tf.serve.signatures import DEFAULT_SIGNATURE, Signature, signature_from_json, signature_from_proto
 from msim_tf.serve.status import ServingError, code_of_http_status
 from msim_tf.serve.versions import VersionStatus
@@ -262,8 +261,8 @@ class RestClient:
         timeout: float = TIMEOUT,
     ) -> dict[str, np.ndarray]:
         """See ``Client.predict``; the columnar format is used, since it adds no batch axis."""
-        columns = {name: array_to_json(np.asarray(value), as_bytes=True) for name, value in inputs.items()}
-        body = json.dumps({"signature_name": signature, "inputs": columns}).encode()
+        columns = {name: json_value(np.asarray(value), as_bytes=True) for name, value in inputs.items()}
+        body = to_json({"signature_name": signature, "inputs": columns})
         outputs = self._request("POST", _model_path(model, version) + ":predict", timeout, body)["outputs"]
         known = self._signatures.get((model, version, signature))
         if known is None or not _fits(outputs, known):
@@ -326,7 +325,7 @@ class RestClient:
         if not response.is_success:
             raise ServingError(code_of_http_status(response.status_code), _error_text(response))
         try:
-            return response.json()
+            return from_json(response.content)
         except ValueError as error:
             raise ServingError("INTERNAL", f"the answer is not JSON: {error} (REST server {self.url})") from error
 
@@ -349,7 +348,7 @@ def _model_path(model: str, version: int | None) -> str:
 
 def _error_text(response: httpx.Response) -> str:
     try:
-        return str(response.json()["error"])
+        return str(from_json(response.content)["error"])
     except (ValueError, KeyError, TypeError):
         return f"HTTP status {response.status_code} for {response.request.method} {response.request.url}"
 

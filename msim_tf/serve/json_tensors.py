@@ -1,7 +1,8 @@
 """Tensors as the JSON of TensorFlow Serving's REST API, both ways, and the real server's words for what is wrong with a request.
 
 Numbers are converted in bulk: a request is flattened level by level and becomes one NumPy array; only a faulty one is searched value by
-value, to say where the fault lies. NaN and the infinities are the literals that Python's ``json`` reads and writes too.
+value, to say where the fault lies. Text is read and written by orjson; where it cannot, NaN and infinities, by Python's ``json``, whose literals
+are the real server's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import orjson
 
 from msim_tf.serve.signatures import TensorInfo
 from msim_tf.serve.status import ServingError
@@ -23,8 +25,6 @@ _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint32", "uint64")
 _FLOATS = ("float32", "float64")
 # Error texts quote the faulty value; nobody reads more of it than this.
 _QUOTED_CHARACTERS = 4096
-
-_POWERS = np.array([float(f"1e{power}") for power in range(23)])  # those that are exact in float64
 
 
 def invalid(message: str) -> ServingError:
@@ -44,21 +44,40 @@ def quoted(value: Any) -> str:
     return "".join(parts)
 
 
-def array_to_json(array: np.ndarray, *, as_bytes: bool = False) -> Any:
-    """Nested lists for ``json.dumps`` (a bare value for rank 0).
+def to_json(value: Any) -> bytes:
+    """JSON of nested dicts and lists whose leaves may be from ``json_value``."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def from_json(text: bytes) -> Any:
+    """The value of JSON text, NaN and infinities included.
+
+    Raises:
+        ValueError: ``json.JSONDecodeError`` if it is no JSON.
+        RecursionError: if it is nested too deep.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:  # json reads what orjson does not, such as NaN, or says where the fault is
+        return json.loads(text)
+
+
+def json_value(array: np.ndarray, *, as_bytes: bool = False) -> Any:
+    """What ``to_json`` writes as nested lists (a bare value for rank 0).
 
     Args:
-        array: any shape; float32 and float16 are written with as few digits as bring the same number back.
+        array: any shape; floats are written with as few digits as bring the same number back.
         as_bytes: write strings as ``{"b64": ...}``, which carries any bytes.
 
     Raises:
         ServingError: INVALID_ARGUMENT for bytes that are no UTF-8, unless ``as_bytes``.
     """
     if array.dtype.kind in "OSU":
-        array = _strings_to_json(array, as_bytes)
-    elif array.dtype in (np.float32, np.float16):
-        array = _short_floats(array)
-    return array.tolist()
+        return _strings_to_json(array, as_bytes).tolist()
+    if array.dtype.kind == "f" and not np.isfinite(array).all():  # orjson would write null
+        return orjson.Fragment(json.dumps(array.tolist()))
+    wide = array.astype(np.float32) if array.dtype == np.float16 else array
+    return np.asarray(wide, order="C")[()]
 
 
 def _strings_to_json(array: np.ndarray, as_bytes: bool) -> np.ndarray:
@@ -74,24 +93,6 @@ def _text(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         raise invalid('a string is not UTF-8; the name of a binary output must end in "_bytes"') from None
-
-
-def _short_floats(array: np.ndarray) -> np.ndarray:
-    """float64 values that print short and read back as the same float32 (0.1, not 0.10000000149011612).
-
-    Six digits where they suffice, else nine, which always do; values whose power of ten is not exact stay as they are.
-    """
-    values = array.astype(np.float32, copy=False)
-    exact = values.astype(np.float64)
-    result = exact
-    with np.errstate(all="ignore"):
-        exponent = np.floor(np.log10(np.abs(exact)))
-        for digits in (9, 6):
-            power = np.nan_to_num(digits - 1 - exponent, nan=0, posinf=0, neginf=0).astype(int)
-            scale = _POWERS[np.minimum(np.abs(power), 22)]
-            rounded = np.where(power >= 0, np.rint(exact * scale) / scale, np.rint(exact / scale) * scale)
-            result = np.where(rounded.astype(np.float32) == values, rounded, result)
-    return result
 
 
 def json_to_array(value: Any, info: TensorInfo) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from msim_tf.serve.json_tensors import array_to_json, invalid, is_binary, json_to_array, quoted
+from msim_tf.serve.json_tensors import from_json, invalid, is_binary, json_to_array, json_value, quoted, to_json
 from msim_tf.serve.signatures import Signature, TensorInfo
 from msim_tf.serve.status import ServingError
 
@@ -35,7 +35,7 @@ def parse_body(body: bytes) -> dict[str, Any]:
     if not body.strip():
         raise invalid("JSON Parse error: The document is empty")
     try:
-        value = json.loads(body)
+        value = from_json(body)
     except json.JSONDecodeError as error:
         text = _PARSE_ERRORS.get(error.msg, "Invalid value.")
         raise invalid(f"JSON Parse error: {text} at offset: {error.pos}") from None
@@ -168,17 +168,18 @@ def response_body(outputs: Mapping[str, np.ndarray], *, row_format: bool) -> byt
     Raises:
         ServingError: INVALID_ARGUMENT if the row format is asked of outputs that have no common first dimension.
     """
-    columns = {name: array_to_json(array, as_bytes=name.endswith("_bytes")) for name, array in outputs.items()}
     if not row_format:
-        value = next(iter(columns.values())) if len(columns) == 1 else columns
-        return f'{{\n    "outputs": {json.dumps(value, ensure_ascii=False)}\n}}'.encode()
+        return b'{\n    "outputs": ' + to_json(_unnamed(outputs)) + b"\n}"
     _validate_rows(outputs)
-    if len(columns) == 1:
-        rows = next(iter(columns.values()))
-    else:
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    lines = ",\n        ".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    return f'{{\n    "predictions": [{lines}\n    ]\n}}'.encode()
+    rows = zip(*([np.asarray(row, array.dtype) for row in array] for array in outputs.values()))
+    lines = b",\n        ".join(to_json(_unnamed(dict(zip(outputs, row)))) for row in rows)
+    return b'{\n    "predictions": [' + lines + b"\n    ]\n}"
+
+
+def _unnamed(outputs: Mapping[str, np.ndarray]) -> Any:
+    """JSON values by name; the bare value of a single one."""
+    values = {name: json_value(array, as_bytes=name.endswith("_bytes")) for name, array in outputs.items()}
+    return values if len(values) > 1 else next(iter(values.values()))
 
 
 def _validate_rows(outputs: Mapping[str, np.ndarray]) -> None:
