@@ -83,28 +83,20 @@ def label(store: Path, labels: tuple[Path, ...]) -> None:
     """Add LABELS to STORE: CSV tables (columns track, dimension, value), JAMS files or folders of JAMS files, a teacher's scores or vectors (npz).
 
     A dimension is genre, mood, instrument, era, tempo (bpm) or key; "tag" lets the taxonomy decide; "artist" gives the group that is never
-    split between training and validation. What is given here wins over what STORE had for the same track and dimension. Scores of tags by
-    another model (embeddings with the names of their columns as "tags" in meta) count for pairs of tracks that are not both labelled; its own embeddings, without such names, are for
-    --regression-weight, and so is, better, what it says of passages of each track (see msim_tf.corpus.passages).
+    split between training and validation (a track may have several). What is given here wins over what STORE had for the same track and
+    dimension. Scores of tags by another model (embeddings with the names of their columns as "tags" in meta) count for pairs of tracks that
+    are not both labelled; its own embeddings, without such names, are for --regression-weight, and so is, better, what it says of passages of
+    each track (see msim_tf.corpus.passages).
     """
     import_tensorflow()
     from msim_tf.corpus.datasets import read_labels_csv, read_labels_jams, validate_tracks
-    from msim_tf.corpus.passages import is_passages, load_passages
-    from msim_tf.embeddings import load_embeddings
-    from msim_tf.features.store import FeatureStore, write_labels, write_passages, write_teacher
+    from msim_tf.features.store import FeatureStore, write_labels
 
     opened = FeatureStore(store)
     merged = opened.labels
     for path in labels:
-        if path.suffix == ".npz" and is_passages(path):
-            click.echo(
-                f"{store}: what a teacher says of passages of {write_passages(store, load_passages(path))} tracks"
-            )
-            continue
         if path.suffix == ".npz":
-            teacher = load_embeddings(path)
-            held = write_teacher(store, teacher)
-            click.echo(f"{store}: a teacher's {'tags' if 'tags' in teacher.meta else 'vectors'} of {held} tracks")
+            click.echo(f"{store}: {_add_teacher(store, path)}")
             continue
         jams = path.is_dir() or path.suffix == ".jams"
         table = read_labels_jams(path, opened.identifiers) if jams else read_labels_csv(path)
@@ -112,6 +104,19 @@ def label(store: Path, labels: tuple[Path, ...]) -> None:
         merged = merged.merge(table)
     write_labels(store, merged)
     _print_coverage(store, merged.values, opened.identifiers)
+
+
+def _add_teacher(store: Path, path: Path) -> str:
+    """Adds what another model says of tracks; tells what that was."""
+    from msim_tf.corpus.passages import is_passages, load_passages
+    from msim_tf.embeddings import load_embeddings
+    from msim_tf.features.store import write_passages, write_teacher
+
+    if is_passages(path):
+        return f"what a teacher says of passages of {write_passages(store, load_passages(path))} tracks"
+    teacher = load_embeddings(path)
+    held = write_teacher(store, teacher)
+    return f"a teacher's {'tags' if 'tags' in teacher.meta else 'vectors'} of {held} tracks"
 
 
 def _print_coverage(store: Path, values: dict[str, dict[str, tuple[str, ...]]], identifiers: list[str]) -> None:

@@ -134,8 +134,8 @@ def read_labels_csv(path: str | Path) -> Labels:
     """Reads a label table: columns ``track``, ``dimension`` and ``value``, found by name, one value per row.
 
     ``track`` is an identifier (POSIX path relative to the music folder). ``dimension`` is a musical dimension, ``tag`` (the taxonomy
-    decides which dimension) or ``artist`` (the group for splits; several rows where several play). An empty value means unknown and is skipped. UTF-8, with or without a
-    byte order mark.
+    decides which dimension) or ``artist`` (the group for splits; several rows where several play). An empty value means unknown and is
+    skipped. UTF-8, with or without a byte order mark.
 
     Raises:
         InputError: for anything else, naming the file and the line.
