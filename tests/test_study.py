@@ -124,7 +124,7 @@ def test_labels_of_tracks_become_relations(labelled_store):
             assert tracks.relations["mood"][row, column] == (0 if not known else 1 if same else -1)
     assert tracks.tempo == tuple(float(known["tempo"][0]) if "tempo" in known else None for known in values)
     assert tracks.tempo.count(None) == 1
-    assert tracks.groups.tolist() == [name.split("/")[0] for name in chosen]
+    assert tracks.groups == tuple((name.split("/")[0],) for name in chosen)
     assert tracks.unlabelled == ()
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
+from msim_tf.evaluate.artists import ArtistFilter, Artists
 from msim_tf.evaluate.distances import (
     WHOLE,
     candidate_mask,
@@ -144,7 +145,7 @@ def disentanglement(
     system: Embeddings,
     relations: dict[str, np.ndarray],
     *,
-    groups: np.ndarray | None = None,
+    groups: Artists | None = None,
     metric: str = "cosine",
     max_anchors: int = 2000,
     seed: int = 0,
@@ -154,7 +155,7 @@ def disentanglement(
     Args:
         system: vectors of held-out tracks, with subspaces.
         relations: kind -> [n, n] int8 in the order of the vectors: +1 similar, -1 dissimilar, 0 unknown.
-        groups: [n] artist of each track ("" or None: unknown), for the filter and the intervals.
+        groups: [n] artist of each track, or several (see ``artists``), for the filter and the intervals.
         metric: inside a subspace; "cosine" as in training, or "euclidean".
         max_anchors: above it, so many anchors are drawn.
         seed: of the draw.
@@ -165,14 +166,14 @@ def disentanglement(
     if system.layout is None:
         raise InputError(f"{system.name} has no subspaces to look into")
     size = len(system.identifiers)
-    groups = validate_relations(relations, groups, size)
+    artists = validate_relations(relations, groups, size)
     anchors = np.arange(size)
     if size > max_anchors:
         anchors = np.sort(np.random.default_rng(seed).choice(size, max_anchors, replace=False))
     names, kinds = subspace_names(system), tuple(relations)
-    rows = [_row(subspace(system, name), relations, groups, anchors, metric) for name in names]
+    rows = [_row(subspace(system, name), relations, artists, anchors, metric) for name in names]
     accuracy, influence = np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
-    labels = np.arange(size) if groups is None else groups
+    labels = np.arange(size) if artists is None else artists.clusters
     half = np.array(
         [[group_error(influence[row, :, column], labels) for column in range(len(kinds))] for row in range(len(names))]
     )
@@ -184,12 +185,16 @@ def disentanglement(
         np.clip(accuracy + half.reshape(accuracy.shape), 0, 1),
         rows[0][2],
         _leaks(names, kinds, accuracy, influence, labels),
-        groups is not None,
+        artists is not None,
     )
 
 
 def _row(
-    vectors: np.ndarray, relations: dict[str, np.ndarray], groups: np.ndarray | None, anchors: np.ndarray, metric: str
+    vectors: np.ndarray,
+    relations: dict[str, np.ndarray],
+    artists: ArtistFilter | None,
+    anchors: np.ndarray,
+    metric: str,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One subspace on every kind: accuracy [k], influence of every track on it [n, k], anchors counted [k]."""
     size, count = len(vectors), len(relations)
@@ -197,7 +202,7 @@ def _row(
     influence = np.zeros((size, count))
     for block, distances in distances_from(vectors, anchors, metric=metric):
         for anchor, row in zip(block, distances):
-            allowed = candidate_mask(anchor, groups, size)
+            allowed = candidate_mask(anchor, artists, size)
             for column, relation in enumerate(relations.values()):
                 each[anchor, column], share = anchor_accuracy(row, np.where(allowed, relation[anchor], 0))
                 influence[:, column] += share

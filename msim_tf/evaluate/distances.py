@@ -5,12 +5,13 @@ Conventions: small is near; distances that agree to twelve decimals are ties, so
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
+from msim_tf.evaluate.artists import ArtistFilter, Artists
 
 WHOLE = "all"
 _BLOCK = 256
@@ -63,21 +64,20 @@ def distances_from(
         yield block, np.round(distances, 12)
 
 
-def candidate_mask(anchor: int, groups: np.ndarray | None, size: int) -> np.ndarray:
-    """Who may be retrieved for ``anchor``: not itself and, with the artist filter, nobody of its group ([size] bool).
-
-    Groups are the codes of ``validate_relations``.
-    """
-    mask = np.ones(size, bool) if groups is None else groups != groups[anchor]
+def candidate_mask(anchor: int, artists: ArtistFilter | None, size: int) -> np.ndarray:
+    """Who may be retrieved for ``anchor``: not itself and, with the artist filter, nobody who shares an artist with it ([size] bool)."""
+    if artists is not None:
+        return ~artists.shared(anchor)
+    mask = np.ones(size, bool)
     mask[anchor] = False
     return mask
 
 
-def validate_relations(relations: dict[str, np.ndarray], groups: np.ndarray | None, size: int) -> np.ndarray | None:
+def validate_relations(relations: Mapping[str, np.ndarray], groups: Artists | None, size: int) -> ArtistFilter | None:
     """Checks relation matrices and group labels against ``size`` tracks.
 
     Returns:
-        [size] int, equal for tracks of one group; an unknown group ("" or None) is a group of its own. None without labels.
+        The artist filter; None without labels.
 
     Raises:
         InputError: naming the matrix, its shape or its values.
@@ -87,11 +87,4 @@ def validate_relations(relations: dict[str, np.ndarray], groups: np.ndarray | No
             raise InputError(f"relations of {kind} have shape {relation.shape}, expected ({size}, {size})")
         if not np.isin(relation, (-1, 0, 1)).all():
             raise InputError(f"relations of {kind}: expected only +1 (similar), -1 (dissimilar) and 0 (unknown)")
-    if groups is None:
-        return None
-    labels = ["" if group is None else str(group) for group in groups]
-    if len(labels) != size:
-        raise InputError(f"{len(labels)} group labels for {size} tracks")
-    # Labels that no artist can have keep the unknown apart.
-    unique = [label or f"\0{row}" for row, label in enumerate(labels)]
-    return np.unique(unique, return_inverse=True)[1].ravel()
+    return None if groups is None else ArtistFilter.of(groups, size)

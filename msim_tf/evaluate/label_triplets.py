@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from msim_tf.errors import InputError
-from msim_tf.evaluate.distances import validate_relations
+from msim_tf.evaluate.artists import Artists
+from msim_tf.evaluate.distances import candidate_mask, validate_relations
 from msim_tf.evaluate.triplets import LABELS, Triplets
 
 
@@ -19,7 +20,7 @@ def label_triplets(
     identifiers: Sequence[str],
     relations: Mapping[str, np.ndarray],
     *,
-    groups: np.ndarray | None = None,
+    groups: Artists | None = None,
     per_kind: int = 200,
     seed: int = 0,
 ) -> Triplets:
@@ -28,7 +29,7 @@ def label_triplets(
     Args:
         identifiers: [n] tracks.
         relations: kind -> [n, n] int8: +1 similar, -1 dissimilar, 0 unknown.
-        groups: [n] artists ("" or None: unknown); tracks of the anchor's artist take no part. None switches this filter off.
+        groups: [n] artists (see ``artists``); tracks that share one with the anchor take no part. None switches this filter off.
         per_kind: triplets of each kind; fewer of all where one kind cannot form so many.
         seed: of the draw.
 
@@ -41,10 +42,11 @@ def label_triplets(
     if per_kind < 1:
         raise InputError(f"{per_kind} label triplets of each kind, expected at least 1")
     relations = {kind: np.array(relation) for kind, relation in relations.items()}
-    codes = validate_relations(relations, groups, len(identifiers))
-    same = np.eye(len(identifiers), dtype=bool) if codes is None else codes[:, None] == codes[None, :]
-    for relation in relations.values():
-        relation[same] = 0
+    artists = validate_relations(relations, groups, len(identifiers))
+    for row in range(len(identifiers)):
+        allowed = candidate_mask(row, artists, len(identifiers))
+        for relation in relations.values():
+            relation[row, ~allowed] = 0
     possible = {kind: int(_counts(relation).sum()) for kind, relation in relations.items()}
     possible = {kind: count for kind, count in possible.items() if count}
     if not possible:

@@ -15,6 +15,7 @@ import numpy as np
 
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
+from msim_tf.evaluate.artists import ArtistFilter, Artists
 from msim_tf.evaluate.distances import candidate_mask, distances_from, subspace, subspace_names, validate_relations
 
 TEMPO_TOLERANCE = 0.04
@@ -67,7 +68,7 @@ def retrieval(
     system: Embeddings,
     relations: dict[str, np.ndarray],
     *,
-    groups: np.ndarray | None = None,
+    groups: Artists | None = None,
     k: int = 10,
     metric: str = "cosine",
     subspaces: Sequence[str] | None = None,
@@ -91,13 +92,13 @@ def retrieval(
     if k < 1:
         raise InputError(f"k is {k}, expected at least 1")
     size = len(system.identifiers)
-    groups = validate_relations(relations, groups, size)
+    artists = validate_relations(relations, groups, size)
     results = []
     for name in subspaces or subspace_names(system):
         figures: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in relations}
         for block, distances in distances_from(subspace(system, name), np.arange(size), metric=metric):
             for anchor, row in zip(block, distances):
-                allowed = candidate_mask(anchor, groups, size)
+                allowed = candidate_mask(anchor, artists, size)
                 for kind, relation in relations.items():
                     known = allowed & (relation[anchor] != 0)
                     relevant = relation[anchor, known] > 0
@@ -166,7 +167,7 @@ def neighbour_scores(
     *,
     tempo: Sequence[float | None] | None = None,
     key: Sequence[str | None] | None = None,
-    groups: np.ndarray | None = None,
+    groups: Artists | None = None,
     metric: str = "cosine",
 ) -> list[NeighbourScore]:
     """Tempo Accuracy1/2 and weighted key score when each track takes the label of its nearest labelled neighbour.
@@ -182,11 +183,11 @@ def neighbour_scores(
         One score per subspace and measure that has a query.
     """
     size = len(system.identifiers)
-    groups = validate_relations({}, groups, size)
+    artists = validate_relations({}, groups, size)
     results = []
     for measure, table, known in _pair_tables(tempo, key, size):
         for name in subspace_names(system):
-            score = _neighbour_score(subspace(system, name), table, known, groups, metric)
+            score = _neighbour_score(subspace(system, name), table, known, artists, metric)
             if score is not None:
                 results.append(NeighbourScore(name, measure, *score))
     return results
@@ -231,13 +232,13 @@ def _neighbour_score(
     vectors: np.ndarray,
     scores: _Scores,
     known: np.ndarray,
-    groups: np.ndarray | None,
+    artists: ArtistFilter | None,
     metric: str,
 ) -> tuple[float, float, int] | None:
     figures = []
     for block, distances in distances_from(vectors, np.flatnonzero(known), metric=metric):
         for anchor, row in zip(block, distances):
-            candidates = np.flatnonzero(candidate_mask(anchor, groups, len(vectors)) & known)
+            candidates = np.flatnonzero(candidate_mask(anchor, artists, len(vectors)) & known)
             if candidates.size:
                 each = scores(int(anchor), candidates)
                 figures.append((each[np.argmin(row[candidates])], each.mean()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import msim_tf
@@ -165,7 +166,7 @@ def _facts(
     split: Mapping[str, Sequence[str]] | None,
     options: ReportOptions,
 ) -> dict[str, str]:
-    artists = f"{len(set(tracks.groups))} (artists or, where unknown, folders)"
+    artists = f"{len(set(chain.from_iterable(tracks.groups)))} (artists or, where unknown, folders)"
     facts = {
         "Model": " version ".join(str(subject.meta[key]) for key in ("model", "version") if key in subject.meta),
         "Tracks": f"{len(tracks.identifiers)} of {store.path.name}, {'held out' if split else 'all that have a vector'}",
@@ -209,7 +210,7 @@ def _notes(
         notes.append(
             "Tempo and key are estimates by madmom where the label table says nothing: agreement with them is agreement with madmom."
         )
-    if len(set(tracks.groups)) == len(tracks.identifiers):
+    if len(set(chain.from_iterable(tracks.groups))) == sum(map(len, tracks.groups)):
         notes.append(
             "No two tracks share an artist or folder: the artist filter leaves nothing out, and an album's sound can pass for its label."
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from msim_tf.corpus.datasets import encode, group_of
+from msim_tf.corpus.labels import divided_groups
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.embeddings import Embeddings
 from msim_tf.evaluate.baselines import mel_statistics, mfcc_statistics, random_projection, standardised
@@ -24,14 +25,14 @@ class LabelledTracks:
     Attributes:
         identifiers: [n] tracks of the store.
         relations: dimension -> [n, n] int8: +1 similar, -1 dissimilar, 0 unknown.
-        groups: [n] artists or, where unknown, folders, as in the split.
+        groups: [n] the artists of each track or, where unknown, its folder, as in the split.
         tempo: [n] bpm or None.
         key: [n] names or None.
     """
 
     identifiers: tuple[str, ...]
     relations: dict[str, np.ndarray]
-    groups: np.ndarray
+    groups: tuple[tuple[str, ...], ...]
     tempo: tuple[float | None, ...]
     key: tuple[str | None, ...]
 
@@ -51,7 +52,7 @@ def labelled_tracks(
     return LabelledTracks(
         tuple(identifiers),
         {name: encoded.relation(name, rows, rows, key_relation=key_relation) for name in DIMENSION_NAMES},
-        np.array([group_of(identifier, labels.groups) for identifier in identifiers]),
+        tuple(divided_groups(group_of(identifier, labels.groups)) for identifier in identifiers),
         tuple(float(known["tempo"][0]) if known.get("tempo") else None for known in values),
         tuple(known["key"][0] if known.get("key") else None for known in values),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import mir_eval
@@ -11,6 +12,7 @@ import pytest
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
+from msim_tf.evaluate.artists import ArtistFilter
 from msim_tf.evaluate.disentanglement import anchor_accuracy, disentanglement
 from msim_tf.evaluate.distances import candidate_mask, distances_from, validate_relations
 from msim_tf.evaluate.retrieval import (
@@ -182,6 +184,28 @@ def test_artist_filter_leaves_out_the_artist_but_not_the_unknown():
     assert candidate_mask(0, groups, 5).tolist() == [False, False, True, True, True]
     assert candidate_mask(2, groups, 5).tolist() == [True, True, False, True, True]
     assert candidate_mask(1, None, 3).tolist() == [True, False, True]
+
+
+def test_who_plays_together_is_filtered_pair_by_pair_and_one_sample(rng):
+    """Against sets: tracks that share an artist are no candidates; chains of shared artists are one cluster."""
+    groups = [tuple(rng.choice(list("abcdefghijklmnop"), rng.integers(1, 3), replace=False)) for _ in range(14)]
+    groups += ["", None, "a", ()]
+    found = ArtistFilter.of(groups, len(groups))
+    names = [
+        {group} if group and isinstance(group, str) else set(group or ()) or {row} for row, group in enumerate(groups)
+    ]
+    for anchor, own in enumerate(names):
+        assert candidate_mask(anchor, found, len(groups)).tolist() == [not own & other for other in names]
+    clusters = {row: {row} for row in range(len(names))}
+    for one, other in itertools.combinations(range(len(names)), 2):
+        if names[one] & names[other]:
+            joined = clusters[one] | clusters[other]
+            clusters |= dict.fromkeys(joined, joined)
+    for row, members in clusters.items():
+        assert set(np.flatnonzero(found.clusters == found.clusters[row])) == members
+    assert len(set(found.clusters.tolist())) > 3
+    with pytest.raises(InputError, match="17 group labels for 18 tracks"):
+        ArtistFilter.of(groups[1:], len(groups))
 
 
 def test_precision_and_average_precision_by_hand():

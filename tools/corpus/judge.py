@@ -26,8 +26,10 @@ from typing import Any
 import numpy as np
 
 from msim_tf.corpus.datasets import EncodedLabels, encode
+from msim_tf.corpus.labels import divided_groups
 from msim_tf.dimensions import DIMENSION_NAMES, TAG_DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import Embeddings, load_embeddings
+from msim_tf.evaluate.artists import Artists
 from msim_tf.evaluate.disentanglement import disentanglement
 from msim_tf.evaluate.distances import WHOLE, subspace
 from msim_tf.evaluate.statistics import group_means, percentile_interval
@@ -109,7 +111,7 @@ def triplet_cell(system: Embeddings, name: str, triplets: list[tuple[str, str, s
 def judge(
     system: Embeddings,
     relations: dict[str, np.ndarray],
-    groups: np.ndarray,
+    groups: Artists,
     triplets: dict[str, list[tuple[str, str, str]]],
 ) -> dict[str, dict[str, Cell]]:
     """Cells by kind and subspace; a system without subspaces has only "all"."""
@@ -160,7 +162,7 @@ def main() -> int:
         held = [identifier for identifier in store.identifiers if identifier in system]
         system = Embeddings(name, tuple(held), system.embeddings[system.rows(held)], system.layout)
         labels = encode(store.labels, held, DIMENSION_NAMES, teacher=store.teacher)
-        groups = np.array([store.labels.groups.get(identifier, "").casefold() for identifier in held])
+        groups = [divided_groups(store.labels.groups.get(identifier, "").casefold()) for identifier in held]
         relations = judged_relations(labels)
         found[name] = judge(system, relations, groups, triplets)
         found[name] |= judge(system, with_same_package(relations), recordings(arguments.corpus, held), {})
