@@ -47,7 +47,17 @@ def test_every_figure_stands_where_its_head_says(judged):
     assert matrix[-1] == "| key | .600 | .600 | .600 | .600 | .600 | **.930** |"
 
 
-@pytest.mark.parametrize(("share", "text"), [(0.9184, ".918"), (1.0, "1.0"), (0.99951, "1.0"), (0.05, ".050")])
+def test_what_was_not_measured_is_a_dash(judged):
+    del judged["mfcc"]["genre"], judged["ours"]["key"]["tempo"]
+    compared, _, matrix = card.tables(judged, "ours")
+    assert compared[2] == "| genre | teacher, 7 anchors | **.930** (.830-.980) | - | .92 |"
+    assert matrix[-1] == "| key | .600 | .600 | .600 | .600 | - | **.930** |"
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.9184, ".918"), (1.0, "1.0"), (0.99951, "1.0"), (0.05, ".050"), (None, "-"), (float("nan"), "-")],
+)
 def test_shares_have_three_decimals(share, text):
     assert card.figure(share) == text
 

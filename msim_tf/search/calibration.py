@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -141,12 +141,11 @@ def calibrate(
             kind: _recall(calibration, weights[kind][~choosing], places[kind][~choosing], kind == ALONE)
             for kind in places
         }
-        calibration = Calibration(dict(calibration.depths), recall, k, calibration.queries, len(rows))
-        short = [kind for kind in places if recall[kind] < target and calibration.depths[kind] < deepest]
+        depths = calibration.depths
+        short = [kind for kind in places if recall[kind] < target and depths[kind] < deepest]
         if not short:
-            return calibration
-        for kind in short:
-            calibration.depths[kind] = min(deepest, 2 * calibration.depths[kind])
+            return replace(calibration, recall=recall)
+        calibration = replace(calibration, depths=depths | {kind: min(deepest, 2 * depths[kind]) for kind in short})
 
 
 def true_neighbours(

@@ -66,7 +66,7 @@ def json_value(array: np.ndarray, *, as_bytes: bool = False) -> Any:
     """What ``to_json`` writes as nested lists (a bare value for rank 0).
 
     Args:
-        array: any shape; floats are written with as few digits as bring the same number back.
+        array: any shape; finite floats are written with as few digits as bring the same number back.
         as_bytes: write strings as ``{"b64": ...}``, which carries any bytes.
 
     Raises:
@@ -74,10 +74,18 @@ def json_value(array: np.ndarray, *, as_bytes: bool = False) -> Any:
     """
     if array.dtype.kind in "OSU":
         return _strings_to_json(array, as_bytes).tolist()
-    if array.dtype.kind == "f" and not np.isfinite(array).all():  # orjson would write null
-        return orjson.Fragment(json.dumps(array.tolist()))
-    wide = array.astype(np.float32) if array.dtype == np.float16 else array
-    return np.asarray(wide, order="C")[()]
+    if array.dtype.kind not in "fiub" or array.dtype.kind == "f" and not np.isfinite(array).all():
+        return orjson.Fragment(json.dumps(array.tolist()))  # orjson knows no bfloat16 and would write null for NaN
+    dtype = np.dtype(np.float32) if array.dtype == np.float16 else array.dtype.newbyteorder("=")
+    return np.asarray(array, dtype, order="C")[()]
+
+
+def json_rows(array: np.ndarray, *, as_bytes: bool = False) -> Sequence[Any]:
+    """The ``json_value`` of each row of an array of rank 1 or more."""
+    whole = json_value(array, as_bytes=as_bytes)
+    if isinstance(whole, orjson.Fragment):  # text of the whole array cannot be divided
+        return [json_value(np.asarray(row), as_bytes=as_bytes) for row in array]
+    return list(whole)
 
 
 def _strings_to_json(array: np.ndarray, as_bytes: bool) -> np.ndarray:

@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from msim_tf.serve.json_tensors import from_json, invalid, is_binary, json_to_array, json_value, quoted, to_json
+from msim_tf.serve.json_tensors import (
+    from_json,
+    invalid,
+    is_binary,
+    json_rows,
+    json_to_array,
+    json_value,
+    quoted,
+    to_json,
+)
 from msim_tf.serve.signatures import Signature, TensorInfo
 from msim_tf.serve.status import ServingError
 
@@ -169,16 +178,20 @@ def response_body(outputs: Mapping[str, np.ndarray], *, row_format: bool) -> byt
         ServingError: INVALID_ARGUMENT if the row format is asked of outputs that have no common first dimension.
     """
     if not row_format:
-        return b'{\n    "outputs": ' + to_json(_unnamed(outputs)) + b"\n}"
+        columns = {name: json_value(array, as_bytes=_is_bytes(name)) for name, array in outputs.items()}
+        return b'{\n    "outputs": ' + to_json(_unnamed(columns)) + b"\n}"
     _validate_rows(outputs)
-    rows = zip(*([np.asarray(row, array.dtype) for row in array] for array in outputs.values()))
+    rows = zip(*(json_rows(array, as_bytes=_is_bytes(name)) for name, array in outputs.items()))
     lines = b",\n        ".join(to_json(_unnamed(dict(zip(outputs, row)))) for row in rows)
     return b'{\n    "predictions": [' + lines + b"\n    ]\n}"
 
 
-def _unnamed(outputs: Mapping[str, np.ndarray]) -> Any:
-    """JSON values by name; the bare value of a single one."""
-    values = {name: json_value(array, as_bytes=name.endswith("_bytes")) for name, array in outputs.items()}
+def _is_bytes(name: str) -> bool:
+    return name.endswith("_bytes")
+
+
+def _unnamed(values: Mapping[str, Any]) -> Any:
+    """Values by name; the bare value of a single one."""
     return values if len(values) > 1 else next(iter(values.values()))
 
 

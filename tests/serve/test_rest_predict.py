@@ -2,6 +2,7 @@
 
 import json
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -232,6 +233,9 @@ def test_rows_keep_what_arrays_are_made_of():
         "half": np.array([0.1, 2], np.float16),
         "infinite": np.array([[np.inf, 0.5], [1, 2]], np.float32),
         "turned": np.arange(4.0).reshape(2, 2).T,
+        "swapped": np.array([0.5, 3], ">f4"),
+        "brain": np.array([0.5, 3], ml_dtypes.bfloat16),
+        "short": np.array([0.1, 0.2], np.float32),
         "x_bytes": np.array([b"a\0", b"\xff"], object),
     }
     for answer in (
@@ -244,6 +248,8 @@ def test_rows_keep_what_arrays_are_made_of():
         assert [np.float16(row["half"]) for row in answer] == outputs["half"].tolist()
         assert [row["infinite"] for row in answer] == outputs["infinite"].tolist()
         assert [row["turned"] for row in answer] == [[0, 2], [1, 3]]
+        assert [row["swapped"] for row in answer] == [row["brain"] for row in answer] == [0.5, 3]
+        assert [row["short"] for row in answer] == [0.1, 0.2]
         assert [row["x_bytes"] for row in answer] == [{"b64": "YQA="}, {"b64": "/w=="}]
 
 

@@ -9,6 +9,7 @@ what each subspace knows of each kind of label.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,19 +39,22 @@ AIMS = {
     "key (shifted)": 0.80,
 }
 
+_NOT_MEASURED: Mapping[str, Any] = {"accuracy": None, "low": None, "high": None, "anchors": 0}
+
 Judged = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]  # system -> kind -> subspace -> cell
 
 
-def figure(share: float) -> str:
-    """A share as the tables write it: .918, 1.0."""
-    text = f"{share:.3f}"
-    return text[1:] if text < "1" else "1.0"
+def figure(share: float | None) -> str:
+    """A share as the tables write it: .918, 1.0; a dash for what was not measured."""
+    if share is None or math.isnan(share):
+        return "-"
+    return "1.0" if share >= 0.9995 else f"{share:.3f}"[1:]
 
 
 def own_cell(kinds: Mapping[str, Mapping[str, Mapping[str, Any]]], kind: str) -> Mapping[str, Any]:
     """What a system's subspace of a kind's dimension gets right of it; all of the embedding where it has no subspaces."""
-    row = kinds[kind]
-    return row.get(_dimension(kind), row[WHOLE])
+    row = kinds.get(kind, {})
+    return row.get(_dimension(kind)) or row.get(WHOLE) or _NOT_MEASURED
 
 
 def _dimension(kind: str) -> str:
@@ -85,19 +89,19 @@ def comparison(judged: Judged, model: str, kinds: list[str]) -> Iterator[str]:
         )
 
 
-def _aim(kind: str, accuracy: float) -> str:
+def _aim(kind: str, accuracy: float | None) -> str:
     aim = AIMS.get(kind.replace(" (same package)", ""))
     if aim is None:
         return ""
-    return f"{aim:.2f}"[1:] + ("" if accuracy >= aim else ", missed")
+    return f"{aim:.2f}"[1:] + ("" if accuracy is not None and accuracy >= aim else ", missed")
 
 
 def matrix(judged: Judged, model: str) -> Iterator[str]:
     """Kinds down, subspaces across, the own one in bold."""
     yield from _head(["", *DIMENSION_NAMES])
     for kind in DIMENSION_NAMES:
-        row = judged[model][kind]
-        figures = [figure(row[name]["accuracy"]) for name in DIMENSION_NAMES]
+        row = judged[model].get(kind, {})
+        figures = [figure(row.get(name, _NOT_MEASURED)["accuracy"]) for name in DIMENSION_NAMES]
         yield _row(kind, *(f"**{text}**" if name == kind else text for name, text in zip(DIMENSION_NAMES, figures)))
 
 
