@@ -73,14 +73,16 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def exclusive(directory: Path, what: str) -> Iterator[None]:
+def exclusive(directory: Path, what: str, *, name: str = ".lock") -> Iterator[None]:
     """Keeps a second writer out of ``directory``, which is made when missing; the lock ends with the process, however it ends.
+
+    Writers of different parts of a directory lock different files, ``name``.
 
     Raises:
         InputError: if another process holds it, saying ``what`` that process is doing.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".lock", "w") as file:
+    with open(directory / name, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -86,7 +86,22 @@ def test_mixes_depend_on_seed_and_number_alone(corpus, tmp_path):
             assert clip == first[clip.clip][0]
             np.testing.assert_array_equal(load_clip(corpus / clip.clip, sr=SR), first[clip.clip][1])
     clips = sorted((c for c in Ledger(corpus, "games").clips.values() if c.part == "train"), key=lambda c: c.clip)
-    assert mixes.mix(corpus, clips, 0, seed=1)[0] != mixes.mix(corpus, clips, 0, seed=0)[0]
+    assert mixes.Mix.drawn(clips, 0, seed=1).record(0) != mixes.Mix.drawn(clips, 0, seed=0).record(0)
+
+
+def test_mixes_of_another_plan_are_removed(corpus, capsys):
+    mixes.build(corpus, 6)
+    assert mixes.build(corpus, 4, seed=1) == 4
+    assert "6 removed" in capsys.readouterr().out
+    ledger = Ledger(corpus, "mixes")
+    assert len(ledger.clips) == 4 and all(name in ledger for name in ledger.clips)
+    assert sorted(corpus.glob("train/mixes/**/*.flac")) == sorted(corpus / name for name in ledger.clips)
+    assert set(read_labels_csv(corpus / "mixes-labels-train.csv").groups) == {c.track for c in ledger.clips.values()}
+
+
+def test_one_builder_at_a_time(corpus):
+    with Ledger(corpus, "mixes"), pytest.raises(InputError, match="another process is building mixes"):
+        mixes.build(corpus, 1)
 
 
 def test_no_split_hears_one_sides_music_on_the_other(corpus):
@@ -124,4 +139,4 @@ def test_a_mix_of_silence_is_silence(tmp_path):
         ledger.add(record, np.zeros(5 * SR, np.float32))
     clips = list(Ledger(tmp_path, "games").clips.values())
     for number in range(6):
-        assert not mixes.mix(tmp_path, clips, number, seed=0)[1].any()
+        assert not mixes.Mix.drawn(clips, number, seed=0).sound(tmp_path).any()

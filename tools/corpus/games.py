@@ -252,15 +252,13 @@ def remove_unplanned(ledger: Ledger, planned: set[str], built: set[str], catalog
     Returns:
         How many.
     """
-    gone = [
-        name
-        for name, clip in ledger.clips.items()
-        if clip.source not in catalogued or (clip.source in built and name not in planned)
-    ]
-    for name in gone:
-        del ledger.clips[name]
-        (ledger.root / name).unlink(missing_ok=True)
-    return len(gone)
+    return ledger.remove(
+        [
+            name
+            for name, clip in ledger.clips.items()
+            if clip.source not in catalogued or (clip.source in built and name not in planned)
+        ]
+    )
 
 
 def build_corpus(root: Path, cache: Path, packages: Sequence[Package], catalogued: set[str]) -> list[str]:
@@ -296,7 +294,7 @@ def build_corpus(root: Path, cache: Path, packages: Sequence[Package], catalogue
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0, 1 if a package could not be had or the disk is full, 2 for wrong input."""
+    """Exit status: 0, 1 if the disk is full, 2 for wrong input, 3 if a package could not be had and the others are built."""
     parser = argparse.ArgumentParser(description="Free game music from Debian packages.")
     parser.add_argument("--corpus", type=Path, required=True, help="folder of the corpus")
     parser.add_argument("--cache", type=Path, help="folder of the downloaded packages (default: CORPUS/cache)")
@@ -323,7 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     for line in missing:
         print(f"missing: {line}", file=sys.stderr)
-    return 1 if missing else 0
+    return 3 if missing else 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +31,7 @@ import soundfile
 
 from msim_tf.corpus.labels import LabelTable, divided_groups, write_labels_csv
 from msim_tf.errors import InputError
-from msim_tf.files import atomic_file
+from msim_tf.files import atomic_file, exclusive
 
 SR = 22050  # of all clips: that of the features, so extraction need not resample
 PARTS = ("train", "test")
@@ -49,7 +50,7 @@ class CorpusClip:
         artist: as far as known; else empty.
         title: as far as known; else empty.
         licence: as the source states it.
-        sha256: checksum of the original's bytes.
+        sha256: checksum of the original's bytes; of a mix, of what it was made of.
         group: what is never divided between training and validation; several groups by ``labels.joined_groups``.
         labels: dimension -> values.
         labels_from: dimension -> where its labels came from, "exact", "madmom", ...
@@ -85,7 +86,7 @@ class CorpusClip:
 
 
 class Ledger:
-    """The clips that a builder has finished; open it with ``with``.
+    """The clips that a builder has finished; open it with ``with``, which one process at a time can.
 
     Args:
         root: the corpus.
@@ -99,17 +100,19 @@ class Ledger:
         self.clips = {clip.clip: clip for clip in _read(self.path)}
 
     def __enter__(self) -> Ledger:
-        self.root.mkdir(parents=True, exist_ok=True)
-        # Written anew, so that an unfinished line cannot be continued by the next.
-        with atomic_file(self.path, "w") as file:
-            file.writelines(_line(clip) for clip in self.clips.values())
-        self._file = self.path.open("a", encoding="utf-8")
+        with ExitStack() as stack:
+            stack.enter_context(exclusive(self.root, f"building {self.builder}", name=f".{self.builder}.lock"))
+            # Written anew, so that an unfinished line cannot be continued by the next.
+            with atomic_file(self.path, "w") as file:
+                file.writelines(_line(clip) for clip in self.clips.values())
+            self._file = stack.enter_context(self.path.open("a", encoding="utf-8"))
+            self._open = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._open.close()
 
     def __contains__(self, clip: str) -> bool:
         """Whether ``clip`` is finished, and still there."""
@@ -128,6 +131,14 @@ class Ledger:
         os.fsync(self._file.fileno())
         self.clips[clip.clip] = clip
 
+    def remove(self, clips: Iterable[str]) -> int:
+        """Forgets clips and removes their files, before the ledger is opened; how many."""
+        gone = list(clips)
+        for clip in gone:
+            del self.clips[clip]
+            (self.root / clip).unlink(missing_ok=True)
+        return len(gone)
+
     def write_tables(self) -> None:
         """The manifest and the label tables of all finished clips."""
         clips = [self.clips[name] for name in sorted(self.clips)]
@@ -137,7 +148,8 @@ class Ledger:
             writer.writerow(columns)
             for clip in clips:
                 origins = "; ".join(f"{name}: {origin}" for name, origin in clip.labels_from.items())
-                writer.writerow([*(getattr(clip, name) for name in columns[:-1]), origins])
+                shown = dataclasses.replace(clip, group="; ".join(divided_groups(clip.group)))
+                writer.writerow([*(getattr(shown, name) for name in columns[:-1]), origins])
         for part in PARTS:
             table = LabelTable()
             for clip in clips:

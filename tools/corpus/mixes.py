@@ -21,7 +21,7 @@ import hashlib
 import random
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ import soxr
 from msim_tf.corpus.audio import load_clip
 from msim_tf.corpus.labels import joined_groups
 from msim_tf.errors import InputError
-from tools.corpus.command import run
+from tools.corpus.command import reported, run
 from tools.corpus.ledger import SR, CorpusClip, Ledger
 from tools.corpus.renders_mix import mixed
 
@@ -61,40 +61,55 @@ def blended(first: np.ndarray, second: np.ndarray, softer_db: float) -> np.ndarr
     return first + second * np.float32(np.sqrt(power[0] / power[1]) * 10 ** (-softer_db / 20))
 
 
-def mix(root: Path, clips: Sequence[CorpusClip], number: int, *, seed: int) -> tuple[CorpusClip, np.ndarray]:
-    """Mix ``number``: its record and its sound.
+@dataclass(frozen=True)
+class Mix:
+    """What a mix is made of.
 
-    Args:
-        root: the corpus.
-        clips: what mixes are made of, in a fixed order.
-        number: 0 or more.
-        seed: decides every draw, together with ``number``.
+    Attributes:
+        clips: one or two, the louder first.
+        speeds: how fast each is played.
+        softer_db: by how much the second is softer.
+        room: whether it is put into one.
+        rng: which room.
     """
-    rng = random.Random(f"{seed} {number}")
-    chosen = [rng.choice(clips) for _ in range(1 + (rng.random() < _SECOND))]
-    speeds = [2 ** rng.uniform(-OCTAVES, OCTAVES) for _ in chosen]
-    softer_db = rng.uniform(0, SOFTEST_DB)
-    sounds = [played(load_clip(root / clip.clip, sr=SR), speed) for clip, speed in zip(chosen, speeds)]
-    y = sounds[0] if len(sounds) == 1 else blended(*sounds, softer_db)
-    room = rng.random() < _ROOM and float(np.abs(y).max()) > 0
-    if room:
-        y = mixed(y, rng)
-    what = [f"{clip.clip} x {speed:.3f}" for clip, speed in zip(chosen, speeds)]
-    origin = f" - {softer_db:.1f} dB + ".join(reversed(what)) + (", in a room" if room else "")
-    first = chosen[0]
-    record = replace(
-        first,
-        clip=f"train/{BUILDER}/{first.source}/{number:05d}.flac",
-        origin=origin,
-        artist=_joined(clip.artist for clip in chosen),
-        title=_joined(clip.title for clip in chosen),
-        licence=_joined(clip.licence for clip in chosen),
-        sha256=hashlib.sha256("\n".join((origin, *(clip.sha256 for clip in chosen))).encode()).hexdigest(),
-        group=joined_groups(clip.group for clip in chosen),
-        labels={},
-        labels_from={},
-    )
-    return record, y
+
+    clips: tuple[CorpusClip, ...]
+    speeds: tuple[float, ...]
+    softer_db: float
+    room: bool
+    rng: random.Random
+
+    @classmethod
+    def drawn(cls, clips: Sequence[CorpusClip], number: int, *, seed: int) -> Mix:
+        """Mix ``number`` of clips in a fixed order; ``seed`` decides every draw, together with ``number``."""
+        rng = random.Random(f"{seed} {number}")
+        chosen = tuple(rng.choice(clips) for _ in range(1 + (rng.random() < _SECOND)))
+        speeds = tuple(2 ** rng.uniform(-OCTAVES, OCTAVES) for _ in chosen)
+        return cls(chosen, speeds, rng.uniform(0, SOFTEST_DB), rng.random() < _ROOM, rng)
+
+    def record(self, number: int) -> CorpusClip:
+        """What the ledger says of it."""
+        what = [f"{clip.clip} x {speed:.3f}" for clip, speed in zip(self.clips, self.speeds)]
+        origin = f" - {self.softer_db:.1f} dB + ".join(reversed(what)) + (", in a room" if self.room else "")
+        first = self.clips[0]
+        return replace(
+            first,
+            clip=f"train/{BUILDER}/{first.source}/{number:05d}.flac",
+            origin=origin,
+            artist=_joined(clip.artist for clip in self.clips),
+            title=_joined(clip.title for clip in self.clips),
+            licence=_joined(clip.licence for clip in self.clips),
+            sha256=hashlib.sha256("\n".join((origin, *(clip.sha256 for clip in self.clips))).encode()).hexdigest(),
+            group=joined_groups(clip.group for clip in self.clips),
+            labels={},
+            labels_from={},
+        )
+
+    def sound(self, root: Path) -> np.ndarray:
+        """[samples] float32 of the clips of the corpus ``root``; the room is drawn, so ask once."""
+        sounds = [played(load_clip(root / clip.clip, sr=SR), speed) for clip, speed in zip(self.clips, self.speeds)]
+        y = sounds[0] if len(sounds) == 1 else blended(*sounds, self.softer_db)
+        return mixed(y, self.rng) if self.room and np.abs(y).max() > 0 else y
 
 
 def _joined(texts: Iterable[str]) -> str:
@@ -103,7 +118,7 @@ def _joined(texts: Iterable[str]) -> str:
 
 
 def build(root: Path, count: int, *, seed: int = 0, builders: Sequence[str] = ("games",), threads: int = 2) -> int:
-    """Makes the mixes 0 to ``count - 1`` that are not yet there.
+    """Makes the mixes 0 to ``count - 1`` that are not yet there, and removes what is there and is none of them.
 
     Args:
         root: the corpus.
@@ -125,14 +140,20 @@ def build(root: Path, count: int, *, seed: int = 0, builders: Sequence[str] = ("
     clips.sort(key=lambda clip: clip.clip)
     if not clips:
         raise InputError(f"{root}: no finished clip for training by {' or '.join(builders)}; build those first")
-    with Ledger(root, BUILDER) as ledger, ThreadPoolExecutor(threads) as pool:
-        there = {int(Path(name).stem) for name in ledger.clips if name in ledger}
-        missing = [number for number in range(count) if number not in there]
+    mixes = [Mix.drawn(clips, number, seed=seed) for number in range(count)]
+    records = [mix.record(number) for number, mix in enumerate(mixes)]
+    ledger = Ledger(root, BUILDER)
+    wanted = {record.clip: record for record in records}
+    removed = ledger.remove([name for name, clip in ledger.clips.items() if wanted.get(name) != clip])
+    if removed:
+        print(f"{BUILDER}: {removed} removed that were made of other clips or with another seed", flush=True)
+    missing = [number for number, record in enumerate(records) if record.clip not in ledger]
+    with ledger, ThreadPoolExecutor(threads) as pool:
         for first in range(0, len(missing), _AT_ONCE):
             numbers = missing[first : first + _AT_ONCE]
-            for record, y in pool.map(lambda number: mix(root, clips, number, seed=seed), numbers):
-                ledger.add(record, y)
-            print(f"mixes: {first + len(numbers)} of {len(missing)}", flush=True)
+            for number, y in zip(numbers, pool.map(lambda number: mixes[number].sound(root), numbers)):
+                ledger.add(records[number], y)
+            print(f"{BUILDER}: {first + len(numbers)} of {len(missing)}", flush=True)
         ledger.write_tables()
     return len(missing)
 
@@ -147,15 +168,19 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.count < 1 or arguments.threads < 1:
         raise InputError("--count and --threads must be at least 1")
-    made = build(
-        arguments.corpus,
-        arguments.count,
-        seed=arguments.seed,
-        builders=arguments.builders,
-        threads=arguments.threads,
-    )
-    print(f"{arguments.corpus}: {made} mixes made, {arguments.count - made} were there")
-    return 0
+
+    def work() -> list[str]:
+        made = build(
+            arguments.corpus,
+            arguments.count,
+            seed=arguments.seed,
+            builders=arguments.builders,
+            threads=arguments.threads,
+        )
+        print(f"{arguments.corpus}: {made} mixes made, {arguments.count - made} were there")
+        return []
+
+    return reported(work)
 
 
 if __name__ == "__main__":
