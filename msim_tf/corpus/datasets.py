@@ -7,7 +7,7 @@ an artist recognises the artist.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -181,13 +181,14 @@ def split_by_group(
 
     A track without a group belongs to its parent folder, and at top level to itself. Group names that differ only in case are one group.
     Of all choices of whole groups one of the nearest sizes is taken, at random under ``seed``; a wanted part never stays empty. A track of
-    several groups (``labels.joined_groups``) is in the part that holds all of them; where they were divided, it is in none.
+    several groups (``labels.joined_groups``) is in the part that holds all of them; where they were divided, it is in none. A group that is
+    never alone goes where those go with whom it plays.
 
     Args:
         identifiers: the tracks.
         groups: identifier -> artist or source.
-        validation: share of the tracks, in [0, 1).
-        test: share of the tracks, in [0, 1).
+        validation: share of the tracks that cannot be divided, in [0, 1).
+        test: share of the tracks, likewise.
         seed: the same seed and tracks give the same split.
 
     Returns:
@@ -198,44 +199,47 @@ def split_by_group(
     """
     if validation < 0 or test < 0 or validation + test >= 1:
         raise InputError(f"split: validation {validation} and test {test} must be >= 0 and leave something to train on")
-    members, shared = _members(identifiers, groups)
+    artists = [divided_groups(group_of(identifier, groups)) for identifier in identifiers]
+    whole = _whole_groups(artists)
+    units = [{whole[name] for name in names} for names in artists]
+    sizes = Counter(unit for own in units for unit in own if len(own) == 1)
     shares = {name: share for name, share in (("validation", validation), ("test", test)) if share > 0}
-    if len(members) <= len(shares):
+    if len(sizes) <= len(shares):
         raise InputError(
-            f"split: {len(members)} group{'s' * (len(members) != 1)} of tracks for train, {', '.join(shares)}; a group is never "
-            "cut: add 'artist' rows to the label table, or ask for no validation"
+            f"split: {len(sizes)} group{'s' * (len(sizes) != 1)} of tracks for train, {', '.join(shares)}; a group is never "
+            "cut: tell artists apart by 'artist' rows in the label table, or ask for no validation"
         )
-    names = [str(name) for name in np.random.default_rng(seed).permutation(sorted(members))]
-    total = sum(len(indices) for indices in members.values())
+    names = [str(name) for name in np.random.default_rng(seed).permutation(sorted(sizes))]
     part_of = dict.fromkeys(names, "train")
     for position, (part, share) in enumerate(shares.items()):
         spare = len(shares) - position  # groups that the later parts and training need
-        chosen = _nearest_groups([len(members[name]) for name in names], share * total, len(names) - spare)
+        target = share * sum(sizes.values())
+        chosen = _nearest_groups([sizes[name] for name in names], target, len(names) - spare)
         part_of |= {names[index]: part for index in chosen}
         names = [name for index, name in enumerate(names) if index not in chosen]
     held: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
-    for name, indices in members.items():
-        held[part_of[name]] += indices
-    for index, of in shared.items():
-        parts = {part_of.get(name, "train") for name in of}
+    for index, own in enumerate(units):
+        parts = {part_of[unit] for unit in own}
         if len(parts) == 1:
             held[parts.pop()].append(index)
-    return {part: np.array(sorted(indices), np.int64) for part, indices in held.items()}
+    return {part: np.array(indices, np.int64) for part, indices in held.items()}
 
 
-def _members(
-    identifiers: Sequence[str], groups: Mapping[str, str]
-) -> tuple[dict[str, list[int]], dict[int, tuple[str, ...]]]:
-    """The tracks of each group alone, and the groups of each track that has several."""
-    members: dict[str, list[int]] = defaultdict(list)
-    shared: dict[int, tuple[str, ...]] = {}
-    for index, identifier in enumerate(identifiers):
-        names = divided_groups(group_of(identifier, groups))
-        if len(names) == 1:
-            members[names[0]].append(index)
-        else:
-            shared[index] = names
-    return members, shared
+def _whole_groups(artists: Sequence[tuple[str, ...]]) -> dict[str, str]:
+    """What each group is divided with: itself or, if it is never alone, a name for it and all with whom it plays."""
+    alone = {names[0] for names in artists if len(names) == 1}
+    parent = {name: name for names in artists for name in names}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = name = parent[parent[name]]
+        return name
+
+    for first, *others in artists:
+        if not alone.issuperset((first, *others)):
+            for other in others:
+                parent[root(other)] = root(first)
+    return {name: root(name) for name in parent}
 
 
 def group_of(identifier: str, groups: Mapping[str, str]) -> str:

@@ -24,8 +24,8 @@ _BETWEEN_GROUPS = "\x1f"  # ASCII's "unit separator": no name of an artist holds
 
 
 def joined_groups(names: Iterable[str]) -> str:
-    """The group of a track of several artists; of one artist, the artist."""
-    return _BETWEEN_GROUPS.join(sorted(set(names)))
+    """The group of a track of several artists, or of several groups; of one artist, the artist."""
+    return _BETWEEN_GROUPS.join(sorted({artist for name in names for artist in divided_groups(name)}))
 
 
 def divided_groups(group: str) -> tuple[str, ...]:
