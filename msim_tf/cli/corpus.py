@@ -86,7 +86,7 @@ def label(store: Path, labels: tuple[Path, ...]) -> None:
     split between training and validation (a track may have several). What is given here wins over what STORE had for the same track and
     dimension. Scores of tags by another model (embeddings with the names of their columns as "tags" in meta) count for pairs of tracks that
     are not both labelled; its own embeddings, without such names, are for --regression-weight, and so is, better, what it says of passages of
-    each track (see msim_tf.corpus.passages).
+    each track (see msim_tf.corpus.passages); of the two, the one that is given last counts.
     """
     import_tensorflow()
     from msim_tf.corpus.datasets import read_labels_csv, read_labels_jams, validate_tracks

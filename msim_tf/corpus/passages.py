@@ -70,7 +70,9 @@ class Passages:
             raise InputError(
                 f"passages: vectors {self.vectors.shape} and starts {self.starts.shape} for {count} passages of {sum(self.widths)} coordinates"
             )
-        if not np.isfinite(self.vectors).all() or not np.isfinite(self.starts).all() or not self.seconds > 0:
+        if not self.seconds > 0:
+            raise InputError(f"passages of {self.seconds} s: expected a length above 0")
+        if not np.isfinite(self.vectors).all() or not np.isfinite(self.starts).all():
             raise InputError("passages: NaN or infinity in what the teacher says; let it listen again")
 
     def take(self, identifiers: Sequence[str]) -> Passages | None:
@@ -174,13 +176,21 @@ def regression_targets(passages: Passages, identifiers: Sequence[str]) -> Regres
 
 
 def save_passages(path: str | Path, passages: Passages) -> None:
-    """Writes passages, atomically."""
+    """Writes passages, atomically.
+
+    Raises:
+        InputError: if a number is too large for float16.
+    """
+    with np.errstate(over="ignore"):
+        vectors = passages.vectors.astype(np.float16)
+    if not np.isfinite(vectors).all():
+        raise InputError(f"{path}: what the teacher says goes beyond {np.finfo(np.float16).max:.0f}; scale it down")
     arrays = {
         "format_version": np.array(_FORMAT_VERSION),
         "identifiers": np.array(passages.identifiers, np.str_),
         "counts": passages.counts.astype(np.int64),
         "starts": passages.starts.astype(np.float32),
-        "vectors": passages.vectors.astype(np.float16),
+        "vectors": vectors,
         "seconds": np.array(passages.seconds),
         "widths": np.array(passages.widths, np.int64),
         "meta": np.array(json.dumps(passages.meta)),

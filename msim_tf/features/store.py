@@ -334,6 +334,8 @@ def _embeddings(path: Path) -> Embeddings | None:
 def write_teacher(store: str | Path, teacher: Embeddings) -> int:
     """Replaces what the store holds of a teacher: its scores of tags, or, if ``teacher`` names no tags, its own embeddings.
 
+    New embeddings take the place of what was known of passages, which would else count instead.
+
     Returns:
         How many tracks of the store have scores now.
 
@@ -348,4 +350,6 @@ def write_teacher(store: str | Path, teacher: Embeddings) -> int:
         raise InputError(f"{teacher.name}: scores for none of the tracks in {store}; a track is named by its path")
     path = teacher_path(store) if named else teacher_vectors_path(store)
     save_embeddings(path, identifiers=held, embeddings=teacher.embeddings[teacher.rows(held)], meta=teacher.meta)
+    if not named:
+        teacher_passages_path(store).unlink(missing_ok=True)
     return len(held)

@@ -10,9 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from msim_tf.cli import _COMMANDS, cli, main
+from msim_tf.corpus.passages import Passages, save_passages
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import save_embeddings
-from msim_tf.features.store import load_manifest
+from msim_tf.features.store import FeatureStore, load_manifest
 
 LAYOUT = EmbeddingLayout.equal(DIMENSION_NAMES, 24)
 
@@ -130,6 +131,32 @@ def test_labels_are_added_and_covered(tmp_path, store):
     table.write_text("track,dimension,value\nother.wav,mood,sad\n")
     status, _, errors = run("label", tmp_path / "store", table)
     assert status == 2 and "other.wav" in errors
+
+
+def test_what_a_teacher_says_last_counts(tmp_path, store, rng):
+    import shutil
+
+    shutil.copytree(store.path, tmp_path / "store")
+    heard, counts = store.identifiers[:-1], np.full(len(store) - 1, 2)
+    starts = np.tile(np.array([0, 3], np.float32), len(heard))
+    vectors = rng.normal(size=(2 * len(heard), 5)).astype(np.float16)
+    passages = Passages(
+        (*heard, "elsewhere.ogg"),
+        np.append(counts, 2),
+        np.append(starts, [0, 3]),
+        np.concatenate([vectors, vectors[:2]]),
+        3.0,
+        (2, 3),
+    )
+    save_passages(tmp_path / "passages.npz", passages)
+    save_embeddings(tmp_path / "vectors.npz", identifiers=heard, embeddings=rng.normal(size=(len(heard), 4)))
+    status, output, _ = run("label", tmp_path / "store", tmp_path / "passages.npz")
+    assert status == 0 and f"what a teacher says of passages of {len(heard)} tracks" in output
+    kept = FeatureStore(tmp_path / "store").passages
+    assert kept.identifiers == tuple(heard) and kept.seconds == 3.0
+    np.testing.assert_array_equal(kept.vectors, vectors)
+    assert run("label", tmp_path / "store", tmp_path / "vectors.npz")[0] == 0
+    assert FeatureStore(tmp_path / "store").passages.vectors.shape == (len(heard), 4)
 
 
 def test_query_ranks_and_explains(embeddings):

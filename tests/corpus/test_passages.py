@@ -119,12 +119,19 @@ def test_what_is_saved_is_loaded(passages, tmp_path):
         ({"counts": np.zeros(40, int)}, "at least one"),
         ({"identifiers": ("twice",) * 40}, "more than once"),
         ({"widths": (2, 5)}, "of 7 coordinates"),
-        ({"seconds": 0.0}, "NaN or infinity"),
+        ({"seconds": 0.0}, "a length above 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(passages, change, message):
     with pytest.raises(InputError, match=message):
         dataclasses.replace(passages, **change)
+
+
+def test_what_half_floats_cannot_hold_is_refused(passages, tmp_path):
+    loud = dataclasses.replace(passages, vectors=passages.vectors.astype(np.float32) * 1e6)
+    with pytest.raises(InputError, match="goes beyond 65504; scale it down"):
+        save_passages(tmp_path / "p.npz", loud)
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_files_are_no_passages(tmp_path, rng, passages):

@@ -5,6 +5,7 @@ import pytest
 
 from msim_tf.corpus.datasets import encode
 from msim_tf.corpus.labels import Labels
+from msim_tf.corpus.passages import Passages
 from msim_tf.dimensions import DIMENSION_NAMES, TRACK
 from msim_tf.errors import InputError
 from msim_tf.features.composer import BatchComposer, BatchParams
@@ -105,6 +106,26 @@ def test_datasets_deliver_what_was_composed(labels, store):
             np.testing.assert_array_equal(inputs[name], expected[name])
         for name, relation in compose.relations(batch).items():
             np.testing.assert_array_equal(targets[name], relation)
+
+
+def test_segments_are_taught_what_was_heard_where_they_lie(store):
+    """By a teacher that tells, ten times a second, which track it hears and when."""
+    frame = store.params.hop_length / store.params.sr
+    counts = np.ceil(10 * store.frames * frame).astype(int)
+    starts = np.concatenate([np.arange(count) / 10 for count in counts]).astype(np.float32)
+    told = np.stack([np.repeat(np.arange(len(store)), counts), starts + 0.05], axis=1)
+    heard = Passages(tuple(store.identifiers), counts, starts, told, 0.1, (1, 1))
+    taught = encode(sparse_labels(store.identifiers), store.identifiers, DIMENSION_NAMES, regression=heard)
+    compose = composer(taught, store, batch_size=16, augment=True)
+    stretched = 0
+    for step, (_, targets) in enumerate(make_dataset(store, np.arange(len(store)), compose, INPUTS, first=0, last=5)):
+        batch = compose.batch(step)
+        track, when = (targets["teacher"].numpy() * told.std(axis=0) + told.mean(axis=0)).T
+        np.testing.assert_allclose(track, batch.clips, atol=0.02)
+        middle = frame * (batch.starts[:, 0] + store.params.segment_frames * batch.stretch / 2)
+        np.testing.assert_allclose(when, middle, atol=0.06)
+        stretched += (np.abs(batch.stretch - 1) > 0.1).sum()
+    assert stretched > 10
 
 
 def test_each_replica_gets_its_own_block(labels, store, two_replicas):
