@@ -131,7 +131,7 @@ class TrainParams:
         track_weight: weight of Lee's track regularisation; 0 switches it off.
         teacher_weight: weight of the loss on a teacher's tags (``msim label`` takes them), 0 switches it off; relations are then soft: the
             cosine of two tracks in a subspace is drawn to that of their tags.
-        regression_weight: weight of the loss on predicting all that a teacher says of a track (its scores of tags and its own embedding); 0
+        regression_weight: weight of the loss on predicting all that a teacher says of a segment (its scores of tags and its own embedding); 0
             switches it off. The layer that predicts is of no use afterwards and is not exported.
         augment: also hear tracks at other tempi and in other keys, see ``features.augmentation``.
         direct_epochs: passes of ``direct_steps`` batches after all others, in which only the direct paths learn, from the mean of
@@ -217,7 +217,7 @@ TRAIN_PRESETS: dict[str, TrainParams] = {
         network=dataclasses.replace(
             NETWORK_PRESETS["multi384"], width=0.25, trunk_width=0.5, direct_paths=True, slow_stride=4
         ),
-        epochs=60,
+        epochs=40,
         steps_per_epoch=240,
         validation_steps=20,
         batch_size=64,
@@ -228,9 +228,9 @@ TRAIN_PRESETS: dict[str, TrainParams] = {
         clip_norm=1.0,
         objective="contrastive",
         teacher_weight=3.0,
-        regression_weight=4.0,
+        regression_weight=8.0,
         augment=True,
-        direct_epochs=30,
+        direct_epochs=90,
         mixed_precision=True,
         validation=0.1,
         seed=1,
