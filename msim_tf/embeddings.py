@@ -172,15 +172,15 @@ def load_embeddings(path: str | Path, *, name: str | None = None) -> Embeddings:
     return Embeddings(name or str(meta.get("name", path.stem)), identifiers, vectors, layout, meta)
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz by name.
+def load_arrays(path: Path, *, only: str | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an npz by name, or ``only`` one of them if it is there.
 
     Raises:
         InputError: if it is missing, or not an npz of plain arrays.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+            return {key: archive[key] for key in archive.files if only in (None, key)}
     except FileNotFoundError:
         raise InputError(f"{path} not found; expected an npz with identifiers and embeddings") from None
     except (OSError, ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:

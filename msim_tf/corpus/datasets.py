@@ -27,7 +27,7 @@ __all__ = [
     "EncodedLabels",
     "Labels",
     "encode",
-    "group_of",
+    "groups_of",
     "read_labels_csv",
     "read_labels_jams",
     "split_by_group",
@@ -199,7 +199,7 @@ def split_by_group(
     """
     if validation < 0 or test < 0 or validation + test >= 1:
         raise InputError(f"split: validation {validation} and test {test} must be >= 0 and leave something to train on")
-    artists = [divided_groups(group_of(identifier, groups)) for identifier in identifiers]
+    artists = [groups_of(identifier, groups) for identifier in identifiers]
     whole = _whole_groups(artists)
     units = [{whole[name] for name in names} for names in artists]
     sizes = Counter(unit for own in units for unit in own if len(own) == 1)
@@ -242,12 +242,12 @@ def _whole_groups(artists: Sequence[tuple[str, ...]]) -> dict[str, str]:
     return {name: root(name) for name in parent}
 
 
-def group_of(identifier: str, groups: Mapping[str, str]) -> str:
-    """The group of a track that is never divided: its artist in any case of letters, else its parent folder, at top level itself."""
+def groups_of(identifier: str, groups: Mapping[str, str]) -> tuple[str, ...]:
+    """The groups of a track, never divided: its artists in any case of letters, else its parent folder, at top level itself."""
     if identifier in groups:
-        return groups[identifier].casefold()
+        return divided_groups(groups[identifier].casefold())
     parent = PurePosixPath(identifier).parent
-    return identifier.casefold() if parent == PurePosixPath(".") else parent.as_posix().casefold()
+    return (identifier.casefold() if parent == PurePosixPath(".") else parent.as_posix().casefold(),)
 
 
 def _nearest_groups(sizes: Sequence[int], target: float, most: int) -> set[int]:

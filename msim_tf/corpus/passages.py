@@ -24,11 +24,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from msim_tf.corpus.teacher import standardised
 from msim_tf.embeddings import Embeddings, load_arrays
 from msim_tf.errors import InputError
 from msim_tf.files import atomic_file
@@ -75,18 +77,21 @@ class Passages:
         if not np.isfinite(self.vectors).all() or not np.isfinite(self.starts).all():
             raise InputError("passages: NaN or infinity in what the teacher says; let it listen again")
 
+    @cached_property
+    def rows(self) -> dict[str, np.ndarray]:
+        """Track -> [count] int, where its passages stand among all."""
+        return dict(zip(self.identifiers, np.split(np.arange(len(self.starts)), np.cumsum(self.counts)[:-1])))
+
     def take(self, identifiers: Sequence[str]) -> Passages | None:
         """The passages of those of ``identifiers`` that were heard, in their order; None if none was."""
-        positions = {name: index for index, name in enumerate(self.identifiers)}
-        kept = [name for name in identifiers if name in positions]
+        kept = tuple(name for name in identifiers if name in self.rows)
         if not kept:
             return None
-        of = np.array([positions[name] for name in kept])
-        ends = np.cumsum(self.counts)
-        rows = np.concatenate([np.arange(ends[index] - self.counts[index], ends[index]) for index in of])
-        return Passages(
-            tuple(kept), self.counts[of], self.starts[rows], self.vectors[rows], self.seconds, self.widths, self.meta
+        counts, rows = (
+            np.array([len(self.rows[name]) for name in kept]),
+            np.concatenate([self.rows[name] for name in kept]),
         )
+        return Passages(kept, counts, self.starts[rows], self.vectors[rows], self.seconds, self.widths, self.meta)
 
 
 def whole_tracks(teachers: Sequence[Embeddings]) -> Passages | None:
@@ -162,15 +167,12 @@ def regression_targets(passages: Passages, identifiers: Sequence[str]) -> Regres
     if heard is None:
         empty = np.zeros((1, sum(passages.widths)), np.float16)
         return RegressionTargets(empty, np.zeros(1), passages.seconds, np.full((len(identifiers), 1), -1))
-    values = heard.vectors.astype(np.float32)
-    spread = values.std(axis=0)
-    values = np.clip((values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0), -_CLIPPED_AT, _CLIPPED_AT)
+    values = np.clip(standardised(heard.vectors.astype(np.float32)), -_CLIPPED_AT, _CLIPPED_AT)
     share = np.repeat([values.shape[1] / len(heard.widths) / width for width in heard.widths], heard.widths)
     rows = np.full((len(identifiers), int(heard.counts.max())), -1)
-    ends = dict(zip(heard.identifiers, zip(np.cumsum(heard.counts), heard.counts)))
     for index, name in enumerate(identifiers):
-        end, count = ends.get(name, (0, 0))
-        rows[index, :count] = np.arange(end - count, end)
+        known = heard.rows.get(name, ())
+        rows[index, : len(known)] = known
     vectors = (values * np.sqrt(share)).astype(np.float16)
     return RegressionTargets(vectors, heard.starts.astype(np.float64), heard.seconds, rows)
 
@@ -201,7 +203,7 @@ def save_passages(path: str | Path, passages: Passages) -> None:
 
 def is_passages(path: str | Path) -> bool:
     """Whether an npz holds passages rather than a vector of each track."""
-    return "starts" in load_arrays(Path(path))
+    return "starts" in load_arrays(Path(path), only="starts")
 
 
 def load_passages(path: str | Path) -> Passages:

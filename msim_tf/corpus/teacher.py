@@ -85,7 +85,7 @@ def teacher_tags(teacher: Embeddings, identifiers: Sequence[str], dimensions: It
         columns = [column for column, tag in enumerate(tags) if taxonomy.dimension_of(tag) == name]
         if name in TAG_DIMENSION_NAMES and len(columns) > 1:
             vectors = np.zeros((len(identifiers), len(columns)), np.float32)
-            vectors[heard] = _unit(_standardised(scores[:, columns]))
+            vectors[heard] = _unit(standardised(scores[:, columns]))
             calibrated[name] = TeacherTags(vectors, *_thresholds(vectors[heard]))
     return calibrated
 
@@ -110,7 +110,8 @@ def _heard(teacher: Embeddings, identifiers: Sequence[str]) -> tuple[np.ndarray,
     return heard, teacher.embeddings[teacher.rows([name for name, there in zip(identifiers, heard) if there])]
 
 
-def _standardised(scores: np.ndarray) -> np.ndarray:
+def standardised(scores: np.ndarray) -> np.ndarray:
+    """Every column with mean 0 and standard deviation 1; one that never changes is 0."""
     spread = scores.std(axis=0)
     return (scores - scores.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
 

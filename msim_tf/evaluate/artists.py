@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from msim_tf.errors import InputError
 
@@ -40,6 +38,9 @@ class ArtistFilter:
         Raises:
             InputError: if there are not as many groups as tracks.
         """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
         if len(groups) != size:
             raise InputError(f"{len(groups)} group labels for {size} tracks")
         named = [_named(group, row) for row, group in enumerate(groups)]

@@ -13,8 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from msim_tf.corpus.datasets import encode, group_of
-from msim_tf.corpus.labels import divided_groups
+from msim_tf.corpus.datasets import encode, groups_of
 from msim_tf.embeddings import Embeddings
 from msim_tf.evaluate import plots
 from msim_tf.evaluate.disentanglement import Disentanglement, disentanglement
@@ -47,7 +46,7 @@ class EvaluationImages(keras.callbacks.Callback):
         self._relations = {
             name: labels.relation(name, rows, rows, key_relation=params.key_relation) for name in self._layout.names
         }
-        self._groups = [divided_groups(group_of(name, store.labels.groups)) for name in sample.identifiers]
+        self._groups = [groups_of(name, store.labels.groups) for name in sample.identifiers]
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Embeds the sample and draws."""

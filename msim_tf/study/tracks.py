@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msim_tf.corpus.datasets import encode, group_of
-from msim_tf.corpus.labels import divided_groups
+from msim_tf.corpus.datasets import encode, groups_of
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.embeddings import Embeddings
 from msim_tf.evaluate.baselines import mel_statistics, mfcc_statistics, random_projection, standardised
@@ -52,7 +51,7 @@ def labelled_tracks(
     return LabelledTracks(
         tuple(identifiers),
         {name: encoded.relation(name, rows, rows, key_relation=key_relation) for name in DIMENSION_NAMES},
-        tuple(divided_groups(group_of(identifier, labels.groups)) for identifier in identifiers),
+        tuple(groups_of(identifier, labels.groups) for identifier in identifiers),
         tuple(float(known["tempo"][0]) if known.get("tempo") else None for known in values),
         tuple(known["key"][0] if known.get("key") else None for known in values),
     )

@@ -16,10 +16,9 @@ from typing import Any
 
 from msim_tf.dimensions import DIMENSION_NAMES, TAG_DIMENSION_NAMES
 from msim_tf.errors import InputError
-from msim_tf.evaluate.distances import WHOLE
 from msim_tf.files import load_json
 from tools.corpus.command import run
-from tools.corpus.judge import RELATIVE
+from tools.corpus.judge import RELATIVE, own_subspace
 
 SYSTEMS = {
     "paper": "the paper's recipe",
@@ -54,11 +53,7 @@ def figure(share: float | None) -> str:
 def own_cell(kinds: Mapping[str, Mapping[str, Mapping[str, Any]]], kind: str) -> Mapping[str, Any]:
     """What a system's subspace of a kind's dimension gets right of it; all of the embedding where it has no subspaces."""
     row = kinds.get(kind, {})
-    return row.get(_dimension(kind)) or row.get(WHOLE) or _NOT_MEASURED
-
-
-def _dimension(kind: str) -> str:
-    return kind.split(" ")[0]
+    return row.get(own_subspace(kind, row), _NOT_MEASURED)
 
 
 def _title(kind: str) -> str:
@@ -67,7 +62,7 @@ def _title(kind: str) -> str:
 
 
 def _judge(kind: str) -> str:
-    teacher = _dimension(kind) in TAG_DIMENSION_NAMES and not kind.endswith("(exact)")
+    teacher = kind.split(" ")[0] in TAG_DIMENSION_NAMES and not kind.endswith("(exact)")
     return "teacher" if teacher else "exact"
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +132,18 @@ def judge(
     return {kind: row for kind, row in cells.items() if row}
 
 
+def own_subspace(kind: str, row: Mapping[str, Cell]) -> str:
+    """Which subspace should know a kind of label: that of its dimension or, of a system without subspaces, all of the embedding."""
+    name = kind.split(" ")[0]
+    return name if name in row else WHOLE
+
+
 def lines(name: str, cells: dict[str, dict[str, Cell]]) -> Iterator[str]:
     """A table: kinds down, subspaces across; the own subspace of a kind with its interval."""
     subspaces = list(next(iter(cells.values())))
     yield f"{name:<22}" + "".join(f"{subspace:>12}" for subspace in subspaces) + "   own, 95 %, anchors"
     for kind, row in cells.items():
-        own = kind.split(" ")[0] if kind.split(" ")[0] in row else WHOLE
+        own = own_subspace(kind, row)
         best = max(row, key=lambda subspace: row[subspace]["accuracy"])
         figures = "".join(
             f"{row[subspace]['accuracy']:>11.3f}{'*' if subspace == best else ' '}" for subspace in subspaces

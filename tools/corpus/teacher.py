@@ -54,9 +54,8 @@ _BATCH = 64  # patches per pass through the network
 _WIDTHS = {"logits": len(TAGS), "penultimate": 200}
 _SIZE = sum(_WIDTHS.values())
 
-ClipVectors = tuple[
-    CorpusClip, np.ndarray, np.ndarray
-]  # [patches] starts in seconds, [patches, 250] logits and penultimate
+# A clip, [patches] starts in seconds, [patches, 250] logits and penultimate.
+ClipVectors = tuple[CorpusClip, np.ndarray, np.ndarray]
 
 
 class Journal:
