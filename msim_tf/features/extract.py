@@ -14,14 +14,14 @@ It does not open sound (``corpus.audio``) and knows nothing of files.
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from msim_tf.features import cqt
+from msim_tf.features.blocks import in_turns, whole_frames
 from msim_tf.features.spool import Spool, joined
 from msim_tf.params import FeatureParams
 
@@ -31,8 +31,11 @@ _CENS_STEPS = (0.4, 0.2, 0.1, 0.05)  # Mueller and Ewert, "Chroma Toolbox", ISMI
 _CENS_WEIGHT = 0.25
 _TINY = float(np.finfo(np.float32).tiny)
 _MEL_BANDS = 8
-_BLOCK_FRAMES = 646  # a quarter of a minute, half an excerpt: less costs calls, more leaves the processor's cache
-_RISE_FRAMES = 4 * _BLOCK_FRAMES  # here the call counts more
+_BLOCK_FRAMES = (
+    324  # seven seconds: less costs calls, more leaves the processor's own cache and fetches memory anew for each block
+)
+_RISE_FRAMES = 8 * _BLOCK_FRAMES  # here the call counts more
+_TURN_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def frame_features(y: tf.Tensor, params: FeatureParams) -> tuple[tf.Tensor, tf.T
     centre = y[..., margin : tf.shape(y)[-1] - margin] if margin else y
     power = _power_spectrogram(centre, params)
     magnitude, energy = _mel_sums(power, params)
-    mel = tf.math.log1p(params.mel_gain * magnitude) / np.float32(np.log(10.0))
+    mel = tf.math.log(1.0 + params.mel_gain * magnitude) / np.float32(np.log(10.0))
     mel_db = _decibel(energy)
     if params.cens_source == "cqt":
         return mel, mel_db, cqt.chroma(y, params)
@@ -107,11 +110,10 @@ def tempogram(onset: tf.Tensor, *, lags: int, stride: int = 1) -> tf.Tensor:
     Returns:
         [..., lags, ceil(frames / stride)] float32 in [-1, 1]; row ``k`` is the correlation at a lag of ``k`` frames; 0 in silence.
     """
-    windowed = _sliding_windows(onset, lags)[..., ::stride, :] * tf.constant(_hann(lags))
+    windowed = _sliding_windows(onset, lags, stride) * tf.constant(_hann(lags))
     fft_length = _fast_length(2 * lags - 1)
     spectrum = tf.signal.rfft(windowed, [fft_length])
-    power = tf.complex(tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum)), 0.0)
-    correlation = tf.signal.irfft(power, [fft_length])[..., :lags]
+    correlation = tf.signal.irfft(spectrum * tf.math.conj(spectrum), [fft_length])[..., :lags]
     return tf.linalg.matrix_transpose(_normalise(correlation, tf.reduce_max(tf.abs(correlation), -1, keepdims=True)))
 
 
@@ -172,7 +174,8 @@ class Extractor:
         """
         with Spool(self.params.n_mels) as mels, Spool(self.params.n_mels) as dbs:
             chromas = []
-            for block in self._with_halo(blocks):
+            turns = in_turns(blocks, round(_TURN_SECONDS * self.params.sr))
+            for block in whole_frames(turns, _BLOCK_FRAMES, hop=self.params.hop_length, margin=halo(self.params)):
                 mel, mel_db, chroma = map(_view, self._frame_features(tf.constant(block)))
                 mels.append(mel)
                 dbs.append(mel_db)
@@ -195,27 +198,6 @@ class Extractor:
             last = db[-1:]
         return np.concatenate(rises)
 
-    def _with_halo(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Re-cuts the stream into blocks of whole frames, each with the samples around it (zeros outside the clip)."""
-        hop, margin = self.params.hop_length, halo(self.params)
-        whole = (_BLOCK_FRAMES - 1) * hop + 2 * margin
-        # Every block has memory of its own, which TensorFlow may use without a copy.
-        waiting, length = np.empty(whole, np.float32), 0
-        for block in itertools.chain([np.zeros(margin, np.float32)], blocks, [np.zeros(margin, np.float32)]):
-            done = 0
-            while done < len(block):
-                taken = min(len(block) - done, whole - length)
-                waiting[length : length + taken] = block[done : done + taken]
-                done, length = done + taken, length + taken
-                if length == whole:
-                    yield waiting
-                    rest = waiting[_BLOCK_FRAMES * hop :]
-                    waiting, length = np.empty(whole, np.float32), len(rest)
-                    waiting[:length] = rest
-        frames = 1 + (length - 2 * margin) // hop
-        if frames > 0:
-            yield waiting[: (frames - 1) * hop + 2 * margin]
-
 
 def _view(tensor: tf.Tensor) -> np.ndarray:
     """The tensor's own memory; ``numpy()`` would copy it."""
@@ -231,7 +213,8 @@ def _power_spectrogram(y: tf.Tensor, params: FeatureParams) -> tf.Tensor:
     # Frames are neighbouring tiles side by side: a copy of whole rows, twice as fast as a gather of single samples.
     framed = tf.concat([tiles[..., i : i + frames, :] for i in range(overlap)], -1)
     spectrum = tf.signal.rfft(framed * tf.constant(_hann(params.n_fft)))
-    return tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
+    # Fewer passes over the memory than two parts that are squared and added.
+    return tf.math.real(spectrum * tf.math.conj(spectrum))
 
 
 def _mel_sums(power: tf.Tensor, params: FeatureParams) -> tuple[tf.Tensor, tf.Tensor]:
@@ -299,16 +282,17 @@ def _normalise(values: tf.Tensor, norm: tf.Tensor) -> tf.Tensor:
     return values / tf.where(norm < _TINY, tf.ones_like(norm), norm)
 
 
-def _sliding_windows(values: tf.Tensor, length: int) -> tf.Tensor:
-    """[..., n] -> [..., n - length + 1, length]: all windows at a hop of one.
+def _sliding_windows(values: tf.Tensor, length: int, stride: int) -> tf.Tensor:
+    """[..., n] -> [..., ceil((n - length + 1) / stride), length]: every ``stride``-th window.
 
-    Repeating the row and cutting the repetition into rows that are one value longer shifts each row by one: no gather, no matrix product.
+    Repeating the row and cutting the repetition into rows that are ``stride`` values longer shifts each row by as many: no gather, no
+    matrix product.
     """
     n = tf.shape(values)[-1]
-    frames = n - length + 1
+    count = (n - length) // stride + 1
     lead = tf.shape(values)[:-1]
-    repeated = tf.tile(values, tf.concat([tf.ones_like(lead), [frames + 1]], 0))
-    rows = tf.reshape(repeated[..., : frames * (n + 1)], tf.concat([lead, [frames, n + 1]], 0))
+    repeated = tf.tile(values, tf.concat([tf.ones_like(lead), [count * (n + stride) // n + 1]], 0))
+    rows = tf.reshape(repeated[..., : count * (n + stride)], tf.concat([lead, [count, n + stride]], 0))
     return tf.ensure_shape(rows[..., :length], [*values.shape[:-1], None, length])
 
 

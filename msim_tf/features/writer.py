@@ -116,7 +116,7 @@ def extract_folder(
         )
         for shard, results in groupby(extracted, key=lambda result: result[0].shard):
             entries = []
-            for entry in _write_shard(store, shard, results):
+            for entry in write_shard(store, shard, results):
                 entries.append(entry)
                 done += 1
                 progress(done, len(manifest.clips))
@@ -179,8 +179,14 @@ def features_or_reason(path: Path, extractor: Extractor, *, pad: bool) -> Featur
         return str(error).removeprefix(f"{path}: ")
 
 
-def _write_shard(store: Path, shard: int, results: Iterable[Result]) -> Iterator[ClipEntry]:
-    """Appends clips to the shard's arrays, yields their entries, and publishes the arrays at the end."""
+def write_shard(store: Path, shard: int, results: Iterable[Result]) -> Iterator[ClipEntry]:
+    """Appends clips to the shard's arrays, yields their entries, and publishes the arrays at the end.
+
+    Args:
+        store: directory of the store.
+        shard: its number.
+        results: clips, each with its features or the reason why it has none; consumed as the entries are.
+    """
     paths = {name: shard_path(store, shard, f"{name}.f16") for name in ("mel", "cens", "onset")}
     paths["mel"].parent.mkdir(exist_ok=True)
     row = onset_row = 0

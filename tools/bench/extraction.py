@@ -80,7 +80,7 @@ def _on_one_core(options: frame.Options) -> list[frame.Figure]:
     stores = iter(range(10**6))
     end = frame.measure(
         {
-            "ours": lambda: [_our_file(path, out, extractor) for path in paths],
+            "ours": lambda: _our_shard(paths, out, next(stores), extractor),
             "folder": lambda: extract_folder(folder, out / f"store{next(stores)}", params, workers=1),
             "decode": lambda: [sum(len(block) for block in read_blocks(path, sr=params.sr)) for path in paths],
             "matched": lambda: [_librosa_file(path, out, lambda y: librosa_matched(y, params)) for path in paths],
@@ -188,11 +188,13 @@ def librosa_default(y: Any, sr: int) -> dict[str, Any]:
     }
 
 
-def _our_file(path: Path, out: Path, extractor: Any) -> Path:
-    from msim_tf.features.writer import extract_file
+def _our_shard(paths: list[Path], out: Path, shard: int, extractor: Any) -> None:
+    """What ``extract_folder`` does with files, without its start: features, and a shard of the store."""
+    from msim_tf.features.store import ClipEntry
+    from msim_tf.features.writer import features_or_reason, write_shard
 
-    features = extract_file(path, extractor)
-    return _save(out / f"ours_{path.stem}", {"mel": features.mel, "onset": features.onset, "cens": features.cens})
+    results = ((ClipEntry(path.name, 0, 0, shard), features_or_reason(path, extractor, pad=False)) for path in paths)
+    assert all(entry.frames for entry in write_shard(out, shard, results))
 
 
 def _librosa_file(path: Path, out: Path, features: Callable[[Any], dict[str, Any]]) -> Path:
@@ -203,7 +205,7 @@ def _librosa_file(path: Path, out: Path, features: Callable[[Any], dict[str, Any
 
 
 def _save(path: Path, arrays: dict[str, Any]) -> Path:
-    """float16 on disk, the same way for both sides."""
+    """float16 on disk."""
     import numpy as np
 
     halves: dict[str, Any] = {name: value.astype(np.float16) for name, value in arrays.items()}
