@@ -197,12 +197,12 @@ def chosen_matches(
         k: how many.
         diversity: see ``search``.
     """
-    diversity = diversity or Diversity()
-    plain = diversity == Diversity()
-    pool = k if plain else max(_POOL, _POOL_FACTOR * k)
+    if diversity is None or diversity == Diversity():
+        return near(k)
+    pool = max(_POOL, _POOL_FACTOR * k)
     while True:
         matches = near(pool)
-        chosen = matches[:k] if plain else _diverse(index, matches, weights, diversity, k)
+        chosen = _diverse(index, matches, weights, diversity, k)
         if len(chosen) == k or len(matches) < pool:
             return chosen
         pool *= 4
@@ -281,14 +281,19 @@ def ranked_matches(
     if count < len(rounded):  # names are looked up only of those that can be among the first
         places = np.flatnonzero(rounded <= np.partition(rounded, count - 1)[count - 1])
     near = sorted(zip(rounded[places].tolist(), map(identifier, places.tolist()), places.tolist()))[:count]
-    order = [place for _, _, place in near]
+    # Whole lists, and then what is wanted of them: picking rows and columns out of arrays costs more than the rest of this function.
+    apart, share, total = distances.tolist(), shares.tolist(), totals.tolist()
     said = [name in query.dimensions for name in layout.names]
     names = tuple(compress(layout.names, said))
     return [
-        Match(name, distance, dict(zip(layout.names, share)), dict(zip(names, apart)), metadata(place))
-        for (_, name, place), distance, share, apart in zip(
-            near, totals[order].tolist(), shares[order].tolist(), distances[order][:, said].tolist()
+        Match(
+            name,
+            total[place],
+            dict(zip(layout.names, share[place])),
+            dict(zip(names, compress(apart[place], said))),
+            metadata(place),
         )
+        for _, name, place in near
     ]
 
 

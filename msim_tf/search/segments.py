@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from msim_tf.errors import InputError
 from msim_tf.files import atomic_directory, atomic_file, load_json
@@ -64,7 +65,12 @@ class MetadataLines(Sequence[dict[str, Any]]):
 
     def __getitem__(self, row: Any) -> Any:
         line = self._lines[self._offsets[row] : self._offsets[row + 1]]
-        return json.loads(line.decode("ascii"))  # json would guess the encoding of bytes
+        try:
+            return orjson.loads(line)
+        except (
+            orjson.JSONDecodeError
+        ):  # it refuses the half characters that stand for bytes of a name that is not UTF-8
+            return json.loads(line.decode("ascii"))
 
 
 @dataclass(frozen=True, eq=False)
