@@ -58,13 +58,13 @@ def tempo_relation(a: np.ndarray, b: np.ndarray, *, margin: float = 5.0) -> np.n
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     known_a, known_b = np.isfinite(a) & (a > 0), np.isfinite(b) & (b > 0)
     rows, columns = np.where(known_a, a, 1.0)[:, None], np.where(known_b, b, 1.0)[None, :]
-    # |rows * 2**k - columns| falls and then rises with k, so its minimum is next to the real-valued zero.
-    nearest = np.round(np.log2(columns / rows))
+    # |rows * 2**k - columns| falls and then rises with k, so its minimum is next to the real-valued zero. |rows - columns / 2**k| is that
+    # divided by 2**k, so one comparison decides both.
+    nearest = np.exp2(np.round(np.log2(columns / rows)))
     similar = np.zeros(nearest.shape, bool)
-    for step in (-1, 0, 1):
-        factor = np.exp2(nearest + step)
-        similar |= np.abs(rows * factor - columns) <= margin
-        similar |= np.abs(rows - columns / factor) <= margin
+    for octave in (0.5, 1.0, 2.0):
+        factor = nearest * octave
+        similar |= np.abs(rows * factor - columns) <= margin * np.maximum(factor, 1.0)
     return _relation(similar, known_a, known_b)
 
 

@@ -17,6 +17,7 @@ from functools import partial
 
 import numpy as np
 
+from msim_tf.arrays import widened
 from msim_tf.corpus import relations
 from msim_tf.corpus.datasets import EncodedLabels
 
@@ -155,23 +156,23 @@ def drawn_colours(count: int, rng: np.random.Generator) -> np.ndarray:
     return np.where(rng.random((count, 1)) < 0.5, colours, 0.0)
 
 
-def coloured(mel: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Mel-spectrograms after an equaliser.
+def colour(mel: np.ndarray, colours: np.ndarray) -> None:
+    """Puts mel-spectrograms through an equaliser, in place.
 
     Args:
-        mel: [n, n_mels, frames] float, log10(1 + c * S) of magnitudes S, for any c.
+        mel: [n, n_mels, frames] float16, log10(1 + c * S) of magnitudes S, for any c; becomes log10(1 + c * g * S) with the gain g of each band.
         colours: [n, knots] dB, linear between knots that lie evenly over the bands.
-
-    Returns:
-        log10(1 + c * g * S) with the gain g of each band: as ``mel``, of the same type.
     """
-    changed = np.flatnonzero(colours.any(axis=1))
-    if not len(changed):
-        return mel
     bands = np.linspace(0, colours.shape[1] - 1, mel.shape[1])
-    gains = np.stack([np.interp(bands, np.arange(colours.shape[1]), colour) for colour in colours[changed]])
-    magnitudes = np.expm1(mel[changed].astype(np.float32) * np.float32(math.log(10)))
-    magnitudes *= (10.0 ** (gains[:, :, None] / 20)).astype(np.float32)
-    result = mel.copy()
-    result[changed] = np.log1p(magnitudes) / np.float32(math.log(10))
-    return result
+    for row in np.flatnonzero(colours.any(axis=1)):
+        gains = np.interp(bands, np.arange(colours.shape[1]), colours[row])
+        values = widened(mel[row])
+        values *= np.float32(math.log(10))
+        # exp and log, not expm1 and log1p, which NumPy computes number by number; what that loses is a thousandth of float16's own rounding.
+        np.exp(values, out=values)
+        values -= 1
+        values *= (10.0 ** (gains / 20)).astype(np.float32)[:, None]
+        values += 1
+        np.log(values, out=values)
+        values *= np.float32(1 / math.log(10))
+        mel[row] = values

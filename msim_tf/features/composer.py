@@ -173,7 +173,7 @@ class BatchComposer:
                 name, self.labels, clips, batch.stretch[block], batch.roll[block], self.params.key_relation
             )
         else:
-            relation = self.labels.relation(name, clips, clips, key_relation=self.params.key_relation).copy()
+            relation = self.labels.relation(name, clips, clips, key_relation=self.params.key_relation)
         np.fill_diagonal(relation, 0)
         return relation
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from msim_tf.dimensions import TEACHER
-from msim_tf.features.augmentation import coloured, rolled_chroma
+from msim_tf.features.augmentation import colour, rolled_chroma
 from msim_tf.features.composer import BatchComposer
 from msim_tf.features.store import FeatureStore
 
@@ -50,7 +50,7 @@ def make_dataset(
             clips[batch.clips[members]], batch.starts.ravel(), batch.stretch[members], names=inputs
         )
         if "mel" in segments:
-            segments["mel"] = coloured(segments["mel"], batch.colours[members])
+            colour(segments["mel"], batch.colours[members])
         if "cens" in segments:
             segments["cens"] = rolled_chroma(segments["cens"], batch.roll[members])
         values = {name: value.reshape(size, *several, *value.shape[1:]) for name, value in segments.items()}
@@ -68,6 +68,7 @@ def make_dataset(
     # Every replica needs its own block of each batch; sharding by file or element would tear blocks apart.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     options.deterministic = True
-    # Composing is Python and reading is memory-bound, so two calls in flight keep one core busy; the model needs the rest.
+    # Plain batches are mostly Python, where two calls would wait for each other; what augmentation computes, NumPy does beside that.
+    calls = 2 if composer.params.augment else 1
     steps = tf.data.Dataset.range(first, last)
-    return steps.map(load, num_parallel_calls=2).prefetch(4).with_options(options)
+    return steps.map(load, num_parallel_calls=calls).prefetch(4).with_options(options)

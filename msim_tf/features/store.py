@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from msim_tf.arrays import ReusedMemory, widened
 from msim_tf.corpus.labels import Labels
 from msim_tf.corpus.passages import Passages, load_passages, save_passages, whole_tracks
 from msim_tf.corpus.teacher import teacher_tag_names
@@ -177,6 +178,7 @@ class FeatureStore:
         for clip in self.clips:
             held[clip.shard].append(clip)
         self._arrays = {shard: self._open_shard(shard, clips) for shard, clips in held.items()}
+        self._memory = ReusedMemory()
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -232,7 +234,8 @@ class FeatureStore:
         spanned = frames_spanned(self.params.segment_frames, stretch)
         if np.any(starts < 0) or np.any(starts + spanned > self.frames[clips]):
             raise InputError(f"{self.path}: a segment reaches beyond its clip")
-        batch = {name: np.empty((len(clips), *self.params.input_shapes[name]), np.float16) for name in names}
+        shapes = {name: (len(clips), *self.params.input_shapes[name]) for name in names}
+        batch = {name: self._memory.empty(shape, np.float16) for name, shape in shapes.items()}
         stretched = stretch != 1
         self._copy(batch, np.flatnonzero(~stretched), clips, starts)
         for shard in np.unique(self._shard[clips[stretched]]):
@@ -292,8 +295,11 @@ def _interpolated(array: np.ndarray, first: np.ndarray, positions: np.ndarray) -
     below = np.floor(positions).astype(np.int64)
     above = np.ceil(positions).astype(np.int64)
     fraction = (positions - below).astype(np.float32).reshape(positions.shape + (1,) * (array.ndim - 1))
-    low = array[first + below].astype(np.float32)
-    return low + (array[first + above] - low) * fraction
+    low, high = widened(array[first + below]), widened(array[first + above])
+    high -= low
+    high *= fraction
+    high += low
+    return high
 
 
 def teacher_path(store: str | Path) -> Path:

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from msim_tf.arrays import widened
 from msim_tf.dimensions import EmbeddingLayout
-from msim_tf.search.ranking import normalised, widened
+from msim_tf.search.ranking import normalised
 from msim_tf.search.segments import BLOCK, Rows, Segment
 
 # Rounding of float32 sums; rows this near to the last one wanted are proposed too, so that ties are settled by the exact ranking.

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from msim_tf.arrays import widened
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.search.calibration import ALONE, Calibration, calibrate
 from msim_tf.search.codes import CODES_VERSION, Codes, import_faiss, load_codes, train_codes
 from msim_tf.search.engines import STORED_MARGIN, ExactEngine, opposed, smallest, weighing_spans
-from msim_tf.search.ranking import normalised, widened
+from msim_tf.search.ranking import normalised
 from msim_tf.search.segments import Rows
 
 _TRAINED_ON = 2**14

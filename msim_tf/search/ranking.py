@@ -16,13 +16,12 @@ from functools import cache
 
 import numpy as np
 
+from msim_tf.arrays import widened
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
 
 _TIE = 9  # decimals to which equal distances are ties, so that the order does not hang on rounding
 _BLOCK = 4096  # rows whose squares are held
-_SIGN_AND_HALF = np.int32(-0x7000_2000)  # bits of a float32 that a float16 shifted by 13 can fill
-_EXPONENTS_APART = np.float32(2.0 ** (127 - 15))
 
 
 @dataclass(frozen=True)
@@ -55,29 +54,6 @@ def normalised(embeddings: np.ndarray, layout: EmbeddingLayout) -> np.ndarray:
     lengths[lengths == 0] = 1
     unit /= np.repeat(lengths, layout.widths, axis=-1)
     return unit
-
-
-def widened(embeddings: np.ndarray) -> np.ndarray:
-    """A float32 copy.
-
-    NumPy converts float16 number by number. Moving its ten bits of fraction to their place in a float32, and scaling by the difference of the
-    exponents' offsets, gives the same numbers (normal, subnormal and zero; there is no infinity among stored vectors) seven times faster.
-
-    Args:
-        embeddings: [...] float; if it is float16, all finite.
-
-    Returns:
-        [...] float32.
-    """
-    embeddings = np.asarray(embeddings)
-    if embeddings.dtype != np.float16:
-        return np.array(embeddings, np.float32)
-    bits = np.ascontiguousarray(embeddings).view(np.int16).astype(np.int32)
-    bits <<= 13
-    bits &= _SIGN_AND_HALF
-    wide = bits.view(np.float32)
-    wide *= _EXPONENTS_APART
-    return wide
 
 
 def weight_vector(weights: Mapping[str, float] | None, layout: EmbeddingLayout) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.errors import InputError
-from msim_tf.search.ranking import dimension_distances, nearest, normalised, weight_vector, widened
+from msim_tf.search.ranking import dimension_distances, nearest, normalised, weight_vector
 
 LAYOUT = EmbeddingLayout.equal(DIMENSION_NAMES, 24)
 
@@ -23,19 +23,6 @@ def test_subspaces_have_length_one_and_zeros_stay(rng):
         expected = np.ones(5)
         expected[2] = name != "mood"
         np.testing.assert_allclose(np.linalg.norm(unit[:, part], axis=1), expected, atol=1e-6)
-
-
-def test_every_finite_float16_is_widened_to_the_same_number():
-    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    finite = every[np.isfinite(every)]
-    wide = widened(finite)
-    assert wide.dtype == np.float32
-    np.testing.assert_array_equal(wide, finite.astype(np.float32))
-    np.testing.assert_array_equal(np.signbit(wide), np.signbit(finite))
-    strided = finite[:60000].reshape(100, 600)[::3, 5:77:2]
-    np.testing.assert_array_equal(widened(strided), strided.astype(np.float32))
-    single = np.float32([1.5, 2])
-    assert widened(single) is not single and widened(np.array(2.0)).shape == ()
 
 
 def test_distances_are_twice_the_cosine_distance(tracks):

@@ -1,7 +1,9 @@
 """The input pipeline: composed, gathered and batched segments per second, against TFRecords of full tempograms, and what training waits for it.
 
-The peer holds what a pipeline without our store would: mel, tempogram and CENS of every segment as float32 in a TFRecord file, parsed and
-batched in parallel by ``tf.data``, already in the page cache. It draws no pairs and knows no relations, so it does less.
+The peers hold what a pipeline without our store would: mel, tempogram and CENS as float32 in a TFRecord file, parsed and batched in parallel by
+``tf.data``, already in the page cache. *Clips* holds whole clips and cuts a segment from anywhere in each that it reads, which is what our
+batches are made of; *segments* has cut them before, so nothing else is ever heard, and is faster for it. Neither draws pairs or knows relations,
+so both do less. All are consumed inside TensorFlow, as ``fit`` does.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from tools.bench.training_step import compiled_network
 
 _BATCH = 64
 _RECORDED = 360  # segments in the peer's file, at least: 96 MB, which stay in the page cache
+_RECORDED_CLIPS = 36  # clips in the other's, at most: 97 MB of half a minute each
 
 
 def run(options: frame.Options) -> list[frame.Figure]:
@@ -31,9 +34,11 @@ def run(options: frame.Options) -> list[frame.Figure]:
     every = np.arange(len(store))
     composer = BatchComposer(labels, store.frames, store.params.segment_frames, BatchParams(batch_size=_BATCH))
     record, segments = _write_records(store, Path(options.scratch) / "segments.tfrecord")
-    steps, few, rounds = (200, 48, 3) if options.quick else (1000, 200, 5)
+    whole = _write_clips(store, Path(options.scratch) / "clips.tfrecord")
+    steps, few, rounds = (400, 48, 3) if options.quick else (1000, 200, 5)
     names = tuple(store.params.input_shapes)
     dataset = make_dataset(store, every, composer, names, first=0, last=steps)
+    cut = _cut_records(whole, store.params, few)
     records = _records(record, store.params, segments, few, tuned=False)
     tuned = _records(record, store.params, segments, few, tuned=True)
     batches = [composer.batch(step) for step in range(steps)]
@@ -43,9 +48,10 @@ def run(options: frame.Options) -> list[frame.Figure]:
             "composed": lambda: [composer.batch(step) for step in range(steps)],
             "related": lambda: [composer.relations(batch) for batch in batches],
             "gathered": lambda: [store.read_segments(batch.clips, batch.starts[:, 0]) for batch in batches],
-            "records": lambda: sum(1 for _ in records),
-            "tuned": lambda: sum(1 for _ in tuned),
-            "batched": lambda: sum(1 for _ in dataset),
+            "clips": lambda: _consumed(cut),
+            "records": lambda: _consumed(records),
+            "tuned": lambda: _consumed(tuned),
+            "batched": lambda: _consumed(dataset),
         },
         rounds,
     )
@@ -71,10 +77,18 @@ def run(options: frame.Options) -> list[frame.Figure]:
         frame.rate(
             "batched", seconds["batched"], steps * _BATCH, "seg/s", note="all of it, as training sees it", bar=20_000
         ),
-        frame.rate("TFRecord", seconds["records"], few * _BATCH, "seg/s", note="each example parsed, then batched"),
-        frame.rate("TFRecord, tuned", seconds["tuned"], few * _BATCH, "seg/s", note="batched, then parsed at once"),
-        frame.ratio("batched / TFRecord", seconds["records"], seconds["batched"], scale=steps / few, bar=40),
-        frame.ratio("batched / TFRecord, tuned", seconds["tuned"], seconds["batched"], scale=steps / few, bar=40),
+        frame.rate("TFRecord, clips", seconds["clips"], few * _BATCH, "seg/s", note="one segment of each that is read"),
+        frame.rate(
+            "TFRecord, segments", seconds["records"], few * _BATCH, "seg/s", note="each example parsed, then batched"
+        ),
+        frame.rate(
+            "TFRecord, segments at once", seconds["tuned"], few * _BATCH, "seg/s", note="batched, then parsed at once"
+        ),
+        frame.ratio("batched / TFRecord, clips", seconds["clips"], seconds["batched"], scale=steps / few, bar=40),
+        frame.ratio("batched / TFRecord, segments", seconds["records"], seconds["batched"], scale=steps / few, bar=40),
+        frame.ratio(
+            "batched / TFRecord, segments at once", seconds["tuned"], seconds["batched"], scale=steps / few, bar=40
+        ),
         frame.spread("store", [compact / 2**20], unit="MB/hour"),
         frame.spread("TFRecord / store", [full / compact], note="bytes per hour of music"),
         *_waiting(make_dataset(store, every, composer, names, first=0, last=10**9), options),
@@ -116,6 +130,11 @@ def _label(name: str, rng: Any) -> str:
     )
 
 
+def _consumed(dataset: Any) -> int:
+    """How many elements there were."""
+    return int(dataset.reduce(0, lambda count, *_: count + 1))
+
+
 def _write_records(store: Any, path: Path) -> tuple[Path, int]:
     """Whole segments of the first clips as float32 tf.train.Examples; returns the file and how many."""
     import numpy as np
@@ -133,41 +152,83 @@ def _write_records(store: Any, path: Path) -> tuple[Path, int]:
             onset = tf.cast(segments.pop("onset"), tf.float32)
             segments["tempogram"] = tempogram(onset, lags=store.params.tempogram_lags).numpy()
             for row in range(len(starts)):
-                feature = {
-                    name: tf.train.Feature(
-                        bytes_list=tf.train.BytesList(value=[value[row].astype(np.float32).tobytes()])
-                    )
-                    for name, value in segments.items()
-                }
-                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+                writer.write(_example({name: value[row] for name, value in segments.items()}))
                 written += 1
     return path, written
+
+
+def _write_clips(store: Any, path: Path) -> Path:
+    """The first clips as float32 tf.train.Examples."""
+    import tensorflow as tf
+
+    from msim_tf.features.extract import tempogram
+
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for clip in range(min(len(store), _RECORDED_CLIPS)):
+            features = store.read_clip(clip)
+            whole = tempogram(tf.constant(features.onset[:-1]), lags=store.params.tempogram_lags).numpy()
+            writer.write(_example({"mel": features.mel, "tempogram": whole, "cens": features.cens}))
+    return path
+
+
+def _example(values: dict[str, Any]) -> bytes:
+    import numpy as np
+    import tensorflow as tf
+
+    feature = {
+        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[np.ascontiguousarray(value, np.float32).tobytes()]))
+        for name, value in values.items()
+    }
+    serialized: bytes = tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    return serialized
+
+
+def _rows(params: Any) -> dict[str, int]:
+    return {"mel": params.n_mels, "tempogram": params.tempogram_lags, "cens": params.n_chroma}
+
+
+def _parsed(serialized: Any, shapes: dict[str, list[int]]) -> dict[str, Any]:
+    import tensorflow as tf
+
+    parsed = tf.io.parse_example(serialized, {name: tf.io.FixedLenFeature([], tf.string) for name in shapes})
+    return {name: tf.reshape(tf.io.decode_raw(parsed[name], tf.float32), shape) for name, shape in shapes.items()}
 
 
 def _records(path: Path, params: Any, segments: int, steps: int, *, tuned: bool) -> Any:
     """The peer: ``steps`` batches, shuffled, prefetched; parsed in parallel, each example as the guide does it, or (tuned) a batch at once."""
     import tensorflow as tf
 
-    shapes = {
-        "mel": (params.n_mels, params.segment_frames),
-        "tempogram": (params.tempogram_lags, params.segment_frames),
-        "cens": (params.n_chroma, params.segment_frames),
-    }
+    lead = [-1] if tuned else []
+    shapes = {name: [*lead, rows, params.segment_frames] for name, rows in _rows(params).items()}
 
     def parse(serialized: Any) -> dict[str, Any]:
-        wanted = {name: tf.io.FixedLenFeature([], tf.string) for name in shapes}
-        parsed = tf.io.parse_example(serialized, wanted)
-        lead = [-1] if tuned else []
-        return {
-            name: tf.reshape(tf.io.decode_raw(parsed[name], tf.float32), [*lead, *shape])
-            for name, shape in shapes.items()
-        }
+        return _parsed(serialized, shapes)
 
     records = tf.data.TFRecordDataset(str(path)).shuffle(min(segments, 1000)).repeat()
     if tuned:
         batches = records.batch(_BATCH).take(steps).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     else:
         batches = records.map(parse, num_parallel_calls=tf.data.AUTOTUNE).batch(_BATCH).take(steps)
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _cut_records(path: Path, params: Any, steps: int) -> Any:
+    """The peer that holds clips: a segment from anywhere in each clip that is read, shuffled, parsed in parallel, batched, prefetched."""
+    import tensorflow as tf
+
+    shapes = {name: [rows, -1] for name, rows in _rows(params).items()}
+    length = params.segment_frames
+
+    def parse(serialized: Any) -> dict[str, Any]:
+        clip = _parsed(serialized, shapes)
+        start = tf.random.uniform([], 0, tf.shape(clip["mel"])[1] - length + 1, tf.int32)
+        return {
+            name: tf.ensure_shape(value[:, start : start + length], [shapes[name][0], length])
+            for name, value in clip.items()
+        }
+
+    records = tf.data.TFRecordDataset(str(path)).shuffle(_RECORDED_CLIPS).repeat()
+    batches = records.map(parse, num_parallel_calls=tf.data.AUTOTUNE).batch(_BATCH).take(steps)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
