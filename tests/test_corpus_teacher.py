@@ -168,6 +168,16 @@ def test_what_was_done_before_a_kill_stays_done(tmp_path):
     assert sum(seen) == 30 - known
 
 
+def test_one_process_at_a_time_hears_a_part(tmp_path):
+    _add(tmp_path, t0=_noise(4, 0), t1=_noise(4, 1))
+    with teacher.Journal(tmp_path / "teacher-train.jsonl", segments=2):
+        before = (tmp_path / "teacher-train.jsonl").read_bytes()
+        with pytest.raises(InputError, match="another process is hearing clips for teacher-train.jsonl"):
+            teacher.teach(tmp_path, "train", segments=2, forward=_forward)
+    assert (tmp_path / "teacher-train.jsonl").read_bytes() == before
+    assert _run(tmp_path) == (2, 0)
+
+
 def test_network_is_what_numpy_computes_layer_by_layer():
     rng = np.random.default_rng(0)
     weights = _random_weights(rng)

@@ -96,7 +96,7 @@ def label(store: Path, labels: tuple[Path, ...]) -> None:
     merged = opened.labels
     for path in labels:
         if path.suffix == ".npz":
-            click.echo(f"{store}: {_add_teacher(store, path)}")
+            click.echo(f"{store}: {_add_teacher(store, opened.identifiers, path)}")
             continue
         jams = path.is_dir() or path.suffix == ".jams"
         table = read_labels_jams(path, opened.identifiers) if jams else read_labels_csv(path)
@@ -106,16 +106,16 @@ def label(store: Path, labels: tuple[Path, ...]) -> None:
     _print_coverage(store, merged.values, opened.identifiers)
 
 
-def _add_teacher(store: Path, path: Path) -> str:
+def _add_teacher(store: Path, tracks: list[str], path: Path) -> str:
     """Adds what another model says of tracks; tells what that was."""
     from msim_tf.corpus.passages import is_passages, load_passages
     from msim_tf.embeddings import load_embeddings
-    from msim_tf.features.store import write_passages, write_teacher
+    from msim_tf.features.teacher_files import write_passages, write_teacher
 
     if is_passages(path):
-        return f"what a teacher says of passages of {write_passages(store, load_passages(path))} tracks"
+        return f"what a teacher says of passages of {write_passages(store, tracks, load_passages(path))} tracks"
     teacher = load_embeddings(path)
-    held = write_teacher(store, teacher)
+    held = write_teacher(store, tracks, teacher)
     return f"a teacher's {'tags' if 'tags' in teacher.meta else 'vectors'} of {held} tracks"
 
 

@@ -7,9 +7,7 @@ A store is a directory::
     shards/00000.mel.f16    [rows, n_mels] float16, the frames of the shard's clips one after the other
     shards/00000.cens.f16   [rows, n_chroma] float16
     shards/00000.onset.f16  [rows + clips * tempogram_lags] float16: each clip's onset envelope with its ramps
-    teacher.npz             optional: another model's scores of tags
-    teacher_vectors.npz     optional: that model's own embeddings of the tracks
-    teacher_passages.npz    optional: all that it says, passage by passage
+    teacher*.npz            optional: what another model says of the tracks, see ``teacher_files``
 
 The tempogram is not stored: the model computes it from the envelope (37 KB per segment instead of 270). Shards are raw arrays opened by memory
 map; any batch of segments is gathered in one vectorised read. ``writer.py`` makes stores.
@@ -29,12 +27,12 @@ import numpy as np
 
 from msim_tf.arrays import ReusedMemory, widened
 from msim_tf.corpus.labels import Labels
-from msim_tf.corpus.passages import Passages, load_passages, save_passages, whole_tracks
-from msim_tf.corpus.teacher import teacher_tag_names
-from msim_tf.embeddings import Embeddings, load_embeddings, save_embeddings
+from msim_tf.corpus.passages import Passages
+from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.features.augmentation import frames_spanned
 from msim_tf.features.extract import Features
+from msim_tf.features.teacher_files import load_heard, load_teacher
 from msim_tf.files import load_json, save_json, validate_format
 from msim_tf.params import FeatureParams
 
@@ -197,15 +195,12 @@ class FeatureStore:
     @functools.cached_property
     def teacher(self) -> Embeddings | None:
         """Another model's scores of tags (``corpus.teacher``), if ``msim label`` was given any."""
-        return _embeddings(teacher_path(self.path))
+        return load_teacher(self.path)
 
     @functools.cached_property
     def passages(self) -> Passages | None:
         """All that another model says: of passages of the tracks or, if ``msim label`` was not given that, of whole ones."""
-        path = teacher_passages_path(self.path)
-        if path.exists():
-            return load_passages(path)
-        return whole_tracks([found for found in (self.teacher, _embeddings(teacher_vectors_path(self.path))) if found])
+        return load_heard(self.path)
 
     def read_segments(
         self,
@@ -300,62 +295,3 @@ def _interpolated(array: np.ndarray, first: np.ndarray, positions: np.ndarray) -
     high *= fraction
     high += low
     return high
-
-
-def teacher_path(store: str | Path) -> Path:
-    """Where a store keeps a teacher's scores."""
-    return Path(store) / "teacher.npz"
-
-
-def teacher_vectors_path(store: str | Path) -> Path:
-    """Where a store keeps a teacher's own embeddings."""
-    return Path(store) / "teacher_vectors.npz"
-
-
-def teacher_passages_path(store: str | Path) -> Path:
-    """Where a store keeps what a teacher says of passages."""
-    return Path(store) / "teacher_passages.npz"
-
-
-def write_passages(store: str | Path, passages: Passages) -> int:
-    """Replaces what the store holds of a teacher's passages.
-
-    Returns:
-        How many tracks of the store have some now.
-
-    Raises:
-        InputError: if none is of a track of the store.
-    """
-    held = passages.take(FeatureStore(store).identifiers)
-    if held is None:
-        raise InputError(f"passages of none of the tracks in {store}; a track is named by its path")
-    save_passages(teacher_passages_path(store), held)
-    return len(held.identifiers)
-
-
-def _embeddings(path: Path) -> Embeddings | None:
-    return load_embeddings(path) if path.exists() else None
-
-
-def write_teacher(store: str | Path, teacher: Embeddings) -> int:
-    """Replaces what the store holds of a teacher: its scores of tags, or, if ``teacher`` names no tags, its own embeddings.
-
-    New embeddings take the place of what was known of passages, which would else count instead.
-
-    Returns:
-        How many tracks of the store have scores now.
-
-    Raises:
-        InputError: if names of tags do not fit the columns, or none is of a track of the store.
-    """
-    named = "tags" in teacher.meta
-    if named:
-        teacher_tag_names(teacher)
-    held = [identifier for identifier in FeatureStore(store).identifiers if identifier in teacher]
-    if not held:
-        raise InputError(f"{teacher.name}: scores for none of the tracks in {store}; a track is named by its path")
-    path = teacher_path(store) if named else teacher_vectors_path(store)
-    save_embeddings(path, identifiers=held, embeddings=teacher.embeddings[teacher.rows(held)], meta=teacher.meta)
-    if not named:
-        teacher_passages_path(store).unlink(missing_ok=True)
-    return len(held)

@@ -57,7 +57,10 @@ def extract_file(path: Path, extractor: Extractor, *, pad: bool = False) -> Feat
     def measured() -> Iterator[np.ndarray]:
         nonlocal peak, samples
         for block in audio.read_blocks(path, sr=params.sr):
-            peak, samples = max(peak, float(np.abs(block).max(initial=0.0))), samples + len(block)
+            peak, samples = (
+                max(peak, float(block.max(initial=0.0)), -float(block.min(initial=0.0))),
+                samples + len(block),
+            )
             yield block
         if pad and samples < params.segment_samples:
             yield np.zeros(params.segment_samples - samples, np.float32)

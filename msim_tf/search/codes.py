@@ -12,9 +12,12 @@ of what would be read otherwise.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +29,7 @@ from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.files import atomic_file
 
+_PART_ROWS = 2**18  # scanned in half a millisecond: what handing a part to another core costs is little beside it
 CODES_VERSION = 2  # of the file; 1 held codes of whole vectors only, as FAISS writes them
 
 
@@ -49,56 +53,127 @@ def faiss_installed() -> bool:
     return importlib.util.find_spec("faiss") is not None
 
 
+class CodedRows:
+    """Rows as codes of one kind, in FAISS indexes of 262,144 rows each, so that the cores share a query of a large library.
+
+    Args:
+        parts: FAISS indexes that were trained as one, at least one; rows are numbered through them.
+    """
+
+    def __init__(self, parts: list[Any]) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return sum(part.ntotal for part in self.parts)
+
+    def add(self, vectors: np.ndarray) -> None:
+        """Encodes further rows."""
+        while len(vectors):
+            room = _PART_ROWS - self.parts[-1].ntotal
+            if room <= 0:
+                self.parts.append(_emptied(self.parts[0]))
+                continue
+            self.parts[-1].add(np.ascontiguousarray(vectors[:room]))
+            vectors = vectors[room:]
+
+    def reset(self) -> None:
+        """Forgets all rows; what was trained stays."""
+        del self.parts[1:]
+        self.parts[0].reset()
+
+    def order(self, query: np.ndarray, depth: int) -> np.ndarray:
+        """Rows by inner product with ``query``, best first; at most ``depth``."""
+        if len(self.parts) == 1:
+            return _found(self.parts[0], query, depth)[1]
+        firsts = np.cumsum([0, *(part.ntotal for part in self.parts[:-1])])
+        found = list(_pool().map(lambda part: _found(part, query, depth), self.parts))
+        scores = np.concatenate([scores for scores, _ in found])
+        rows = np.concatenate([first + rows for first, (_, rows) in zip(firsts, found)])
+        return rows[np.argsort(-scores, kind="stable")[:depth]]
+
+
+def _emptied(index: Any) -> Any:
+    """An index that was trained alike, of no rows."""
+    empty = import_faiss().clone_index(index)
+    empty.reset()
+    return empty
+
+
+def _found(index: Any, query: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and rows, best first."""
+    with _one_thread():
+        scores, rows = (found[0] for found in index.search(query[None], depth))
+    if len(rows) and rows[-1] < 0:  # there are fewer
+        return scores[rows >= 0], rows[rows >= 0]
+    return scores, rows
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """Threads that wait for queries; a forked process makes its own."""
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+    return ThreadPoolExecutor(os.cpu_count())
+
+
 @dataclass(frozen=True, eq=False)
 class Codes:
     """Codes of the first so many rows, growing in place.
 
     Attributes:
         layout: the subspaces.
-        whole: FAISS index of whole vectors.
-        alone: FAISS index of each subspace.
+        whole: of whole vectors.
+        alone: of each subspace.
     """
 
     layout: EmbeddingLayout
-    whole: Any
-    alone: tuple[Any, ...]
+    whole: CodedRows
+    alone: tuple[CodedRows, ...]
 
     def __len__(self) -> int:
-        return int(self.whole.ntotal)
+        return len(self.whole)
 
     def add(self, unit: np.ndarray) -> None:
         """Encodes further rows, [n, size] float32, subspaces of length 1."""
         self.whole.add(unit)
-        for index, part in zip(self.alone, self.layout.slices.values()):
-            index.add(np.ascontiguousarray(unit[:, part]))
+        for rows, part in zip(self.alone, self.layout.slices.values()):
+            rows.add(unit[:, part])
 
     def order(self, weighted: np.ndarray, depth: int) -> np.ndarray:
         """Rows by inner product with a weighted query [size] float32, best first; at most ``depth``."""
-        return _order(self.whole, weighted, depth)
+        return self.whole.order(weighted, depth)
 
     def order_alone(self, weighted: np.ndarray, depth: int) -> np.ndarray:
         """The same for a query of which only one subspace is not 0."""
-        for index, part in zip(self.alone, self.layout.slices.values()):
+        for rows, part in zip(self.alone, self.layout.slices.values()):
             if weighted[part].any():
-                return _order(index, weighted[part], depth)
+                return rows.order(weighted[part], depth)
         return np.arange(min(depth, len(self)))  # a query of zeros is equally near to all
 
     def reset(self) -> None:
         """Forgets all rows; what was trained stays."""
-        for index in (self.whole, *self.alone):
-            index.reset()
+        for rows in (self.whole, *self.alone):
+            rows.reset()
 
     def save(self, path: Path) -> None:
         """Writes what was trained and all codes, atomically."""
-        faiss, indexes = import_faiss(), (self.whole, *self.alone)
-        serialised = {name: faiss.serialize_index(index) for name, index in zip(_names(self.layout), indexes)}
+        faiss = import_faiss()
+        serialised = {
+            _in_file(name, number): faiss.serialize_index(part)
+            for name, rows in zip(_names(self.layout), (self.whole, *self.alone))
+            for number, part in enumerate(rows.parts)
+        }
         with atomic_file(path) as file:
             np.savez(file, **serialised)
 
 
 def _names(layout: EmbeddingLayout) -> tuple[str, ...]:
-    """Of the indexes in the file."""
+    """Of the coded rows in the file."""
     return ("whole", *layout.names)
+
+
+def _in_file(name: str, number: int) -> str:
+    """Name of a part in the file."""
+    return f"{name} {number}" if number else name
 
 
 def load_codes(path: Path, layout: EmbeddingLayout) -> Codes:
@@ -107,17 +182,27 @@ def load_codes(path: Path, layout: EmbeddingLayout) -> Codes:
     Raises:
         InputError: if faiss is not installed, or the file is cut short or of another layout.
     """
-    faiss, again = import_faiss(), "build the engine again"
+    import_faiss()
+    again = "build the engine again"
     try:
         with np.load(path, allow_pickle=False) as file:
-            whole, *alone = (faiss.deserialize_index(file[name]) for name in _names(layout))
+            whole, *alone = (_parts(file, name) for name in _names(layout))
     except (OSError, ValueError, EOFError, KeyError, BadZipFile, RuntimeError) as error:
         reason = str(error).split("Error: ")[-1].strip()
         raise InputError(f"{path}: not readable as codes ({reason}); {again}") from None
-    found = (whole.d, *(index.d for index in alone))
-    if found != (layout.size, *layout.widths) or any(index.ntotal != whole.ntotal for index in alone):
-        raise InputError(f"{path}: codes of {found} coordinates, expected {(layout.size, *layout.widths)}; {again}")
+    expected = (layout.size, *layout.widths)
+    found = tuple(rows.parts[0].d for rows in (whole, *alone))
+    wrong = [part.d for rows, size in zip((whole, *alone), expected) for part in rows.parts if part.d != size]
+    if wrong or any(len(rows) != len(whole) for rows in alone):
+        raise InputError(f"{path}: codes of {found} coordinates, expected {expected}; {again}")
     return Codes(layout, whole, tuple(alone))
+
+
+def _parts(file: Any, name: str) -> CodedRows:
+    faiss, parts = import_faiss(), [file[name]]
+    while _in_file(name, len(parts)) in file:
+        parts.append(file[_in_file(name, len(parts))])
+    return CodedRows([faiss.deserialize_index(part) for part in parts])
 
 
 def train_codes(sample: np.ndarray, layout: EmbeddingLayout, *, coordinates: int, seed: int = 0) -> Codes:
@@ -130,11 +215,11 @@ def train_codes(sample: np.ndarray, layout: EmbeddingLayout, *, coordinates: int
         seed: of the random rotations.
     """
     rng = np.random.default_rng(seed)
-    whole = _trained(balanced_axes(sample, layout, coordinates), coordinates, sample)
+    whole = CodedRows([_trained(balanced_axes(sample, layout, coordinates), coordinates, sample)])
     alone = []
     for part, width in zip(layout.slices.values(), layout.widths):
         rotation = np.linalg.qr(rng.standard_normal((width, width)))[0]
-        alone.append(_trained(rotation, 1, np.ascontiguousarray(sample[:, part])))
+        alone.append(CodedRows([_trained(rotation, 1, np.ascontiguousarray(sample[:, part]))]))
     return Codes(layout, whole, tuple(alone))
 
 
@@ -186,12 +271,6 @@ def _trained(axes: np.ndarray, coordinates: int, sample: np.ndarray) -> Any:
     )
     index.train(sample)
     return index
-
-
-def _order(index: Any, query: np.ndarray, depth: int) -> np.ndarray:
-    with _one_thread():
-        found = index.search(query[None], depth)[1][0]
-    return found if not len(found) or found[-1] >= 0 else found[found >= 0]
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
-from msim_tf.features.store import FeatureStore, write_labels, write_teacher
+from msim_tf.features.store import FeatureStore, write_labels
+from msim_tf.features.teacher_files import write_teacher
 from msim_tf.model import backup
 from msim_tf.model.callbacks import SaveBest
 from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, TrainParams
@@ -266,8 +267,10 @@ def taught_store(labelled_store, tmp_path, rng):
     shutil.copytree(labelled_store.path, path)
     tags = ["rock", "jazz", "sad", "happy"]
     heard = labelled_store.identifiers[1:]
-    write_teacher(path, Embeddings("t", tuple(heard), rng.normal(size=(len(heard), 4)), meta={"tags": tags}))
-    write_teacher(path, Embeddings("v", tuple(heard[2:]), rng.normal(size=(len(heard) - 2, 3))))
+    scores = Embeddings("t", tuple(heard), rng.normal(size=(len(heard), 4)), meta={"tags": tags})
+    vectors = Embeddings("v", tuple(heard[2:]), rng.normal(size=(len(heard) - 2, 3)))
+    for teacher in (scores, vectors):
+        write_teacher(path, labelled_store.identifiers, teacher)
     return FeatureStore(path)
 
 

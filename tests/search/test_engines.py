@@ -11,7 +11,7 @@ from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.search.calibration import WEIGHT_KINDS, Calibration, calibrate, sample_weights, true_neighbours
-from msim_tf.search.codes import balanced_axes
+from msim_tf.search.codes import balanced_axes, load_codes, train_codes
 from msim_tf.search.engines import ExactEngine, smallest
 from msim_tf.search.faiss_engine import FaissEngine
 from msim_tf.search.filters import Filters
@@ -206,7 +206,7 @@ def test_codes_of_few_coordinates_where_many_would_have_to_look_deep(rng):
     vectors = rng.normal(size=(4000, 48)) * np.tile([1, 1, *[0.02] * 6], 6)
     embeddings = Embeddings("toy", tuple(map(str, range(4000))), vectors.astype(np.float32), LAYOUT, META)
     flat = Index.build(embeddings, engine="faiss").engine._codes
-    sizes = [faiss.downcast_index(codes.whole.index).code_size for codes in (plain, flat)]
+    sizes = [faiss.downcast_index(codes.whole.parts[0].index).code_size for codes in (plain, flat)]
     assert sizes == [12, 6]  # half a byte for each code
 
 
@@ -226,8 +226,42 @@ def test_a_dimension_alone_is_scored_from_its_own_codes(rng):
 class _Silent:
     """Codes of whole vectors that must not be asked."""
 
-    def __init__(self, ntotal):
-        self.ntotal = ntotal
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return self.rows
+
+
+def test_codes_in_parts_order_as_codes_in_one(rng, tmp_path, monkeypatch):
+    pytest.importorskip("faiss")
+    vectors = normalised(rng.normal(size=(4321, LAYOUT.size)), LAYOUT)
+    one = train_codes(vectors, LAYOUT, coordinates=2)
+    one.save(tmp_path / "trained.npz")
+    one.add(vectors)
+    monkeypatch.setattr("msim_tf.search.codes._PART_ROWS", 1000)
+    parted = load_codes(tmp_path / "trained.npz", LAYOUT)
+    for start, stop in ((0, 700), (700, 3500), (3500, 4321)):
+        parted.add(vectors[start:stop])
+    assert [part.ntotal for part in parted.whole.parts] == [1000, 1000, 1000, 1000, 321]
+    parted.save(tmp_path / "parted.npz")
+    opened = load_codes(tmp_path / "parted.npz", LAYOUT)
+    assert len(opened) == len(parted) == 4321
+    for query in normalised(rng.normal(size=(5, LAYOUT.size)), LAYOUT):
+        alone = np.where(np.arange(LAYOUT.size) < LAYOUT.widths[0], query, 0)
+        for order, weighted in (("order", query), ("order_alone", alone)):
+            index = (one.whole if order == "order" else one.alone[0]).parts[0]
+            asked = weighted if order == "order" else weighted[: LAYOUT.widths[0]]
+            scores, rows = (found[0] for found in index.search(asked[None], 4321))
+            score = dict(zip(rows.tolist(), scores.tolist()))
+            for codes in (parted, opened):
+                found = getattr(codes, order)(weighted, 300).tolist()
+                # Many rows have the same score, so it is scores that must be the same.
+                assert len(set(found)) == 300 and [score[row] for row in found] == scores[:300].tolist()
+    parted.reset()
+    assert len(parted) == 0 and len(parted.whole.parts) == 1
+    parted.add(vectors[:1500])
+    assert parted.whole.order(vectors[1200], 1500).max() == 1499
 
 
 def test_faiss_saved_and_opened_finds_the_same(rng, tmp_path):

@@ -111,6 +111,7 @@ def measure(
     rounds: int,
     *,
     warmup: int = 1,
+    pause: float = 0.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Times alternatives in interleaved rounds.
@@ -119,6 +120,7 @@ def measure(
         alternatives: what to call, by name.
         rounds: how often each is timed; at least 1.
         warmup: untimed rounds before.
+        pause: seconds of rest before each is timed, so that what one leaves running does not fall on the next.
         clock: returns seconds.
 
     Returns:
@@ -135,6 +137,7 @@ def measure(
     seconds: dict[str, list[float]] = {name: [] for name in alternatives}
     for _ in range(rounds):
         for name, call in alternatives.items():
+            time.sleep(pause)
             begun = clock()
             call()
             seconds[name].append(clock() - begun)

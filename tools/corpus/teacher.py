@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,7 +34,7 @@ from msim_tf.corpus.audio import load_clip
 from msim_tf.corpus.passages import Passages, save_passages
 from msim_tf.embeddings import save_embeddings
 from msim_tf.errors import InputError
-from msim_tf.files import atomic_file
+from msim_tf.files import atomic_file, exclusive
 from tools.corpus.command import run
 from tools.corpus.ledger import PARTS, CorpusClip, Ledger
 from tools.musicnn_embeddings import (
@@ -59,7 +60,7 @@ ClipVectors = tuple[CorpusClip, np.ndarray, np.ndarray]
 
 
 class Journal:
-    """The clips whose vectors are known; open it with ``with`` to add more.
+    """The clips whose vectors are known; open it with ``with`` to add more, which one process at a time can.
 
     Args:
         path: the file; the vectors lie beside it.
@@ -98,17 +99,20 @@ class Journal:
         return entries
 
     def __enter__(self) -> Journal:
-        # Written anew, so that an unfinished line cannot be continued by the next.
-        with atomic_file(self.path, "w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in (self.header, *self._lines))
-        self._file = self.path.open("a", encoding="utf-8")
-        self._vectors = self.vectors_path.open("ab")
-        self._vectors.truncate(4 * _SIZE * self._rows)
+        with ExitStack() as stack:
+            lock = f".{self.path.stem}.lock"
+            stack.enter_context(exclusive(self.path.parent, f"hearing clips for {self.path.name}", name=lock))
+            # Written anew, so that an unfinished line cannot be continued by the next.
+            with atomic_file(self.path, "w") as file:
+                file.writelines(json.dumps(line) + "\n" for line in (self.header, *self._lines))
+            self._file = stack.enter_context(self.path.open("a", encoding="utf-8"))
+            self._vectors = stack.enter_context(self.vectors_path.open("ab"))
+            self._vectors.truncate(4 * _SIZE * self._rows)
+            self._open = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
-        self._vectors.close()
+        self._open.close()
 
     def __contains__(self, clip: CorpusClip) -> bool:
         """Whether the vectors of this very clip are known; one cut elsewhere under the same name is another."""
