@@ -18,11 +18,13 @@ def in_turns(blocks: Iterable[np.ndarray], samples: int) -> Iterator[np.ndarray]
         samples: length of a turn.
     """
     taken: list[np.ndarray] = []
+    length = 0
     for block in blocks:
         taken.append(block)
-        if sum(map(len, taken)) >= samples:
+        length += len(block)
+        if length >= samples:
             yield from taken
-            taken = []
+            taken, length = [], 0
     yield from taken
 
 

@@ -31,9 +31,8 @@ _CENS_STEPS = (0.4, 0.2, 0.1, 0.05)  # Mueller and Ewert, "Chroma Toolbox", ISMI
 _CENS_WEIGHT = 0.25
 _TINY = float(np.finfo(np.float32).tiny)
 _MEL_BANDS = 8
-_BLOCK_FRAMES = (
-    324  # seven seconds: less costs calls, more leaves the processor's own cache and fetches memory anew for each block
-)
+# Seven seconds: less costs calls, more leaves the processor's own cache and fetches memory anew for each block.
+_BLOCK_FRAMES = 324
 _RISE_FRAMES = 8 * _BLOCK_FRAMES  # here the call counts more
 _TURN_SECONDS = 30.0
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from msim_tf.arrays import ReusedMemory
 from msim_tf.dimensions import TEACHER
 from msim_tf.features.augmentation import colour, rolled_chroma
 from msim_tf.features.composer import BatchComposer
@@ -39,7 +40,7 @@ def make_dataset(
         target: (tf.float32, composer.labels.teacher[name].vectors.shape[1:])
         for target, name in composer.teacher_targets.items()
     }
-    frame_seconds = store.params.hop_length / store.params.sr
+    frame_seconds, memory = store.params.hop_length / store.params.sr, ReusedMemory()
     if composer.regression_size:
         kinds[TEACHER] = (tf.float32, (composer.regression_size,))
 
@@ -47,7 +48,7 @@ def make_dataset(
         batch = composer.batch(int(step))
         members = np.repeat(np.arange(size), crops)
         segments = store.read_segments(
-            clips[batch.clips[members]], batch.starts.ravel(), batch.stretch[members], names=inputs
+            clips[batch.clips[members]], batch.starts.ravel(), batch.stretch[members], names=inputs, memory=memory
         )
         if "mel" in segments:
             colour(segments["mel"], batch.colours[members])

@@ -176,7 +176,6 @@ class FeatureStore:
         for clip in self.clips:
             held[clip.shard].append(clip)
         self._arrays = {shard: self._open_shard(shard, clips) for shard, clips in held.items()}
-        self._memory = ReusedMemory()
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -209,6 +208,7 @@ class FeatureStore:
         stretch: np.ndarray | None = None,
         *,
         names: Sequence[str] = ("mel", "onset", "cens"),
+        memory: ReusedMemory | None = None,
     ) -> dict[str, np.ndarray]:
         """Segments of any clips.
 
@@ -217,6 +217,7 @@ class FeatureStore:
             starts: [n] first frame of each segment; start + segment_frames <= frames of the clip.
             stretch: [n] how many times faster than recorded each is read, by interpolation between frames; None for as recorded.
             names: of the features that are wanted.
+            memory: where the arrays come from, for who reads one batch after another; by default they are new.
 
         Returns:
             float16 arrays ``mel`` [n, n_mels, frames], ``onset`` [n, frames + lags - 1], ``cens`` [n, n_chroma, frames], as far as wanted.
@@ -230,7 +231,8 @@ class FeatureStore:
         if np.any(starts < 0) or np.any(starts + spanned > self.frames[clips]):
             raise InputError(f"{self.path}: a segment reaches beyond its clip")
         shapes = {name: (len(clips), *self.params.input_shapes[name]) for name in names}
-        batch = {name: self._memory.empty(shape, np.float16) for name, shape in shapes.items()}
+        empty = memory.empty if memory else np.empty
+        batch = {name: empty(shape, np.float16) for name, shape in shapes.items()}
         stretched = stretch != 1
         self._copy(batch, np.flatnonzero(~stretched), clips, starts)
         for shard in np.unique(self._shard[clips[stretched]]):

@@ -27,6 +27,7 @@ def run(options: frame.Options) -> list[frame.Figure]:
     from msim_tf.cli.options import import_tensorflow
 
     import_tensorflow()
+    from msim_tf.arrays import ReusedMemory
     from msim_tf.features.composer import BatchComposer, BatchParams
     from msim_tf.features.pipeline import make_dataset
 
@@ -41,13 +42,15 @@ def run(options: frame.Options) -> list[frame.Figure]:
     cut = _cut_records(whole, store.params, few)
     records = _records(record, store.params, segments, few, tuned=False)
     tuned = _records(record, store.params, segments, few, tuned=True)
-    batches = [composer.batch(step) for step in range(steps)]
+    batches, memory = [composer.batch(step) for step in range(steps)], ReusedMemory()
     # Each round iterates anew over a finite dataset: nothing has been prefetched before, nothing runs on afterwards.
     seconds = frame.measure(
         {
             "composed": lambda: [composer.batch(step) for step in range(steps)],
             "related": lambda: [composer.relations(batch) for batch in batches],
-            "gathered": lambda: [store.read_segments(batch.clips, batch.starts[:, 0]) for batch in batches],
+            "gathered": lambda: [
+                store.read_segments(batch.clips, batch.starts[:, 0], memory=memory) for batch in batches
+            ],
             "clips": lambda: _consumed(cut),
             "records": lambda: _consumed(records),
             "tuned": lambda: _consumed(tuned),
