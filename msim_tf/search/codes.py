@@ -111,7 +111,7 @@ def _found(index: Any, query: np.ndarray, depth: int) -> tuple[np.ndarray, np.nd
 @cache
 def _pool() -> ThreadPoolExecutor:
     """Threads that wait for queries; a forked process makes its own."""
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not come along
     return ThreadPoolExecutor(os.cpu_count())
 
 

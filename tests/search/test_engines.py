@@ -1,6 +1,7 @@
 """Engines against a sort of all distances; the FAISS engine where faiss is installed."""
 
 import math
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -262,6 +263,31 @@ def test_codes_in_parts_order_as_codes_in_one(rng, tmp_path, monkeypatch):
     assert len(parted) == 0 and len(parted.whole.parts) == 1
     parted.add(vectors[:1500])
     assert parted.whole.order(vectors[1200], 1500).max() == 1499
+
+
+_FORKED = """
+import os
+import numpy as np
+from msim_tf.dimensions import EmbeddingLayout
+from msim_tf.search import codes
+from msim_tf.search.ranking import normalised
+
+codes._PART_ROWS = 1000
+layout = EmbeddingLayout(("genre", "tempo"), (8, 8))
+vectors = normalised(np.random.default_rng(0).normal(size=(3000, 16)), layout)
+coded = codes.train_codes(vectors, layout, coordinates=2)
+coded.add(vectors)
+before = coded.order(vectors[0], 50)
+child = os.fork()
+if not child:
+    os._exit(0 if np.array_equal(coded.order(vectors[0], 50), before) else 3)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def test_a_forked_process_shares_a_query_among_threads_of_its_own():
+    pytest.importorskip("faiss")
+    subprocess.run([sys.executable, "-c", _FORKED], check=True, timeout=60)
 
 
 def test_faiss_saved_and_opened_finds_the_same(rng, tmp_path):
