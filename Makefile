@@ -32,7 +32,7 @@ golden: .venv/lint  ## make the golden files again, in the oldest environment
 bench: .venv/installed  ## every speed with its peers and bars, side by side: ARGS="serving --music ~/Music"
 	$(BIN)/python -m tools.bench --json build/bench.json $(ARGS)
 
-bench-quick: .venv/installed  ## the same in some seven minutes
+bench-quick: .venv/installed  ## the same in some five minutes
 	$(BIN)/python -m tools.bench --quick --json build/bench-quick.json $(ARGS)
 
 clean:

@@ -20,7 +20,7 @@ def main() -> int:
     """Parses, runs, prints."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description="Figures with their bars, side by side.")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"default all: {' '.join(SECTIONS)}")
-    parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: some seven minutes")
+    parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: some five minutes")
     parser.add_argument("--json", metavar="FILE", help="also write the report as JSON")
     parser.add_argument("--music", default=str(_MUSIC), help="folder of sound files (default: those of the tests)")
     parser.add_argument("--model", default="", help="exported model to serve (default: a small untrained one)")

@@ -31,7 +31,7 @@ class Options:
     """What every section is told.
 
     Attributes:
-        quick: small sizes and few rounds, some seven minutes in all.
+        quick: small sizes and few rounds, some five minutes in all.
         music: folder of sound files.
         scratch: an empty directory, removed afterwards.
         serving: "host:port" of the gRPC API of a real TensorFlow Serving that serves ``model``; "" for none.
