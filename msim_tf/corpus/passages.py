@@ -87,10 +87,8 @@ class Passages:
         kept = tuple(name for name in identifiers if name in self.rows)
         if not kept:
             return None
-        counts, rows = (
-            np.array([len(self.rows[name]) for name in kept]),
-            np.concatenate([self.rows[name] for name in kept]),
-        )
+        counts = np.array([len(self.rows[name]) for name in kept])
+        rows = np.concatenate([self.rows[name] for name in kept])
         return Passages(kept, counts, self.starts[rows], self.vectors[rows], self.seconds, self.widths, self.meta)
 
 

@@ -28,7 +28,6 @@ class PartnerIndex:
 
     def __init__(self, labels: EncodedLabels, key_relation: str) -> None:
         self._labels = labels
-        self._key_relation = key_relation
         self.anchors = {name: np.flatnonzero(labels.known(name)) for name in labels.arrays}
         self._positives: dict[str, Callable[[int, np.random.Generator], int | None]] = {}
         for name, values in labels.arrays.items():
@@ -85,7 +84,7 @@ class PartnerIndex:
 
         def positive(anchor: int, rng: np.random.Generator) -> int | None:
             drawn = clips[rng.integers(first[anchor], last[anchor], size=_NEARBY)]
-            related = self._labels.relation(name, np.array([anchor]), drawn, key_relation=self._key_relation)[0] > 0
+            related = self._labels.relation(name, np.array([anchor]), drawn)[0] > 0
             fitting = np.flatnonzero(related & (drawn != anchor))
             return int(drawn[fitting[0]]) if len(fitting) else None
 

@@ -40,7 +40,8 @@ def make_dataset(
         target: (tf.float32, composer.labels.teacher[name].vectors.shape[1:])
         for target, name in composer.teacher_targets.items()
     }
-    frame_seconds, memory = store.params.hop_length / store.params.sr, ReusedMemory()
+    frame_seconds = store.params.hop_length / store.params.sr
+    memory = ReusedMemory()
     if composer.regression_size:
         kinds[TEACHER] = (tf.float32, (composer.regression_size,))
 

@@ -186,9 +186,9 @@ class FeatureStore:
         rows = slice(self._row[index], self._row[index] + frames)
         onsets = slice(self._onset_row[index], self._onset_row[index] + frames + self.params.tempogram_lags)
         return Features(
-            mel=arrays["mel"][rows].T.astype(np.float32),
-            onset=arrays["onset"][onsets].astype(np.float32),
-            cens=arrays["cens"][rows].T.astype(np.float32),
+            mel=widened(arrays["mel"][rows]).T,
+            onset=widened(arrays["onset"][onsets]),
+            cens=widened(arrays["cens"][rows]).T,
         )
 
     @functools.cached_property
@@ -199,7 +199,7 @@ class FeatureStore:
     @functools.cached_property
     def passages(self) -> Passages | None:
         """All that another model says: of passages of the tracks or, if ``msim label`` was not given that, of whole ones."""
-        return load_heard(self.path)
+        return load_heard(self.path, self.teacher)
 
     def read_segments(
         self,

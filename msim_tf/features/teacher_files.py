@@ -25,12 +25,17 @@ def load_teacher(store: Path) -> Embeddings | None:
     return _load(store / _TAGS)
 
 
-def load_heard(store: Path) -> Passages | None:
-    """All that the teacher says: of passages of the tracks or, where those are not known, of whole ones; None if it says nothing."""
+def load_heard(store: Path, scores: Embeddings | None) -> Passages | None:
+    """All that the teacher says: of passages of the tracks or, where those are not known, of whole ones; None if it says nothing.
+
+    Args:
+        store: directory of the store.
+        scores: what ``load_teacher`` gave.
+    """
     path = store / _PASSAGES
     if path.exists():
         return load_passages(path)
-    return whole_tracks([found for found in (load_teacher(store), _load(store / _VECTORS)) if found])
+    return whole_tracks([found for found in (scores, _load(store / _VECTORS)) if found])
 
 
 def _load(path: Path) -> Embeddings | None:

@@ -57,10 +57,8 @@ def extract_file(path: Path, extractor: Extractor, *, pad: bool = False) -> Feat
     def measured() -> Iterator[np.ndarray]:
         nonlocal peak, samples
         for block in audio.read_blocks(path, sr=params.sr):
-            peak, samples = (
-                max(peak, float(block.max(initial=0.0)), -float(block.min(initial=0.0))),
-                samples + len(block),
-            )
+            peak = max(peak, float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
+            samples += len(block)
             yield block
         if pad and samples < params.segment_samples:
             yield np.zeros(params.segment_samples - samples, np.float32)

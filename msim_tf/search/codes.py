@@ -12,12 +12,9 @@ of what would be read otherwise.
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +25,7 @@ import numpy as np
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.files import atomic_file
+from msim_tf.search.threads import cores
 
 _PART_ROWS = 2**18  # scanned in half a millisecond: what handing a part to another core costs is little beside it
 CODES_VERSION = 2  # of the file; 1 held codes of whole vectors only, as FAISS writes them
@@ -69,10 +67,9 @@ class CodedRows:
     def add(self, vectors: np.ndarray) -> None:
         """Encodes further rows."""
         while len(vectors):
-            room = _PART_ROWS - self.parts[-1].ntotal
-            if room <= 0:
+            if self.parts[-1].ntotal >= _PART_ROWS:
                 self.parts.append(_emptied(self.parts[0]))
-                continue
+            room = _PART_ROWS - self.parts[-1].ntotal
             self.parts[-1].add(np.ascontiguousarray(vectors[:room]))
             vectors = vectors[room:]
 
@@ -86,7 +83,7 @@ class CodedRows:
         if len(self.parts) == 1:
             return _found(self.parts[0], query, depth)[1]
         firsts = np.cumsum([0, *(part.ntotal for part in self.parts[:-1])])
-        found = list(_pool().map(lambda part: _found(part, query, depth), self.parts))
+        found = list(cores().map(lambda part: _found(part, query, depth), self.parts))
         scores = np.concatenate([scores for scores, _ in found])
         rows = np.concatenate([first + rows for first, (_, rows) in zip(firsts, found)])
         return rows[np.argsort(-scores, kind="stable")[:depth]]
@@ -106,13 +103,6 @@ def _found(index: Any, query: np.ndarray, depth: int) -> tuple[np.ndarray, np.nd
     if len(rows) and rows[-1] < 0:  # there are fewer
         return scores[rows >= 0], rows[rows >= 0]
     return scores, rows
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    """Threads that wait for queries; a forked process makes its own."""
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not come along
-    return ThreadPoolExecutor(os.cpu_count())
 
 
 @dataclass(frozen=True, eq=False)

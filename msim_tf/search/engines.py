@@ -7,9 +7,7 @@ never change, and dimensions of weight 0 are not even read.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +16,7 @@ from msim_tf.arrays import widened
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.search.ranking import normalised
 from msim_tf.search.segments import BLOCK, Rows, Segment
+from msim_tf.search.threads import cores
 
 # Rounding of float32 sums; rows this near to the last one wanted are proposed too, so that ties are settled by the exact ranking.
 _MARGIN = 1e-5
@@ -163,8 +162,7 @@ def weighted_distances(
             distances += widened(vectors[start : start + BLOCK, span]) @ weighted[span]
         return distances
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.concatenate([np.zeros(0, np.float32), *pool.map(block, starts)])
+    return np.concatenate([np.zeros(0, np.float32), *cores().map(block, starts)])
 
 
 def opposed(query: np.ndarray, weights: np.ndarray, layout: EmbeddingLayout) -> np.ndarray:

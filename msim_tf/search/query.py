@@ -280,20 +280,21 @@ def ranked_matches(
     places = np.arange(len(rounded))
     if count < len(rounded):  # names are looked up only of those that can be among the first
         places = np.flatnonzero(rounded <= np.partition(rounded, count - 1)[count - 1])
-    near = sorted(zip(rounded[places].tolist(), map(identifier, places.tolist()), places.tolist()))[:count]
-    # Whole lists, and then what is wanted of them: picking rows and columns out of arrays costs more than the rest of this function.
-    apart, share, total = distances.tolist(), shares.tolist(), totals.tolist()
+    numbers = places.tolist()
+    near = sorted(zip(rounded[places].tolist(), map(identifier, numbers), range(len(numbers))))[:count]
+    # As lists, and then what is wanted of them: picking columns and single rows out of arrays costs more than the rest of this function.
+    apart, share, total = distances[places].tolist(), shares[places].tolist(), totals[places].tolist()
     said = [name in query.dimensions for name in layout.names]
     names = tuple(compress(layout.names, said))
     return [
         Match(
             name,
-            total[place],
-            dict(zip(layout.names, share[place])),
-            dict(zip(names, compress(apart[place], said))),
-            metadata(place),
+            total[candidate],
+            dict(zip(layout.names, share[candidate])),
+            dict(zip(names, compress(apart[candidate], said))),
+            metadata(numbers[candidate]),
         )
-        for _, name, place in near
+        for _, name, candidate in near
     ]
 
 

@@ -42,7 +42,8 @@ def run(options: frame.Options) -> list[frame.Figure]:
     cut = _cut_records(whole, store.params, few)
     records = _records(record, store.params, segments, few, tuned=False)
     tuned = _records(record, store.params, segments, few, tuned=True)
-    batches, memory = [composer.batch(step) for step in range(steps)], ReusedMemory()
+    batches = [composer.batch(step) for step in range(steps)]
+    memory = ReusedMemory()
     # Each round iterates anew over a finite dataset: nothing has been prefetched before, nothing runs on afterwards.
     seconds = frame.measure(
         {
