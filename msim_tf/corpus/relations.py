@@ -17,6 +17,7 @@ from msim_tf import dimensions
 from msim_tf.errors import InputError
 
 KEY_RELATIONS: tuple[str, ...] = ("parallel", "relative", "both")
+TEMPO_MARGIN = 5.0  # bpm (paper, section 3.3)
 
 # The spelling of madmom and of most scores: the one with fewer accidentals.
 _MAJOR_TONICS = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
@@ -41,11 +42,8 @@ def tag_relation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _relation(shared, np.asarray(a.any(axis=1)), np.asarray(b.any(axis=1)))
 
 
-def tempo_relation(a: np.ndarray, b: np.ndarray, *, margin: float = 5.0) -> np.ndarray:
-    """Similar if at most ``margin`` bpm apart once one of the two is shifted by whole octaves (doubled or halved).
-
-    |a * 2**k - b| <= margin or |a - b * 2**k| <= margin for some integer k: one side is shifted, the other keeps its own tempo, so the
-    rule is symmetric and as wide as its wider reading (design decision on section 3.3 of the paper).
+def tempo_relation(a: np.ndarray, b: np.ndarray, *, margin: float = TEMPO_MARGIN) -> np.ndarray:
+    """Similar if ``similar_tempo``.
 
     Args:
         a: [n] bpm; what is not a positive number is unknown.
@@ -57,15 +55,32 @@ def tempo_relation(a: np.ndarray, b: np.ndarray, *, margin: float = 5.0) -> np.n
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     known_a, known_b = np.isfinite(a) & (a > 0), np.isfinite(b) & (b > 0)
-    rows, columns = np.where(known_a, a, 1.0)[:, None], np.where(known_b, b, 1.0)[None, :]
-    # |rows * 2**k - columns| falls and then rises with k, so its minimum is next to the real-valued zero. |rows - columns / 2**k| is that
-    # divided by 2**k, so one comparison decides both.
-    nearest = np.exp2(np.round(np.log2(columns / rows)))
-    similar = np.zeros(nearest.shape, bool)
-    for octave in (0.5, 1.0, 2.0):
-        factor = nearest * octave
-        similar |= np.abs(rows * factor - columns) <= margin * np.maximum(factor, 1.0)
+    similar = similar_tempo(np.where(known_a, a, 1.0)[:, None], np.where(known_b, b, 1.0), margin=margin)
     return _relation(similar, known_a, known_b)
+
+
+def similar_tempo(a: np.ndarray, b: np.ndarray, *, margin: float = TEMPO_MARGIN) -> np.ndarray:
+    """Whether tempi are at most ``margin`` bpm apart once one of the two is shifted by whole octaves (doubled or halved).
+
+    |a * 2**k - b| <= margin or |a - b * 2**k| <= margin for some integer k: one side is shifted, the other keeps its own tempo, so the
+    rule is symmetric and as wide as its wider reading (design decision on section 3.3 of the paper).
+
+    Args:
+        a: bpm, > 0, of any shape.
+        b: bpm, > 0, of a shape that fits.
+        margin: in bpm, >= 0.
+
+    Returns:
+        bool, of their common shape.
+    """
+    # |a * 2**k - b| falls and then rises with k, so its minimum is next to the real-valued zero. |a - b / 2**k| is that divided by 2**k, so
+    # one comparison decides both.
+    nearest = np.exp2(np.round(np.log2(b) - np.log2(a)))
+    shifted = a * nearest
+    similar = np.abs(shifted - b) <= margin * np.maximum(nearest, 1.0)
+    for octave in (0.5, 2.0):
+        similar |= np.abs(shifted * octave - b) <= margin * np.maximum(nearest * octave, 1.0)
+    return similar
 
 
 def key_relation(a: np.ndarray, b: np.ndarray, *, relation: str = "parallel") -> np.ndarray:

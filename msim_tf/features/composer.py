@@ -11,11 +11,13 @@ With ``augment`` members are also played at other tempi and in other keys (see `
 makes positives of tracks that have little else in common, and gives tracks without labels an exact *relative* tempo and key: crops of one clip
 come in fours, two tempi times two keys.
 
-Batch ``step`` depends only on the seed and ``step``: a resumed training sees what an uninterrupted one would have seen.
+Batch ``step`` depends only on the seed and ``step``: a resumed training sees what an uninterrupted one would have seen. Some batches are
+composed together, because to draw many pairs costs hardly more than to draw one.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +29,9 @@ from msim_tf.errors import InputError
 from msim_tf.features import augmentation
 from msim_tf.features.augmentation import Member
 from msim_tf.features.partners import PartnerIndex
+
+_TOGETHER = 16  # batches
+_ANY = ""  # the name of pairs of any two clips
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ class BatchComposer:
         self._frames = frames
         self._segment_frames = segment_frames
         self._partners = PartnerIndex(labels, params.key_relation)
+        self._composed = functools.lru_cache(maxsize=2)(self._compose)
         self._augmented: dict[str, Callable[[np.random.Generator], list[Member] | None]] = {}
         # Played faster, a segment takes more of its clip.
         long = np.flatnonzero(frames >= augmentation.frames_needed(segment_frames))
@@ -123,8 +129,13 @@ class BatchComposer:
 
     def batch(self, step: int) -> Batch:
         """Members of batch ``step``."""
-        rng = np.random.default_rng((self.params.seed, step))
-        members = [member for _ in range(self.params.replicas) for member in self._block(rng)]
+        return self._composed(step // _TOGETHER)[step % _TOGETHER]
+
+    def _compose(self, number: int) -> list[Batch]:
+        """The batches from ``number * _TOGETHER`` on."""
+        rng = np.random.default_rng((self.params.seed, number))
+        pairs = _Pairs(lambda name: self._draw(name, rng))
+        members = [member for _ in range(_TOGETHER * self.params.replicas) for member in self._block(pairs, rng)]
         clips, octaves, roll = (np.array(column) for column in zip(*members))
         stretch = np.exp2(octaves)
         room = self._frames[clips] - augmentation.frames_spanned(self._segment_frames, stretch)
@@ -135,28 +146,28 @@ class BatchComposer:
             starts = self._segment_frames * rng.integers(0, room[:, None] // self._segment_frames + 1, size=shape)
         coloured = self.params.augment and self.params.random_crops
         colours = augmentation.drawn_colours(len(clips), rng) if coloured else np.zeros((len(clips), 1))
-        return Batch(clips, starts, stretch, roll, colours)
+        columns = (clips, starts, stretch, roll, colours)
+        return [Batch(*parts) for parts in zip(*(np.split(column, _TOGETHER) for column in columns))]
 
-    def _block(self, rng: np.random.Generator) -> list[Member]:
+    def _block(self, pairs: _Pairs, rng: np.random.Generator) -> list[Member]:
         members: list[Member] = []
         names = self.targets
         turn = int(rng.integers(len(names)))  # so that no dimension always gets the odd pair
         while len(members) + 1 < self.params.batch_size:
-            members += self._similar(names[turn % len(names)], rng)
+            name = names[turn % len(names)]
+            augmented = self._augmented[name](rng) if name in self._augmented else None
+            members += augmented or pairs.take(name)
             turn += 1
-        return (members + self._any_two(rng))[: self.params.batch_size]
+        return (members + pairs.take(_ANY))[: self.params.batch_size]
 
-    def _similar(self, name: str, rng: np.random.Generator) -> list[Member]:
-        """Members of which some are similar in ``name``; any two if none were found."""
+    def _draw(self, name: str, rng: np.random.Generator) -> np.ndarray:
+        """[n, 2]: pairs of clips that are similar in ``name``, about as many as are wanted; fewer or none if there are no more."""
+        count = _TOGETHER * self.params.replicas * self.params.batch_size // (2 * len(self.targets)) + 1
         if name == TRACK:
-            return _as_recorded([int(rng.integers(len(self._frames)))] * 2)
-        if name in self._augmented:
-            return self._augmented[name](rng) or self._any_two(rng)
-        pair = self._partners.pair(name, rng)
-        return _as_recorded(pair) if pair else self._any_two(rng)
-
-    def _any_two(self, rng: np.random.Generator) -> list[Member]:
-        return _as_recorded(rng.integers(len(self._frames), size=2).tolist())
+            return np.repeat(rng.integers(len(self._frames), size=(count, 1)), 2, axis=1)
+        if name == _ANY or name in self._augmented:
+            return rng.integers(len(self._frames), size=(count, 2))
+        return self._partners.pairs(name, count, rng)
 
     def relations(self, batch: Batch) -> dict[str, np.ndarray]:
         """Targets of a batch: for each name [batch, block] int8, +1 similar, -1 dissimilar, 0 unknown."""
@@ -198,5 +209,20 @@ class BatchComposer:
         return {TEACHER: self.labels.regression.of(batch.clips, starts, ends)}
 
 
-def _as_recorded(clips: tuple[int, int] | list[int]) -> list[Member]:
-    return [(int(clip), 0.0, 0) for clip in clips]
+class _Pairs:
+    """Hands out pairs of clips that are drawn many at a time.
+
+    Args:
+        draw: [n, 2] clips for a name.
+    """
+
+    def __init__(self, draw: Callable[[str], np.ndarray]) -> None:
+        self._draw = draw
+        self._stock: dict[str, list[list[int]]] = {}
+
+    def take(self, name: str) -> list[Member]:
+        """Two members as recorded that are similar in ``name``; any two if none were found."""
+        if not self._stock.get(name):
+            # Where nobody is similar, any two stand in from now on: to look for partners again would be as vain.
+            self._stock[name] = self._draw(name).tolist() or self._draw(_ANY).tolist()
+        return [(clip, 0.0, 0) for clip in self._stock[name].pop()]

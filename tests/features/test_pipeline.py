@@ -118,7 +118,7 @@ def test_segments_are_taught_what_was_heard_where_they_lie(store):
     taught = encode(sparse_labels(store.identifiers), store.identifiers, DIMENSION_NAMES, regression=heard)
     compose = composer(taught, store, batch_size=16, augment=True)
     stretched = 0
-    for step, (_, targets) in enumerate(make_dataset(store, np.arange(len(store)), compose, INPUTS, first=0, last=5)):
+    for step, (_, targets) in enumerate(make_dataset(store, np.arange(len(store)), compose, INPUTS, first=0, last=20)):
         batch = compose.batch(step)
         track, when = (targets["teacher"].numpy() * told.std(axis=0) + told.mean(axis=0)).T
         np.testing.assert_allclose(track, batch.clips, atol=0.02)
