@@ -73,13 +73,13 @@ def similar_tempo(a: np.ndarray, b: np.ndarray, *, margin: float = TEMPO_MARGIN)
     Returns:
         bool, of their common shape.
     """
-    # |a * 2**k - b| falls and then rises with k, so its minimum is next to the real-valued zero. |a - b / 2**k| is that divided by 2**k, so
-    # one comparison decides both.
-    nearest = np.exp2(np.round(np.log2(b) - np.log2(a)))
-    shifted = a * nearest
-    similar = np.abs(shifted - b) <= margin * np.maximum(nearest, 1.0)
-    for octave in (0.5, 2.0):
-        similar |= np.abs(shifted * octave - b) <= margin * np.maximum(nearest * octave, 1.0)
+    # With a and b between 1/2 and 1 times an octave of their own, only three shifts can bring them together: |a * 2**k - b| falls and then
+    # rises with k. |a - b / 2**k| is that divided by 2**k, so one comparison decides both readings.
+    (a, octave_a), (b, octave_b) = np.frexp(a), np.frexp(b)
+    margin_a, margin_b = np.ldexp(margin, -octave_a), np.ldexp(margin, -octave_b)
+    similar = np.abs(a - b) <= np.maximum(margin_a, margin_b)
+    for shift in (0.5, 2.0):
+        similar |= np.abs(a * shift - b) <= np.maximum(margin_a * shift, margin_b)
     return similar
 
 
