@@ -73,4 +73,5 @@ def make_dataset(
     # Plain batches are mostly Python, where two calls would wait for each other; what augmentation computes, NumPy does beside that.
     calls = 2 if composer.params.augment else 1
     steps = tf.data.Dataset.range(first, last)
-    return steps.map(load, num_parallel_calls=calls).prefetch(4).with_options(options)
+    # No more in waiting than a step needs: their memory is used again while it is still in the processor's cache.
+    return steps.map(load, num_parallel_calls=calls).prefetch(2).with_options(options)
