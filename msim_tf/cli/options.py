@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -131,3 +132,5 @@ def import_tensorflow() -> None:
     with quiet_native_start():
         import tensorflow as tf
     tf.get_logger().setLevel("ERROR")
+    # Half a million objects that stay: Python would look through them all, a quarter of a second long, whenever many others were made.
+    gc.freeze()
