@@ -223,6 +223,6 @@ class _Pairs:
     def take(self, name: str) -> list[Member]:
         """Two members as recorded that are similar in ``name``; any two if none were found."""
         if not self._stock.get(name):
-            # Where nobody is similar, any two stand in from now on: to look for partners again would be as vain.
+            # Where nobody is similar, a stock of any two stands in: to look for partners each time would be as vain.
             self._stock[name] = self._draw(name).tolist() or self._draw(_ANY).tolist()
         return [(clip, 0.0, 0) for clip in self._stock[name].pop()]

@@ -144,6 +144,20 @@ def test_each_replica_gets_its_own_block(labels, store, two_replicas):
         assert block.shape == (8, 8)
 
 
+def test_where_nobody_is_similar_any_clips_make_a_batch(store):
+    # A third of an octave from one to the next; nobody knows the others' tempo.
+    bpm = dict(zip(store.identifiers, ("60", "75.6", "95.2")))
+    alone = encode(Labels({name: {"tempo": (tempo,)} for name, tempo in bpm.items()}), store.identifiers, ("tempo",))
+    compose = composer(alone, store, batch_size=8)
+    drawn = [compose.batch(step) for step in range(40)]
+    assert {len(batch.clips) for batch in drawn} == {8}
+    assert not any(
+        (compose.relations(batch)["tempo"] > 0)[batch.clips[:, None] != batch.clips].any() for batch in drawn
+    )
+    counts = np.bincount(np.concatenate([batch.clips for batch in drawn]), minlength=len(store))
+    assert (np.abs(counts - 320 / len(store)) < 5 * np.sqrt(320 / len(store))).all()
+
+
 def test_too_small_batches_and_splits_are_refused(labels, store):
     with pytest.raises(InputError, match="batch size 2"):
         BatchParams(batch_size=2)
