@@ -163,9 +163,11 @@ def colour(mel: np.ndarray, colours: np.ndarray) -> None:
         mel: [n, n_mels, frames] float16, log10(1 + c * S) of magnitudes S, for any c; becomes log10(1 + c * g * S) with the gain g of each band.
         colours: [n, knots] dB, linear between knots that lie evenly over the bands.
     """
-    knots = np.arange(colours.shape[1])
+    if not np.any(colours):
+        return
+    bands = np.linspace(0, colours.shape[1] - 1, mel.shape[1])
     for row in np.flatnonzero(colours.any(axis=1)):
-        gains = np.interp(np.linspace(0, knots[-1], mel.shape[1]), knots, colours[row])
+        gains = np.interp(bands, np.arange(colours.shape[1]), colours[row])
         values = widened(mel[row])
         values *= np.float32(math.log(10))
         # exp and log, not expm1 and log1p, which NumPy computes number by number; what that loses is a thousandth of float16's own rounding.

@@ -41,7 +41,7 @@ def whole_frames(blocks: Iterable[np.ndarray], frames: int, *, hop: int, margin:
         [(frames - 1) * hop + 2 * margin] float32; a clip of n samples has 1 + n // hop frames in all.
     """
     whole = (frames - 1) * hop + 2 * margin
-    # Every block has memory of its own, so that it may be kept.
+    # Every block has memory of its own, which TensorFlow may use without a copy.
     waiting, length = np.empty(whole, np.float32), 0
     for block in itertools.chain([np.zeros(margin, np.float32)], blocks, [np.zeros(margin, np.float32)]):
         done = 0

@@ -105,6 +105,7 @@ class BatchComposer:
         self._frames = frames
         self._segment_frames = segment_frames
         self._partners = PartnerIndex(labels, params.key_relation)
+        # Two, because two calls at a time may be on either side of a boundary.
         self._composed = functools.lru_cache(maxsize=2)(self._compose)
         self._augmented: dict[str, Callable[[np.random.Generator], list[Member] | None]] = {}
         # Played faster, a segment takes more of its clip.
@@ -155,8 +156,10 @@ class BatchComposer:
         turn = int(rng.integers(len(names)))  # so that no dimension always gets the odd pair
         while len(members) + 1 < self.params.batch_size:
             name = names[turn % len(names)]
-            augmented = self._augmented[name](rng) if name in self._augmented else None
-            members += augmented or pairs.take(name)
+            if name in self._augmented:
+                members += self._augmented[name](rng) or pairs.take(_ANY)
+            else:
+                members += pairs.take(name)
             turn += 1
         return (members + pairs.take(_ANY))[: self.params.batch_size]
 
@@ -165,7 +168,7 @@ class BatchComposer:
         count = _TOGETHER * self.params.replicas * self.params.batch_size // (2 * len(self.targets)) + 1
         if name == TRACK:
             return np.repeat(rng.integers(len(self._frames), size=(count, 1)), 2, axis=1)
-        if name == _ANY or name in self._augmented:
+        if name == _ANY:
             return rng.integers(len(self._frames), size=(count, 2))
         return self._partners.pairs(name, count, rng)
 

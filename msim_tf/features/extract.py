@@ -200,16 +200,16 @@ def _on_arrays(function: Callable[..., Any], *specs: tf.TensorSpec) -> Callable[
     """The function as a graph that takes and gives arrays, of just these specs.
 
     Calling a ``tf.function`` binds and checks its arguments first, which costs a sixth of the features' time; running its graph as one operation
-    does not.
+    does not. The arrays are views of the tensors' own memory, where ``numpy()`` would copy it.
     """
     graph = tf.function(function, autograph=False).get_concrete_function(*specs)
     types = [tensor.dtype for tensor in graph.outputs]
-    return lambda *arrays: [_view(tensor) for tensor in tf.raw_ops.PartitionedCall(args=arrays, Tout=types, f=graph)]
 
+    def run(*arrays: np.ndarray) -> list[np.ndarray]:
+        tensors = tf.raw_ops.PartitionedCall(args=arrays, Tout=types, f=graph)
+        return [np.asarray(memoryview(tensor)) for tensor in tensors]
 
-def _view(tensor: tf.Tensor) -> np.ndarray:
-    """The tensor's own memory; ``numpy()`` would copy it."""
-    return np.asarray(memoryview(tensor))
+    return run
 
 
 def _power_spectrogram(y: tf.Tensor, params: FeatureParams) -> tf.Tensor:

@@ -78,9 +78,9 @@ def test_no_pair_where_nobody_is_similar(rng):
 def test_without_labels_the_teacher_finds_partners(rng):
     teacher = TeacherTags(np.repeat(np.eye(3, dtype=np.float32), [20, 1, 9], axis=0), 0.9, 0.1)
     labels = EncodedLabels(tuple(map(str, range(30))), {"genre": np.zeros((30, 1), bool)}, {}, {"genre": teacher}, None)
-    counts = np.zeros((30, 30))
+    partners, counts = PartnerIndex(labels, "parallel"), np.zeros((30, 30))
     for _ in range(40):
-        np.add.at(counts, tuple(PartnerIndex(labels, "parallel").pairs("genre", 100, rng).T), 1)
+        np.add.at(counts, tuple(partners.pairs("genre", 100, rng).T), 1)
     alike = teacher.relation(np.arange(30), np.arange(30)) > 0
     np.fill_diagonal(alike, False)
     assert counts.sum() == 4000 and not counts[~alike].any() and not counts[20].any()
