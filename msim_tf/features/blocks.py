@@ -40,20 +40,23 @@ def whole_frames(blocks: Iterable[np.ndarray], frames: int, *, hop: int, margin:
     Yields:
         [(frames - 1) * hop + 2 * margin] float32; a clip of n samples has 1 + n // hop frames in all.
     """
-    whole = (frames - 1) * hop + 2 * margin
-    # Every block has memory of its own, which TensorFlow may use without a copy.
-    waiting, length = np.empty(whole, np.float32), 0
-    for block in itertools.chain([np.zeros(margin, np.float32)], blocks, [np.zeros(margin, np.float32)]):
-        done = 0
-        while done < len(block):
-            taken = min(len(block) - done, whole - length)
-            waiting[length : length + taken] = block[done : done + taken]
-            done, length = done + taken, length + taken
-            if length == whole:
-                yield waiting
-                rest = waiting[frames * hop :]
-                waiting, length = np.empty(whole, np.float32), len(rest)
-                waiting[:length] = rest
+    whole, overlap = (frames - 1) * hop + 2 * margin, 2 * margin - hop
+    waiting, length = [np.zeros(margin, np.float32)], margin
+    for block in itertools.chain(blocks, [np.zeros(margin, np.float32)]):
+        while length + len(block) >= whole:
+            taken = whole - length
+            full = joined([*waiting, block[:taken]])
+            yield full
+            # The next one begins inside this: a piece of many frames is cut into views, not copied.
+            block = block[taken - overlap :] if taken >= overlap else joined([full[-overlap:], block[taken:]])
+            waiting, length = [], 0
+        waiting.append(block)
+        length += len(block)
     left = 1 + (length - 2 * margin) // hop
     if left > 0:
-        yield waiting[: (left - 1) * hop + 2 * margin]
+        yield joined(waiting)[: (left - 1) * hop + 2 * margin]
+
+
+def joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Arrays of rows as one; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

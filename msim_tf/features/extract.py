@@ -22,8 +22,8 @@ import numpy as np
 import tensorflow as tf
 
 from msim_tf.features import cqt
-from msim_tf.features.blocks import in_turns, whole_frames
-from msim_tf.features.spool import Spool, joined
+from msim_tf.features.blocks import in_turns, joined, whole_frames
+from msim_tf.features.spool import Spool
 from msim_tf.params import FeatureParams
 
 _DB_FLOOR = 1e-10  # amin of librosa.power_to_db
@@ -221,8 +221,9 @@ def _power_spectrogram(y: tf.Tensor, params: FeatureParams) -> tf.Tensor:
     # Frames are neighbouring tiles side by side: a copy of whole rows, twice as fast as a gather of single samples.
     framed = tf.concat([tiles[..., i : i + frames, :] for i in range(overlap)], -1)
     spectrum = tf.signal.rfft(framed * tf.constant(_hann(params.n_fft)))
-    # Fewer passes over the memory than two parts that are squared and added.
-    return tf.math.real(spectrum * tf.math.conj(spectrum))
+    # One pass over the spectrum, where a product with its conjugate takes two. (TensorFlow has no GPU kernel of this for complex numbers, and
+    # takes the processor's.)
+    return tf.math.real(tf.math.squared_difference(spectrum, tf.constant(0, spectrum.dtype)))
 
 
 def _mel_sums(power: tf.Tensor, params: FeatureParams) -> tuple[tf.Tensor, tf.Tensor]:

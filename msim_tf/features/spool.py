@@ -8,6 +8,8 @@ from typing import IO
 
 import numpy as np
 
+from msim_tf.features.blocks import joined
+
 _HELD_BYTES = 2**26
 
 
@@ -55,8 +57,3 @@ class Spool:
             return joined(self._held)
         self._file.seek(0)
         return np.frombuffer(self._file.read(), np.float32).reshape(-1, self._width)
-
-
-def joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Arrays of rows as one; a single one is not copied."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
