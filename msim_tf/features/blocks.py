@@ -32,7 +32,7 @@ def whole_frames(blocks: Iterable[np.ndarray], frames: int, *, hop: int, margin:
     """Re-cuts a stream into blocks of whole frames, each with the samples around it (zeros outside the clip).
 
     Args:
-        blocks: consecutive [n] float32 pieces of the clip, of any lengths.
+        blocks: consecutive [n] pieces of the clip, of any lengths; copied unless float32.
         frames: frames of a block; the last one holds the rest.
         hop: samples from frame to frame.
         margin: samples that a frame needs on either side of its centre.
@@ -42,7 +42,8 @@ def whole_frames(blocks: Iterable[np.ndarray], frames: int, *, hop: int, margin:
     """
     whole, overlap = (frames - 1) * hop + 2 * margin, 2 * margin - hop
     waiting, length = [np.zeros(margin, np.float32)], margin
-    for block in itertools.chain(blocks, [np.zeros(margin, np.float32)]):
+    for piece in itertools.chain(blocks, [np.zeros(margin)]):
+        block = np.asarray(piece, np.float32)
         while length + len(block) >= whole:
             taken = whole - length
             full = joined([*waiting, block[:taken]])

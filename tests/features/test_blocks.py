@@ -19,6 +19,15 @@ def test_whole_frames_are_the_frames_of_the_padded_clip(rng, lengths):
     assert all(len(block) == (frames - 1) * hop + 2 * margin for block in cut[:-1])
 
 
+def test_numbers_of_any_width_become_float32(rng):
+    clip = rng.normal(size=300)
+
+    cut = list(whole_frames([clip[:10], clip[10:]], 7, hop=16, margin=24))
+
+    assert {block.dtype for block in cut} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(cut[0][24:], clip[: len(cut[0]) - 24].astype(np.float32))
+
+
 def test_turns_keep_the_blocks_and_take_them_together():
     log = []
 
