@@ -6,7 +6,8 @@
 
 A save writes new files beside the old ones and then replaces the manifest, so that a process killed at any moment leaves the old index whole.
 Files that the manifest does not name are removed by the next save; readers that have them mapped keep them. When a quarter of the rows is
-dead, or the segments are many, the save writes one new segment. One process writes at a time: a save over somebody else's is refused.
+dead, the save writes what is alive as one new segment. When the segments are many, it joins the last ones: all but those that are greater than
+everything after them, so that a row is copied as often as its segment doubles. One process writes at a time: a save over somebody else's is refused.
 """
 
 from __future__ import annotations
@@ -135,21 +136,32 @@ def _ours(name: str) -> bool:
 
 
 def _write_segments(index: Index, path: Path, *, fresh: bool) -> bool:
-    """Writes rows that are not at ``path`` as one segment; or all that are alive, if much is dead or in pieces.
+    """Writes rows that are not at ``path`` as one segment, with the last ones there if they are many; or all that are alive, if much is dead.
 
     Returns:
         Whether the rows have new numbers.
     """
     kept = () if fresh else tuple(segment for segment in index.rows.segments if segment.name)
     dead = len(index.rows) - len(index)
-    crowded = dead > _DEAD * len(index.rows) or len(kept) >= _MOST_SEGMENTS or (fresh and dead > 0)
-    if crowded:
+    if dead > _DEAD * len(index.rows) or (fresh and dead > 0):
         index.renumber(Rows(_written(index, path, np.flatnonzero(index.alive))))
         return True
+    if len(kept) >= _MOST_SEGMENTS:
+        kept = _greatest(kept, len(index.rows))
     rows = np.arange(sum(len(segment) for segment in kept), len(index.rows))
     if rows.size:
         index.rows = Rows((*kept, *_written(index, path, rows)))
     return False
+
+
+def _greatest(segments: tuple[Segment, ...], rows: int) -> tuple[Segment, ...]:
+    """The first segments, as far as each is greater than all of the ``rows`` rows after it."""
+    after = rows
+    for number, segment in enumerate(segments):
+        after -= len(segment)
+        if len(segment) <= after:
+            return segments[:number]
+    return segments
 
 
 def _written(index: Index, path: Path, rows: np.ndarray) -> tuple[Segment, ...]:

@@ -1,6 +1,7 @@
 """The index against plain dictionaries; every fault is caused for real, among them SIGKILL at each step of a save."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import msim_tf
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
+from msim_tf.search import index_files
 from msim_tf.search.index import Index
 from msim_tf.search.index_files import MANIFEST
 
@@ -127,13 +129,39 @@ def test_much_that_is_dead_is_compacted_and_swept(index, embeddings, tmp_path):
     assert len(opened.rows) == 200 and len(list(path.glob("segment-*"))) == 1
 
 
-def test_many_small_saves_become_one_segment(index, embeddings, tmp_path):
+def test_many_small_saves_become_one_segment_beside_the_great_one(index, embeddings, tmp_path):
     path = tmp_path / "library"
     index.save(path)
+    before = {file: file.stat().st_mtime_ns for file in (path / "segment-000001").iterdir()}
     for number in range(70):
         index.add(some(embeddings, [number], prefix=f"{number}/"))
         index.save()
-    assert len(Index.open(path)) == 370 and len(list(path.glob("segment-*"))) < 10
+        if number % 7 == 0:
+            index.remove([f"{number}/{embeddings.identifiers[number]}"])
+    index.save()
+    opened = Index.open(path)
+    assert len(opened) == 360 and contents(opened) == contents(index)
+    assert len(list(path.glob("segment-*"))) < 10
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert [opened.rows.identifier(row) for row in range(300)] == list(embeddings.identifiers)  # no row is renumbered
+
+
+def test_an_index_that_grows_copies_a_row_as_often_as_its_segment_doubles(index, embeddings, tmp_path, monkeypatch):
+    monkeypatch.setattr(index_files, "_MOST_SEGMENTS", 4)
+    path, saves = tmp_path / "library", 260
+    grown = Index.build(some(embeddings, [0], prefix="0/"), engine="exact")
+    written, known = 0, set()
+    for number in range(1, saves):
+        grown.save(path)
+        segments = {segment.name: len(segment) for segment in grown.rows.segments}
+        assert len(segments) <= 5 + math.log2(saves)
+        written += sum(count for name, count in segments.items() if name not in known)
+        known = set(segments)
+        grown.add(some(embeddings, [number % 300], prefix=f"{number}/"))
+    # All into one every time would write each row some 32 times.
+    assert written <= saves * (2 + math.log2(saves / 4))
+    grown.save()
+    assert contents(Index.open(path)) == contents(grown) and len(grown) == saves
 
 
 def test_everything_may_be_removed_and_added_again(index, embeddings, tmp_path):
@@ -173,6 +201,7 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from msim_tf.embeddings import Embeddings
+from msim_tf.search import index_files
 from msim_tf.search.index import Index
 
 path, step = Path(sys.argv[1]), int(sys.argv[2])
