@@ -121,7 +121,7 @@ def extract_folder(
                 entries.append(entry)
                 done += 1
                 progress(done, len(manifest.clips))
-            save_json(shard_path(store, shard, "json"), [dataclasses.asdict(entry) for entry in entries])
+            save_json(shard_path(store, shard, "json"), [vars(entry) for entry in entries])
         finished = dataclasses.replace(manifest, clips=_with_results(store, manifest.clips))
         save_manifest(store, finished)
     return finished
