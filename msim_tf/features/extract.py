@@ -221,8 +221,7 @@ def _power_spectrogram(y: tf.Tensor, params: FeatureParams) -> tf.Tensor:
     # Frames are neighbouring tiles side by side: a copy of whole rows, twice as fast as a gather of single samples.
     framed = tf.concat([tiles[..., i : i + frames, :] for i in range(overlap)], -1)
     spectrum = tf.signal.rfft(framed * tf.constant(_hann(params.n_fft)))
-    # One pass over the spectrum, where a product with its conjugate takes two. (TensorFlow has no GPU kernel of this for complex numbers, and
-    # takes the processor's.)
+    # One pass, where a product with its conjugate takes two; always on the processor, since complex numbers have no GPU kernel of it.
     return tf.math.real(tf.math.squared_difference(spectrum, tf.constant(0, spectrum.dtype)))
 
 

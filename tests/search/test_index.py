@@ -129,7 +129,16 @@ def test_much_that_is_dead_is_compacted_and_swept(index, embeddings, tmp_path):
     assert len(opened.rows) == 200 and len(list(path.glob("segment-*"))) == 1
 
 
-def test_many_small_saves_become_one_segment_beside_the_great_one(index, embeddings, tmp_path):
+def test_many_small_saves_become_one_segment(index, embeddings, tmp_path):
+    path = tmp_path / "library"
+    index.save(path)
+    for number in range(70):
+        index.add(some(embeddings, [number], prefix=f"{number}/"))
+        index.save()
+    assert len(Index.open(path)) == 370 and len(list(path.glob("segment-*"))) < 10
+
+
+def test_joining_small_segments_leaves_the_great_one_and_the_numbers_of_the_rows(index, embeddings, tmp_path):
     path = tmp_path / "library"
     index.save(path)
     before = {file: file.stat().st_mtime_ns for file in (path / "segment-000001").iterdir()}
@@ -143,7 +152,7 @@ def test_many_small_saves_become_one_segment_beside_the_great_one(index, embeddi
     assert len(opened) == 360 and contents(opened) == contents(index)
     assert len(list(path.glob("segment-*"))) < 10
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    assert [opened.rows.identifier(row) for row in range(300)] == list(embeddings.identifiers)  # no row is renumbered
+    assert [opened.rows.identifier(row) for row in range(300)] == list(embeddings.identifiers)
 
 
 def test_an_index_that_grows_copies_a_row_as_often_as_its_segment_doubles(index, embeddings, tmp_path, monkeypatch):
@@ -204,7 +213,7 @@ from msim_tf.embeddings import Embeddings
 from msim_tf.search import index_files
 from msim_tf.search.index import Index
 
-path, step = Path(sys.argv[1]), int(sys.argv[2])
+path, step, index_files._MOST_SEGMENTS = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 index = Index.open(path)
 vectors = np.random.default_rng(1).normal(size=(40, index.source.layout.size)).astype(np.float32)
 meta = {"model": "toy", "version": "3", "digest": "0123456789abcdef"}
@@ -228,29 +237,40 @@ print(calls)
 """
 
 
-def killed_save(path, step, *, removed):
+def killed_save(path, step, *, removed, most):
     environment = {**os.environ, "PYTHONPATH": str(Path(msim_tf.__file__).parents[1])}
     program = KILLED.replace("REMOVED", str(removed))
     return subprocess.run(
-        [sys.executable, "-c", program, str(path), str(step)], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", program, str(path), str(step), str(most)],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
 
 
-@pytest.mark.parametrize("removed", [3, 120], ids=["append", "compact"])
-def test_sigkill_during_a_save_leaves_the_old_index_or_the_new_one(index, tmp_path, removed):
+@pytest.mark.parametrize(
+    "tracks, removed, most, swept",
+    [(300, 3, 64, False), (300, 120, 64, True), (30, 3, 1, True)],
+    ids=["append", "compact", "join"],
+)
+def test_sigkill_during_a_save_leaves_the_old_index_or_the_new_one(
+    embeddings, metadata, tmp_path, tracks, removed, most, swept
+):
     """A process is killed at every flush, rename and deletion of a save in turn; the next save always succeeds."""
-    first = tmp_path / "0"
+    first, held = tmp_path / "0", some(embeddings, range(tracks))
+    index = Index.build(held, {name: metadata[name] for name in held.identifiers if name in metadata})
     index.save(first)
     old = contents(index)
-    whole = killed_save(first, 0, removed=removed)
+    whole = killed_save(first, 0, removed=removed, most=most)
     assert whole.returncode == 0, whole.stderr
     new = contents(Index.open(first))
     assert len(new) == len(old) + 40 - removed
+    assert (len(list(first.glob("segment-*"))) == 1) == swept
     seen = set()
     for step in range(1, int(whole.stdout) + 1):
         path = tmp_path / str(step)
         index.save(path)
-        assert killed_save(path, step, removed=removed).returncode == -signal.SIGKILL
+        assert killed_save(path, step, removed=removed, most=most).returncode == -signal.SIGKILL
         opened = Index.open(path)
         found = contents(opened)
         assert found in (old, new)
@@ -260,7 +280,7 @@ def test_sigkill_during_a_save_leaves_the_old_index_or_the_new_one(index, tmp_pa
         assert len(Index.open(path)) == len(found) - 1
         assert not list(path.glob(".tmp-*"))
     # The new manifest is the last step, but for the sweeping of what it replaced.
-    assert seen == ({len(old)} if removed == 3 else {len(old), len(new)})
+    assert seen == ({len(old), len(new)} if swept else {len(old)})
 
 
 def test_a_second_writer_is_refused(index, embeddings, tmp_path):
