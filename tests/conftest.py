@@ -56,8 +56,8 @@ def clips_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def store(clips_folder, tmp_path_factory):
     """The opened feature store of ``clips_folder``, without labels."""
-    from msim_tf.features.store import FeatureStore
-    from msim_tf.features.writer import extract_folder
+    from msim_tf.data.store import FeatureStore
+    from msim_tf.data.writer import extract_folder
 
     path = tmp_path_factory.mktemp("store") / "features"
     extract_folder(clips_folder, path, SMALL)
@@ -69,7 +69,7 @@ def labelled_store(store, tmp_path_factory):
     """A copy of ``store`` with labels in every dimension."""
     import shutil
 
-    from msim_tf.features.store import FeatureStore, write_labels
+    from msim_tf.data.store import FeatureStore, write_labels
 
     path = tmp_path_factory.mktemp("labelled") / "features"
     shutil.copytree(store.path, path)

@@ -3,7 +3,7 @@
 import numpy as np
 import soundfile
 
-from msim_tf.corpus.labels import Labels
+from msim_tf.labels.tables import Labels
 from msim_tf.params import FeatureParams
 
 # The smallest shapes that the network takes: 64 bands, lags and frames.

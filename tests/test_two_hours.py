@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from msim_tf.features.store import FeatureStore
+from msim_tf.data.store import FeatureStore
 from msim_tf.params import FeatureParams
 
 PEAK = "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 @pytest.mark.slow
 def test_two_hours_are_extracted(folder, tmp_path):
     code = (
-        "from msim_tf.features.writer import extract_folder\nfrom msim_tf.params import FeatureParams\n"
+        "from msim_tf.data.writer import extract_folder\nfrom msim_tf.params import FeatureParams\n"
         "extract_folder(sys.argv[1], sys.argv[2], FeatureParams())"
     )
     assert peak_kilobytes(code, folder, tmp_path / "store") < 1.5e6
@@ -44,11 +44,11 @@ def test_two_hours_are_extracted(folder, tmp_path):
 
 @pytest.mark.slow
 def test_two_hours_are_embedded(folder, tmp_path):
+    from msim_tf.export.export import export_model
     from msim_tf.model.network import build_network
     from msim_tf.model.params import TRAIN_PRESETS
-    from msim_tf.serve.export import export_model
 
     network = dataclasses.replace(TRAIN_PRESETS["small"].network, width=0.05)
     export_model(build_network(network, FeatureParams()), network, FeatureParams(), tmp_path / "model", training={})
-    code = "from msim_tf.serve.embedding import Embedder\nprint(Embedder(sys.argv[1]).embed(sys.argv[2])[1].shape)"
+    code = "from msim_tf.export.embedder import Embedder\nprint(Embedder(sys.argv[1]).embed(sys.argv[2])[1].shape)"
     assert peak_kilobytes(code, tmp_path / "model", folder) < 1.5e6

@@ -13,9 +13,9 @@ def tiny_model_path() -> Path:
     """saved_models/tiny with one version: the network at its smallest."""
     import keras
 
+    from msim_tf.export.export import export_model
     from msim_tf.model.network import build_network
     from msim_tf.model.params import NETWORK_PRESETS
-    from msim_tf.serve.export import export_model
 
     keras.utils.set_random_seed(7)  # the same weights, whichever test asks first
     network = dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, embedding_size=24)

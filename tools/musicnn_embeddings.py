@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msim_tf.corpus.audio import library_root, load_clip
+from msim_tf.audio.decode import library_root, load_clip
 from msim_tf.embeddings import save_embeddings
 from msim_tf.errors import InputError
 

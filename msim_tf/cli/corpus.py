@@ -31,7 +31,7 @@ def extract(ctx: click.Context, source: Path, store: Path, features: str, pad: b
     """
     params = preset(FEATURE_PRESETS, features, "feature")
     import_tensorflow()
-    from msim_tf.features.writer import extract_folder
+    from msim_tf.data.writer import extract_folder
 
     with progress_bar("extract") as progress:
         manifest = extract_folder(source, store, params, pad=pad, workers=workers, progress=progress)
@@ -57,10 +57,10 @@ def annotate(ctx: click.Context, source: Path, store: Path, workers: int | None,
     Labels that STORE has already win over estimates. An estimate of low confidence is left out: that track is unknown there. madmom's
     models are licensed CC BY-NC-SA.
     """
-    from msim_tf.corpus.annotate import annotate_folder, annotation_labels
+    from msim_tf.labels.annotate import annotate_folder, annotation_labels
 
     import_tensorflow()
-    from msim_tf.features.store import FeatureStore, write_labels
+    from msim_tf.data.store import FeatureStore, write_labels
 
     opened = FeatureStore(store)
     root = source if source.is_dir() else source.parent
@@ -86,11 +86,11 @@ def label(store: Path, labels: tuple[Path, ...]) -> None:
     split between training and validation (a track may have several). What is given here wins over what STORE had for the same track and
     dimension. Scores of tags by another model (embeddings with the names of their columns as "tags" in meta) count for pairs of tracks that
     are not both labelled; its own embeddings, without such names, are for --regression-weight, and so is, better, what it says of passages of
-    each track (see msim_tf.corpus.passages); of the two, the one that is given last counts.
+    each track (see msim_tf.labels.passages); of the two, the one that is given last counts.
     """
     import_tensorflow()
-    from msim_tf.corpus.datasets import read_labels_csv, read_labels_jams, validate_tracks
-    from msim_tf.features.store import FeatureStore, write_labels
+    from msim_tf.data.store import FeatureStore, write_labels
+    from msim_tf.labels.encoding import read_labels_csv, read_labels_jams, validate_tracks
 
     opened = FeatureStore(store)
     merged = opened.labels
@@ -108,9 +108,9 @@ def label(store: Path, labels: tuple[Path, ...]) -> None:
 
 def _add_teacher(store: Path, tracks: list[str], path: Path) -> str:
     """Adds what another model says of tracks; tells what that was."""
-    from msim_tf.corpus.passages import is_passages, load_passages
+    from msim_tf.data.teacher_files import write_passages, write_teacher
     from msim_tf.embeddings import load_embeddings
-    from msim_tf.features.teacher_files import write_passages, write_teacher
+    from msim_tf.labels.passages import is_passages, load_passages
 
     if is_passages(path):
         return f"what a teacher says of passages of {write_passages(store, tracks, load_passages(path))} tracks"

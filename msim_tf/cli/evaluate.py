@@ -117,8 +117,8 @@ def embed(ctx: click.Context, file: Path, audio: Path, model: Path, out: Path, c
     chosen, _ = _read(file, agreement=None, clips=clips)
     import_tensorflow()
     from msim_tf.embeddings import save_embeddings
-    from msim_tf.serve.embedding import Embedder
-    from msim_tf.study.clips import embed_triplets
+    from msim_tf.evaluate.studies.clips import embed_triplets
+    from msim_tf.export.embedder import Embedder
 
     embedder = Embedder(model)
     with progress_bar("embed") as progress:
@@ -196,8 +196,8 @@ def table1(
     chosen = _read(file, agreement=agreement, clips=clips)[0] if file else None
     others = [_system(text) for text in externals]
     import_tensorflow()
-    from msim_tf.features.store import FeatureStore
-    from msim_tf.study.table1 import Table1Options, run_table1, table1_networks
+    from msim_tf.data.store import FeatureStore
+    from msim_tf.evaluate.studies.table1 import Table1Options, run_table1, table1_networks
 
     options = Table1Options(
         networks=table1_networks(recipe, networks, width=width, direct_paths=direct_paths),
@@ -229,10 +229,10 @@ def baselines(store: Path, out: Path, size: int, seed: int) -> None:
     Both are standardised over all tracks of STORE.
     """
     import_tensorflow()
+    from msim_tf.data.store import FeatureStore
     from msim_tf.embeddings import save_embeddings
-    from msim_tf.features.store import FeatureStore
-    from msim_tf.study.tracks import baselines as computed
-    from msim_tf.study.tracks import stored_mels
+    from msim_tf.evaluate.studies.tracks import baselines as computed
+    from msim_tf.evaluate.studies.tracks import stored_mels
 
     opened = FeatureStore(store)
     found = computed(opened.identifiers, stored_mels(opened, opened.identifiers), size=size, seed=seed)
@@ -284,10 +284,10 @@ def report(
     systems = [_system(text) for text in embeddings]
     judged = _read(file, agreement=agreement, clips=clips)[0] if file else None
     import_tensorflow()
-    from msim_tf.corpus.audio import library_root
-    from msim_tf.features.store import FeatureStore
+    from msim_tf.audio.decode import library_root
+    from msim_tf.data.store import FeatureStore
+    from msim_tf.evaluate.studies.store_report import ReportOptions, store_report
     from msim_tf.model.training import load_run
-    from msim_tf.study.report import ReportOptions, store_report
 
     parts = load_run(split.parent if split.name == "run.json" else split).identifiers if split else None
     sounds = {}

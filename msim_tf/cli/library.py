@@ -64,7 +64,7 @@ def index(
         click.echo(f"unchanged: {plan.unchanged + len(plan.touched)}")
         list_failures({printable(path): reason for path, reason in scan.failures.items()})
         return
-    from msim_tf.serve.embedding import Embedder
+    from msim_tf.export.embedder import Embedder
 
     embedder = Embedder(model or _recorded_model(library))
     options = UpdateOptions(rebuild=rebuild, annotate=annotate, pad=pad, engine=engine, batch=batch, name=name)

@@ -15,7 +15,7 @@ from msim_tf.cli.options import import_tensorflow, parse_weights, printable
 from msim_tf.errors import InputError
 from msim_tf.library.catalog import Catalog, load_catalog
 from msim_tf.search.diversity import Diversity
-from msim_tf.search.explain import explain as explanation_of
+from msim_tf.search.explanation import explain as explanation_of
 from msim_tf.search.filters import Filters
 from msim_tf.search.index import Index
 from msim_tf.search.query import Match, Query, examples_query, mixed_query, search, track_query, vector_query
@@ -139,8 +139,8 @@ def _locator(catalog: Catalog, index: Index, model: Path | None) -> Located:
 
 def _embedder(catalog: Catalog, index: Index, model: Path | None) -> Any:
     import_tensorflow()
+    from msim_tf.export.embedder import Embedder
     from msim_tf.library.update import source_of
-    from msim_tf.serve.embedding import Embedder
 
     embedder = Embedder(model or catalog.model)
     index.source.validate(source_of(embedder.metadata), catalog.path, model or catalog.model)

@@ -80,7 +80,7 @@ def train(
     network_changes = {name: changes.pop(name) for name in _NETWORK_OPTIONS}
     params = _train_params(preset_name, network_name, dimensions, given(network_changes), given(changes))
     import_tensorflow()
-    from msim_tf.features.store import FeatureStore
+    from msim_tf.data.store import FeatureStore
     from msim_tf.model import training
 
     progress = _progress_callback()
@@ -108,9 +108,9 @@ def export(run: Path, store: Path, target: Path) -> None:
     Every signature is run through TensorFlow Serving's own loader and compared with the model before the version appears.
     """
     import_tensorflow()
-    from msim_tf.features.store import load_manifest
+    from msim_tf.data.store import load_manifest
+    from msim_tf.export.export import export_run
     from msim_tf.model.training import load_run
-    from msim_tf.serve.export import export_run
 
     version = export_run(load_run(run), load_manifest(store).params, target)
     megabytes = sum(file.stat().st_size for file in version.rglob("*") if file.is_file()) / 1e6

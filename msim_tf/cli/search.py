@@ -47,7 +47,7 @@ def embed(ctx: click.Context, source: Path, model: Path, out: Path, pad: bool) -
     if out.suffix != ".npz":
         raise InputError(f"--out {out}: expected a name that ends in .npz")
     import_tensorflow()
-    from msim_tf.serve.embedding import Embedder
+    from msim_tf.export.embedder import Embedder
 
     embedder = Embedder(model)
     with progress_bar("embed") as progress:
@@ -152,7 +152,7 @@ def _query_vector(
     if model is None:
         raise InputError(f"{track} is not in {path}; to query by an audio file name the model with --model")
     import_tensorflow()
-    from msim_tf.serve.embedding import Embedder
+    from msim_tf.export.embedder import Embedder
 
     embedder = Embedder(model)
     digest = library.meta.get("digest")

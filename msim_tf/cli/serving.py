@@ -16,7 +16,7 @@ from msim_tf.errors import InputError
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
 
 if TYPE_CHECKING:
-    from msim_tf.serve.server import ServerOptions
+    from msim_tf.serving.server import ServerOptions
 
 _PATH = click.Path(path_type=Path)
 
@@ -63,9 +63,9 @@ def serve(
     by a web page and an HTTP API (/api/v1/openapi.json) on the REST port; uploads are embedded by the model that embedded the library.
     """
     import_tensorflow()
-    from msim_tf.serve import server
-    from msim_tf.serve.batching import BatchingOptions
-    from msim_tf.serve.library_guard import is_loopback
+    from msim_tf.library.api_guard import is_loopback
+    from msim_tf.serving import server
+    from msim_tf.serving.batching import BatchingOptions
 
     names = {path.resolve().name: path for path in models}
     if len(names) < len(models):
@@ -121,7 +121,7 @@ def predict(
 
     With both --grpc and --rest each is asked and the two answers are compared.
     """
-    from msim_tf.serve.client import Client, GrpcClient, RestClient
+    from msim_tf.serving.client import Client, GrpcClient, RestClient
 
     params = preset(FEATURE_PRESETS, features, "feature")
     clients: dict[str, Client] = {}
@@ -151,9 +151,9 @@ def predict(
 
 def _inputs(path: Path, params: FeatureParams, seconds: float) -> dict[str, np.ndarray]:
     """Arguments of every signature: the waveform, and the features of its middle segment."""
-    from msim_tf.corpus.audio import load_clip
-    from msim_tf.features.extract import Extractor
-    from msim_tf.serve.embedding import segments_of
+    from msim_tf.audio.decode import load_clip
+    from msim_tf.export.embedder import segments_of
+    from msim_tf.features.extractor import Extractor
 
     y = load_clip(path, sr=params.sr, seconds=seconds)
     if len(y) < params.segment_samples:

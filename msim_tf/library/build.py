@@ -10,10 +10,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from msim_tf.audio.scan import Scan, scan_folder
 from msim_tf.errors import InputError
 from msim_tf.library.catalog import Catalog, is_library, load_catalog, save_catalog, writing
 from msim_tf.library.plan import Plan, make_plan
-from msim_tf.library.scan import Scan, scan_folder
 from msim_tf.library.update import Progress, Summary, TrackEmbedder, Update, UpdateOptions, file_states, source_of
 from msim_tf.search.index import Index
 from msim_tf.search.index_files import MANIFEST as INDEX_MANIFEST

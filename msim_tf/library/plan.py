@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from msim_tf.library.scan import FileState, Scan, content_hash
+from msim_tf.audio.scan import FileState, Scan, content_hash
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from msim_tf.audio.scan import FileState, Scan, content_hash, scan_folder
+from msim_tf.audio.tags import read_tags
+from msim_tf.data.writer import in_order
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
-from msim_tf.features.extract import Features
-from msim_tf.features.writer import in_order
+from msim_tf.features.extractor import Features
 from msim_tf.library.catalog import Catalog
 from msim_tf.library.plan import Plan, make_plan
-from msim_tf.library.scan import FileState, Scan, content_hash, scan_folder
-from msim_tf.library.tags import read_tags
 from msim_tf.search.faiss_engine import FaissEngine
 from msim_tf.search.index import Index
 from msim_tf.search.source import Source
@@ -35,7 +35,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class TrackEmbedder(Protocol):
-    """What embeds: ``serve.embedding.Embedder``."""
+    """What embeds: ``export.embedder.Embedder``."""
 
     metadata: Any
 
@@ -255,7 +255,7 @@ class Update:
         return {key: old[key] for key in ("tempo", "key") if same and key in old}
 
     def _annotate(self) -> None:
-        from msim_tf.corpus.annotate import annotate_folder, annotation_labels
+        from msim_tf.labels.annotate import annotate_folder, annotation_labels
 
         assert self._index is not None
         names = sorted(self._index.identifiers)

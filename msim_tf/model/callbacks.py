@@ -16,9 +16,9 @@ import tensorflow as tf
 from tensorboard.plugins import projector
 from tensorboard.plugins.hparams import api as hparams
 
+from msim_tf.data.store import FeatureStore
 from msim_tf.dimensions import DIMENSION_NAMES
-from msim_tf.features.extract import tempogram
-from msim_tf.features.store import FeatureStore
+from msim_tf.features.extractor import tempogram
 from msim_tf.files import atomic_file, load_json, save_json, temporary_name
 from msim_tf.model.params import TrainParams
 

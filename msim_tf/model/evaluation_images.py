@@ -13,11 +13,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from msim_tf.corpus.datasets import encode, groups_of
+from msim_tf.data.store import FeatureStore
 from msim_tf.embeddings import Embeddings
 from msim_tf.evaluate import plots
 from msim_tf.evaluate.disentanglement import Disentanglement, disentanglement
-from msim_tf.features.store import FeatureStore
+from msim_tf.labels.encoding import encode, groups_of
 from msim_tf.model.callbacks import SampleTracks, embed_sample
 from msim_tf.model.params import TrainParams, layout
 

@@ -26,19 +26,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from msim_tf.corpus.datasets import EncodedLabels, encode, split_by_group
+from msim_tf.data.batch_sampler import BatchComposer, BatchParams
+from msim_tf.data.pipeline import make_dataset
+from msim_tf.data.store import FeatureStore
 from msim_tf.errors import InputError
-from msim_tf.features.composer import BatchComposer, BatchParams
-from msim_tf.features.pipeline import make_dataset
-from msim_tf.features.store import FeatureStore
 from msim_tf.files import load_json, save_json, validate_format
+from msim_tf.labels.encoding import EncodedLabels, encode, split_by_group
 from msim_tf.model import callbacks as own
 from msim_tf.model.backup import backed_up_epochs
-from msim_tf.model.compilation import compiled_model, dimension_loss
-from msim_tf.model.direct import train_direct_paths
 from msim_tf.model.evaluation_images import EvaluationImages
 from msim_tf.model.network import in_float32
+from msim_tf.model.objectives import compiled_model, dimension_loss
 from msim_tf.model.params import NetworkParams, TrainParams
+from msim_tf.model.time_averaged_heads import train_direct_paths
 
 FORMAT = "msim-training-run"
 FORMAT_VERSION = 1

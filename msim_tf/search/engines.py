@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from msim_tf.arrays import widened
 from msim_tf.dimensions import EmbeddingLayout
+from msim_tf.performance import widened
 from msim_tf.search.ranking import normalised
 from msim_tf.search.segments import BLOCK, Rows, Segment
 from msim_tf.search.threads import cores

@@ -1,4 +1,4 @@
-"""The FAISS engine for some 50,000 tracks and more: every row is scored from short codes (``codes``), the best are rescored exactly.
+"""The FAISS engine for some 50,000 tracks and more: every row is scored from short codes (``faiss_codes``), the best are rescored exactly.
 
 Scoring everything keeps recall under skewed weights, where partitioned and graph indexes, built for one fixed distance, collapse. How many rows
 to rescore is measured on the library (``calibration``).
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from msim_tf.arrays import widened
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
+from msim_tf.performance import widened
 from msim_tf.search.calibration import ALONE, Calibration, calibrate
-from msim_tf.search.codes import CODES_VERSION, Codes, import_faiss, load_codes, train_codes
 from msim_tf.search.engines import STORED_MARGIN, ExactEngine, opposed, smallest, weighing_spans
+from msim_tf.search.faiss_codes import CODES_VERSION, Codes, import_faiss, load_codes, train_codes
 from msim_tf.search.ranking import normalised
 from msim_tf.search.segments import Rows
 

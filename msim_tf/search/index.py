@@ -15,8 +15,8 @@ import numpy as np
 from msim_tf.embeddings import Embeddings, shortlist
 from msim_tf.errors import InputError
 from msim_tf.search import index_files
-from msim_tf.search.codes import faiss_installed
 from msim_tf.search.engines import Engine, ExactEngine
+from msim_tf.search.faiss_codes import faiss_installed
 from msim_tf.search.faiss_engine import FaissEngine
 from msim_tf.search.filters import FilterColumns
 from msim_tf.search.ranking import normalised

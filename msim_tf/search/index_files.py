@@ -22,8 +22,8 @@ import numpy as np
 from msim_tf.errors import InputError
 from msim_tf.files import load_json, save_json, validate_format
 from msim_tf.search.calibration import Calibration
-from msim_tf.search.codes import CODES_VERSION, faiss_installed
 from msim_tf.search.engines import Engine, ExactEngine
+from msim_tf.search.faiss_codes import CODES_VERSION, faiss_installed
 from msim_tf.search.faiss_engine import FaissEngine
 from msim_tf.search.segments import BLOCK, Rows, Segment, read_segment, write_segment
 from msim_tf.search.source import Source

@@ -16,9 +16,9 @@ from functools import cache
 
 import numpy as np
 
-from msim_tf.arrays import widened
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
+from msim_tf.performance import widened
 
 _TIE = 9  # decimals to which equal distances are ties, so that the order does not hang on rounding
 _BLOCK = 4096  # rows whose squares are held

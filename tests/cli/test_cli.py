@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from msim_tf.cli import _COMMANDS, cli, main
-from msim_tf.corpus.passages import Passages, save_passages
+from msim_tf.data.store import FeatureStore, load_manifest
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import save_embeddings
-from msim_tf.features.store import FeatureStore, load_manifest
+from msim_tf.labels.passages import Passages, save_passages
 
 LAYOUT = EmbeddingLayout.equal(DIMENSION_NAMES, 24)
 
@@ -186,9 +186,9 @@ def test_other_exceptions_keep_their_traceback(monkeypatch, embeddings):
 def test_embeddings_of_another_model_are_refused(tmp_path, rng, clips_folder, store, embeddings):
     import dataclasses
 
+    from msim_tf.export.export import export_model
     from msim_tf.model.network import build_network
     from msim_tf.model.params import NETWORK_PRESETS
-    from msim_tf.serve.export import export_model
 
     network = dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, embedding_size=24)
     model = build_network(network, store.params)
@@ -221,8 +221,8 @@ def test_embeddings_of_another_model_are_refused(tmp_path, rng, clips_folder, st
     ],
 )
 def test_serve_hands_over_how_requests_are_joined(options, expected, tmp_path, monkeypatch):
-    from msim_tf.serve import server
-    from msim_tf.serve.batching import BatchingOptions
+    from msim_tf.serving import server
+    from msim_tf.serving.batching import BatchingOptions
 
     seen = []
     monkeypatch.setattr(server, "serve", lambda models, options, on_start: seen.append(options.batching))

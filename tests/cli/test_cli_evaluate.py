@@ -113,7 +113,7 @@ def test_exact_clips_need_vectors_of_clips(dim_sim, line, tmp_path):
 
 
 def test_triplets_are_embedded_and_what_has_no_audio_is_listed(dim_sim, tmp_path, monkeypatch, clips_folder):
-    import msim_tf.serve.embedding as embedding
+    import msim_tf.export.embedder as embedding
 
     class Fake:
         def __init__(self, model):
@@ -192,7 +192,7 @@ def test_report_prints_its_page_and_headline_numbers(labelled_store, vectors, cl
 
 def test_table1_calls_the_study_with_the_same_budget_for_all(labelled_store, tmp_path, monkeypatch, vectors):
     import msim_tf.cli.evaluate as module
-    import msim_tf.study.table1 as study
+    import msim_tf.evaluate.studies.table1 as study
     from msim_tf.evaluate.tables import Table
 
     seen = {}

@@ -14,7 +14,7 @@ def tiny_model():
 
 @pytest.fixture(scope="session")
 def embedder(tiny_model):
-    from msim_tf.serve.embedding import Embedder
+    from msim_tf.export.embedder import Embedder
 
     return Embedder(tiny_model)
 

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from msim_tf.data.store import FeatureStore
 from msim_tf.dimensions import DIMENSION_NAMES
-from msim_tf.features.store import FeatureStore
 from msim_tf.model.callbacks import embed_sample, sample_tracks
 from msim_tf.model.evaluation_images import EvaluationImages
 from msim_tf.model.params import NETWORK_PRESETS, TrainParams

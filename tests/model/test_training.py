@@ -16,11 +16,11 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from msim_tf.data.store import FeatureStore, write_labels
+from msim_tf.data.teacher_files import write_teacher
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
-from msim_tf.features.store import FeatureStore, write_labels
-from msim_tf.features.teacher_files import write_teacher
 from msim_tf.model import backup
 from msim_tf.model.callbacks import SaveBest
 from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, TrainParams
@@ -138,7 +138,7 @@ import sys
 sys.path[:0] = {path!r}
 import keras, tensorflow as tf
 import test_training
-from msim_tf.features.store import FeatureStore
+from msim_tf.data.store import FeatureStore
 from msim_tf.model.training import train
 
 class Say(keras.callbacks.Callback):
@@ -313,7 +313,7 @@ def test_a_small_corpus_is_learned(labelled_store, tmp_path):
 def test_a_dimension_nobody_labels_is_an_error_unless_allowed(labelled_store, tmp_path, store):
     import shutil
 
-    from msim_tf.features.store import FeatureStore
+    from msim_tf.data.store import FeatureStore
 
     shutil.copytree(store.path, tmp_path / "store")
     labels = labelled_store.labels.to_json()

@@ -19,10 +19,10 @@ QUERY = "hedgewars__art.ogg"
 @pytest.fixture(scope="module")
 def guarded(library):
     """The address of the library API alone, with a token: no model, for nothing is uploaded here."""
-    from msim_tf.serve.library_api import library_app
-    from msim_tf.serve.library_state import LiveLibrary
-    from msim_tf.serve.library_upload import UploadLimits, Uploads
-    from msim_tf.serve.versions import Models
+    from msim_tf.library.api import library_app
+    from msim_tf.library.api_state import LiveLibrary
+    from msim_tf.library.api_upload import UploadLimits, Uploads
+    from msim_tf.serving.versions import Models
 
     async def nothing_else(scope, receive, send):
         raise AssertionError(scope)

@@ -10,7 +10,7 @@ _BLOCK = 8192  # libsndfile's Vorbis encoder overflows its stack on long blocks
 
 def sound_files(music: str, count: int) -> list[Path]:
     """``count`` files, evenly spread over the folder."""
-    from msim_tf.corpus.audio import library_root
+    from msim_tf.audio.decode import library_root
 
     root, identifiers = library_root(music)
     step = max(1, len(identifiers) // count)
@@ -22,7 +22,7 @@ def make_stereo_files(music: str, count: int, folder: Path) -> list[Path]:
     import numpy as np
     import soundfile
 
-    from msim_tf.corpus.audio import load_clip
+    from msim_tf.audio.decode import load_clip
 
     folder.mkdir(parents=True, exist_ok=True)
     clips = [load_clip(path, sr=_RATE) for path in sound_files(music, count)]

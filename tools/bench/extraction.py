@@ -43,12 +43,12 @@ def _in_pinned_process(cores: int, function: Callable[..., Any], *arguments: Any
 
 
 def _on_one_core(options: frame.Options) -> list[frame.Figure]:
+    from msim_tf.audio.decode import load_clip, read_blocks
     from msim_tf.cli.options import import_tensorflow
-    from msim_tf.corpus.audio import load_clip, read_blocks
 
     import_tensorflow()
-    from msim_tf.features.extract import Extractor
-    from msim_tf.features.writer import extract_folder
+    from msim_tf.data.writer import extract_folder
+    from msim_tf.features.extractor import Extractor
     from msim_tf.params import FEATURE_PRESETS
 
     params = FEATURE_PRESETS["paper"]
@@ -124,7 +124,7 @@ def _on_one_core(options: frame.Options) -> list[frame.Figure]:
 def _all_three(extractor: Any, y: Any) -> Any:
     import tensorflow as tf
 
-    from msim_tf.features.extract import tempogram
+    from msim_tf.features.extractor import tempogram
 
     features, lags = extractor([y]), extractor.params.tempogram_lags
     return features, tempogram(tf.constant(features.onset[:-1]), lags=lags).numpy()
@@ -217,8 +217,8 @@ def librosa_default(y: Any, sr: int) -> dict[str, Any]:
 
 def _our_shard(paths: list[Path], out: Path, shard: int, extractor: Any) -> None:
     """What ``extract_folder`` does with files, without its start: features, and a shard of the store."""
-    from msim_tf.features.store import ClipEntry
-    from msim_tf.features.writer import features_or_reason, write_shard
+    from msim_tf.data.store import ClipEntry
+    from msim_tf.data.writer import features_or_reason, write_shard
 
     results = ((ClipEntry(path.name, 0, 0, shard), features_or_reason(path, extractor, pad=False)) for path in paths)
     assert all(entry.frames for entry in write_shard(out, shard, results))
@@ -244,7 +244,7 @@ def _extract(music: str, store: str, workers: int) -> None:
     from msim_tf.cli.options import import_tensorflow
 
     import_tensorflow()
-    from msim_tf.features.writer import extract_folder
+    from msim_tf.data.writer import extract_folder
     from msim_tf.params import FEATURE_PRESETS
 
     extract_folder(music, store, FEATURE_PRESETS["paper"], workers=workers)
@@ -252,7 +252,7 @@ def _extract(music: str, store: str, workers: int) -> None:
 
 def _features_of(paths: list[Path], workers: int) -> None:
     """What ``extract_folder`` does for each file, without its start."""
-    from msim_tf.features.writer import features_or_reason, in_order
+    from msim_tf.data.writer import features_or_reason, in_order
 
     extractor = _extractor()
     for _ in in_order(lambda path: features_or_reason(path, extractor, pad=False), paths, workers):
@@ -264,7 +264,7 @@ def _extractor() -> Any:
     from msim_tf.cli.options import import_tensorflow
 
     import_tensorflow()
-    from msim_tf.features.extract import Extractor
+    from msim_tf.features.extractor import Extractor
     from msim_tf.params import FEATURE_PRESETS
 
     return Extractor(FEATURE_PRESETS["paper"])

@@ -27,9 +27,9 @@ def run(options: frame.Options) -> list[frame.Figure]:
     from msim_tf.cli.options import import_tensorflow
 
     import_tensorflow()
-    from msim_tf.arrays import ReusedMemory
-    from msim_tf.features.composer import BatchComposer, BatchParams
-    from msim_tf.features.pipeline import make_dataset
+    from msim_tf.data.batch_sampler import BatchComposer, BatchParams
+    from msim_tf.data.pipeline import make_dataset
+    from msim_tf.performance import ReusedMemory
 
     store, labels = _labelled_store(options)
     every = np.arange(len(store))
@@ -103,11 +103,11 @@ def _labelled_store(options: frame.Options) -> tuple[Any, Any]:
     """The store that was named, or one of real excerpts with labels drawn at random in all dimensions."""
     import numpy as np
 
-    from msim_tf.corpus.datasets import Labels, encode
-    from msim_tf.corpus.labels import canonical_label
+    from msim_tf.data.store import FeatureStore
+    from msim_tf.data.writer import extract_folder
     from msim_tf.dimensions import DIMENSION_NAMES
-    from msim_tf.features.store import FeatureStore
-    from msim_tf.features.writer import extract_folder
+    from msim_tf.labels.encoding import Labels, encode
+    from msim_tf.labels.tables import canonical_label
     from msim_tf.params import FEATURE_PRESETS
 
     if options.store:
@@ -144,7 +144,7 @@ def _write_records(store: Any, path: Path) -> tuple[Path, int]:
     import numpy as np
     import tensorflow as tf
 
-    from msim_tf.features.extract import tempogram
+    from msim_tf.features.extractor import tempogram
 
     length, written = store.params.segment_frames, 0
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -165,7 +165,7 @@ def _write_clips(store: Any, path: Path) -> Path:
     """The first clips as float32 tf.train.Examples."""
     import tensorflow as tf
 
-    from msim_tf.features.extract import tempogram
+    from msim_tf.features.extractor import tempogram
 
     with tf.io.TFRecordWriter(str(path)) as writer:
         for clip in range(min(len(store), _RECORDED_CLIPS)):

@@ -48,7 +48,7 @@ def measured(vectors: Any, rows: int, options: frame.Options) -> list[frame.Figu
     import numpy as np
 
     from msim_tf.search.calibration import sample_weights
-    from msim_tf.search.codes import faiss_installed
+    from msim_tf.search.faiss_codes import faiss_installed
     from msim_tf.search.index import Index
     from msim_tf.search.ranking import normalised
     from tools.bench.vectors import write_library

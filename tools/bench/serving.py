@@ -26,9 +26,9 @@ def run(options: frame.Options) -> list[frame.Figure]:
     from msim_tf.cli.options import import_tensorflow
 
     import_tensorflow()
-    from msim_tf.serve.client import GrpcClient, RestClient
-    from msim_tf.serve.metadata import load_metadata
-    from msim_tf.serve.servable import Servable
+    from msim_tf.export.metadata import load_metadata
+    from msim_tf.export.servable import Servable
+    from msim_tf.serving.client import GrpcClient, RestClient
 
     base = Path(options.model) if options.model else untrained_model(Path(options.scratch) / "bench")
     metadata = load_metadata(base)
@@ -146,10 +146,10 @@ def untrained_model(base: Path) -> Path:
     """Exports a network of width 0.25 as it is initialised; returns ``base``."""
     import dataclasses
 
+    from msim_tf.export.export import export_model
     from msim_tf.model.network import build_network
     from msim_tf.model.params import NETWORK_PRESETS
     from msim_tf.params import FEATURE_PRESETS
-    from msim_tf.serve.export import export_model
 
     network, features = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.25), FEATURE_PRESETS["paper"]
     export_model(build_network(network, features), network, features, base, training={})
@@ -178,8 +178,8 @@ def _serve(base: str, batching: bool, pipe: Any) -> None:
     from msim_tf.cli.options import import_tensorflow
 
     import_tensorflow()
-    from msim_tf.serve.batching import BatchingOptions
-    from msim_tf.serve.server import ServerOptions, running_server
+    from msim_tf.serving.batching import BatchingOptions
+    from msim_tf.serving.server import ServerOptions, running_server
 
     joined = BatchingOptions() if batching else None
     options = ServerOptions(grpc_port=0, rest_port=0, timeout=_TIMEOUT, batching=joined)

@@ -45,8 +45,8 @@ def load_tensorflow(*_: Any) -> None:
     import_tensorflow()
     import numpy as np
 
-    from msim_tf.features.extract import Extractor
-    from msim_tf.features.writer import extract_folder  # noqa: F401
+    from msim_tf.data.writer import extract_folder  # noqa: F401
+    from msim_tf.features.extractor import Extractor
     from msim_tf.params import FEATURE_PRESETS
 
     Extractor(FEATURE_PRESETS["paper"])([np.zeros(22050 * _SECONDS, np.float32)])
@@ -57,8 +57,8 @@ def make_sources(music: str, folder: str) -> None:
     load_tensorflow()
     import soundfile
 
-    from msim_tf.corpus.audio import load_clip
-    from msim_tf.features.writer import CLIPS_PER_SHARD, extract_folder
+    from msim_tf.audio.decode import load_clip
+    from msim_tf.data.writer import CLIPS_PER_SHARD, extract_folder
     from msim_tf.params import FEATURE_PRESETS
     from tools.bench.clips import sound_files
 
@@ -86,7 +86,7 @@ def _links(source: Path, folder: Path, count: int) -> None:
 
 def extract(source: str, folder: str, count: int) -> float:
     """``msim extract`` of ``count`` clips of four seconds into a new store."""
-    from msim_tf.features.writer import extract_folder
+    from msim_tf.data.writer import extract_folder
     from msim_tf.params import FEATURE_PRESETS
 
     music, store = Path(folder) / "music", Path(folder) / "store"
@@ -105,8 +105,8 @@ def make_store(source: str, store: str, count: int) -> None:
     """A store of ``count`` labelled tracks, ten of an artist: its shards are links to the one of ``source``."""
     import numpy as np
 
-    from msim_tf.corpus.labels import Labels, canonical_label
-    from msim_tf.features.store import Manifest, load_manifest, save_manifest, shard_path
+    from msim_tf.data.store import Manifest, load_manifest, save_manifest, shard_path
+    from msim_tf.labels.tables import Labels, canonical_label
 
     held, rng = load_manifest(Path(source) / "store"), np.random.default_rng(0)
     Path(store, "shards").mkdir(parents=True)
@@ -138,10 +138,10 @@ _prepared: dict[str, Any] = {}
 def prepare(source: str, store: str, count: int) -> float:
     """Opens a store, encodes its labels, splits it and gets ready to compose batches, as training does."""
     load_tensorflow()
-    from msim_tf.corpus.datasets import encode, split_by_group
+    from msim_tf.data.batch_sampler import BatchComposer, BatchParams
+    from msim_tf.data.store import FeatureStore
     from msim_tf.dimensions import DIMENSION_NAMES
-    from msim_tf.features.composer import BatchComposer, BatchParams
-    from msim_tf.features.store import FeatureStore
+    from msim_tf.labels.encoding import encode, split_by_group
 
     begun = time.perf_counter()
     opened = FeatureStore(store)
@@ -155,7 +155,7 @@ def prepare(source: str, store: str, count: int) -> float:
 
 def epoch(source: str, store: str, count: int) -> float:
     """All batches of an epoch, as many as hear each segment about once, as training gets them; without the network."""
-    from msim_tf.features.pipeline import make_dataset
+    from msim_tf.data.pipeline import make_dataset
 
     opened, clips, composer = _prepared[store]
     params = opened.params
@@ -172,7 +172,7 @@ def train(source: str, store: str, count: int) -> float:
     load_tensorflow()
     import keras
 
-    from msim_tf.features.store import FeatureStore
+    from msim_tf.data.store import FeatureStore
     from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS
     from msim_tf.model.training import train as real_train
 
@@ -222,7 +222,7 @@ def index(folder: str, count: int, embeddings: str) -> float:
 
 def engines() -> tuple[str, ...]:
     """Those that are installed."""
-    from msim_tf.search.codes import faiss_installed
+    from msim_tf.search.faiss_codes import faiss_installed
 
     return ("exact", "faiss") if faiss_installed() else ("exact",)
 

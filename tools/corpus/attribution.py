@@ -11,7 +11,7 @@ import argparse
 import csv
 from pathlib import Path
 
-from msim_tf.features.store import FeatureStore
+from msim_tf.data.store import FeatureStore
 from msim_tf.files import atomic_file
 from tools.corpus.command import run
 from tools.corpus.ledger import CorpusClip, Ledger

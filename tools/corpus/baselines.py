@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from msim_tf.corpus.datasets import split_by_group
+from msim_tf.data.store import FeatureStore
 from msim_tf.embeddings import load_embeddings, save_embeddings
 from msim_tf.evaluate.baselines import mel_statistics, mfcc_statistics, standardised
-from msim_tf.features.extract import tempogram
-from msim_tf.features.store import FeatureStore
+from msim_tf.features.extractor import tempogram
+from msim_tf.labels.encoding import split_by_group
 from tools.corpus.command import run
 
 _PENALTIES = tuple(10.0**power for power in range(0, 7))

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from msim_tf.corpus.audio import duration, load_clip
+from msim_tf.audio.decode import duration, load_clip
 from msim_tf.errors import InputError
 from tools.corpus.debian import (
     PackageMissing,

@@ -25,16 +25,16 @@ from typing import Any
 
 import numpy as np
 
-from msim_tf.corpus.datasets import EncodedLabels, encode
-from msim_tf.corpus.labels import divided_groups
+from msim_tf.data.store import FeatureStore
 from msim_tf.dimensions import DIMENSION_NAMES, TAG_DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import Embeddings, load_embeddings
 from msim_tf.evaluate.artists import Artists
 from msim_tf.evaluate.disentanglement import disentanglement
 from msim_tf.evaluate.distances import WHOLE, subspace
 from msim_tf.evaluate.statistics import group_means, percentile_interval
-from msim_tf.features.store import FeatureStore
 from msim_tf.files import save_json
+from msim_tf.labels.encoding import EncodedLabels, encode
+from msim_tf.labels.tables import divided_groups
 from tools.corpus.command import run
 from tools.corpus.ledger import Ledger
 

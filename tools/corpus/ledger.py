@@ -29,9 +29,9 @@ from types import TracebackType
 import numpy as np
 import soundfile
 
-from msim_tf.corpus.labels import LabelTable, divided_groups, write_labels_csv
 from msim_tf.errors import InputError
 from msim_tf.files import atomic_file, exclusive
+from msim_tf.labels.tables import LabelTable, divided_groups, write_labels_csv
 
 SR = 22050  # of all clips: that of the features, so extraction need not resample
 PARTS = ("train", "test")

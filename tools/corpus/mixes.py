@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from msim_tf.corpus.audio import load_clip
-from msim_tf.corpus.labels import joined_groups
+from msim_tf.audio.decode import load_clip
 from msim_tf.errors import InputError
+from msim_tf.labels.tables import joined_groups
 from tools.corpus.command import reported, run
 from tools.corpus.ledger import SR, CorpusClip, Ledger
 from tools.corpus.renders_mix import mixed

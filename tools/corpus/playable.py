@@ -1,4 +1,4 @@
-"""Music that is a score rather than sound, tracker modules and MIDI files, made into sound that ``msim_tf.corpus.audio`` reads.
+"""Music that is a score rather than sound, tracker modules and MIDI files, made into sound that ``msim_tf.audio.decode`` reads.
 
 Modules are played by ``openmpt123`` (libopenmpt), once through and for ten minutes at most: many loop for ever. MIDI files are played by
 ``fluidsynth``, dry, with one of the two General MIDI sound fonts that the training part of the renders uses; which one follows from the
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msim_tf.corpus.audio import load_clip
+from msim_tf.audio.decode import load_clip
 from msim_tf.errors import InputError
 from tools.corpus.ledger import SR, write_flac
 from tools.corpus.renders_mix import SOUND_FONTS, SoundFont, rendered

@@ -29,8 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from msim_tf.corpus.relations import key_name, parse_key
 from msim_tf.errors import InputError
+from msim_tf.labels.relations import key_name, parse_key
 from tools.corpus.command import reported
 from tools.corpus.ledger import SR, CorpusClip, Ledger, sha256
 from tools.corpus.renders import APT_LINE, missing_programs

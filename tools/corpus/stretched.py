@@ -37,7 +37,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import soundfile
 
-from msim_tf.corpus.audio import load_clip
+from msim_tf.audio.decode import load_clip
 from msim_tf.errors import InputError
 from msim_tf.files import atomic_file
 from tools.corpus.command import run

@@ -4,7 +4,7 @@
 
 See ``tools/musicnn_embeddings.py`` for where the weights are from. It hears at most ``--segments`` evenly spread patches of 3 s of a clip; ten
 are all of an excerpt of 30 s, as the model that learns from it hears all. Writes two files that ``msim_tf.embeddings`` reads, each vector the
-mean over a clip's patches, and one that ``msim_tf.corpus.passages`` reads; clips are named relative to ROOT/PART:
+mean over a clip's patches, and one that ``msim_tf.labels.passages`` reads; clips are named relative to ROOT/PART:
 
     ROOT/teacher-PART-tags.npz          [n, 50] logits, before the sigmoid: activations of rare tags differ only in the third decimal
     ROOT/teacher-PART-penultimate.npz   [n, 200]
@@ -30,11 +30,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from msim_tf.corpus.audio import load_clip
-from msim_tf.corpus.passages import Passages, save_passages
+from msim_tf.audio.decode import load_clip
 from msim_tf.embeddings import save_embeddings
 from msim_tf.errors import InputError
 from msim_tf.files import atomic_file, exclusive
+from msim_tf.labels.passages import Passages, save_passages
 from tools.corpus.command import run
 from tools.corpus.ledger import PARTS, CorpusClip, Ledger
 from tools.musicnn_embeddings import (

@@ -1,0 +1,1 @@
+"""Sound files in: found, decoded, and what their tags say."""

@@ -1,0 +1,1 @@
+"""The feature store, and the batches that training draws from it."""

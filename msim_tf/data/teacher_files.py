@@ -1,0 +1,96 @@
+"""What a feature store keeps of a teacher, another model that has heard its tracks::
+
+    teacher.npz             its scores of tags
+    teacher_vectors.npz     its own embeddings of the tracks
+    teacher_passages.npz    all that it says, passage by passage
+
+Each may be there or not; a track is named by its identifier in the store. ``labels.teacher`` and ``labels.passages`` say what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from msim_tf.embeddings import Embeddings, load_embeddings, save_embeddings
+from msim_tf.errors import InputError
+from msim_tf.labels.passages import Passages, load_passages, save_passages, whole_tracks
+from msim_tf.labels.teacher import teacher_tag_names
+
+_TAGS, _VECTORS, _PASSAGES = "teacher.npz", "teacher_vectors.npz", "teacher_passages.npz"
+
+
+def load_teacher(store: Path) -> Embeddings | None:
+    """Scores of tags; None if there are none."""
+    return _load(store / _TAGS)
+
+
+def load_heard(store: Path, scores: Embeddings | None) -> Passages | None:
+    """All that the teacher says: of passages of the tracks or, where those are not known, of whole ones; None if it says nothing.
+
+    Args:
+        store: directory of the store.
+        scores: what ``load_teacher`` gave.
+    """
+    path = store / _PASSAGES
+    if path.exists():
+        return load_passages(path)
+    return whole_tracks([found for found in (scores, _load(store / _VECTORS)) if found])
+
+
+def _load(path: Path) -> Embeddings | None:
+    return load_embeddings(path) if path.exists() else None
+
+
+def write_teacher(store: Path, tracks: Sequence[str], teacher: Embeddings) -> int:
+    """Replaces the scores of tags, or, if ``teacher`` names no tags, its own embeddings.
+
+    New embeddings take the place of what was known of passages, which would else count instead.
+
+    Args:
+        store: directory of the store.
+        tracks: identifiers of its tracks.
+        teacher: what it says of any tracks.
+
+    Returns:
+        Of how many tracks of the store something is known now.
+
+    Raises:
+        InputError: if names of tags do not fit the columns, or nothing is of a track of the store.
+    """
+    named = "tags" in teacher.meta
+    if named:
+        teacher_tag_names(teacher)
+    held = [identifier for identifier in tracks if identifier in teacher]
+    if not held:
+        raise InputError(f"{teacher.name}: scores for none of the tracks in {store}; a track is named by its path")
+    save_embeddings(
+        store / (_TAGS if named else _VECTORS),
+        identifiers=held,
+        embeddings=teacher.embeddings[teacher.rows(held)],
+        meta=teacher.meta,
+    )
+    if not named:
+        (store / _PASSAGES).unlink(missing_ok=True)
+    return len(held)
+
+
+def write_passages(store: Path, tracks: Sequence[str], passages: Passages) -> int:
+    """Replaces what the teacher says of passages.
+
+    Args:
+        store: directory of the store.
+        tracks: identifiers of its tracks.
+        passages: of any tracks.
+
+    Returns:
+        How many tracks of the store have some now.
+
+    Raises:
+        InputError: if none is of a track of the store.
+    """
+    held = passages.take(tracks)
+    if held is None:
+        raise InputError(f"passages of none of the tracks in {store}; a track is named by its path")
+    save_passages(store / _PASSAGES, held)
+    return len(held.identifiers)

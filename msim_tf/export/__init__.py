@@ -1,0 +1,1 @@
+"""SavedModels: written, loaded as TensorFlow Serving loads them, and described."""

@@ -1,0 +1,158 @@
+"""Embeds audio files and stores with an exported model, in this process: what ``msim embed`` does.
+
+The embedding of a track is the mean over its non-overlapping segments (paper, section 4.1). Segments pass through the model in chunks, so that
+a track of hours needs no more memory than its features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from msim_tf.audio import decode
+from msim_tf.data.store import FeatureStore, manifest_path
+from msim_tf.data.writer import extract_file, features_or_reason, in_order
+from msim_tf.errors import InputError
+from msim_tf.export.metadata import load_metadata
+from msim_tf.export.servable import Servable
+from msim_tf.features.extractor import Extractor, Features
+from msim_tf.params import FeatureParams, validate_digest
+
+_CHUNK = 16
+_WORKERS = 2  # extraction runs ahead of the model; more threads would only take its cores
+
+
+class Embedder:
+    """An exported model with the extraction that belongs to it.
+
+    Args:
+        model: ``saved_models/NAME``, or one of its versions.
+
+    Attributes:
+        metadata: what the model says of itself.
+    """
+
+    def __init__(self, model: str | Path) -> None:
+        self.metadata = load_metadata(model)
+        self._servable = Servable.load(self.metadata.directory, warmup=False)
+        self._extractor = Extractor(self.metadata.features)
+
+    def extract(self, path: str | Path, *, pad: bool = False) -> Features | str:
+        """The features of an audio file, or why it has none."""
+        return features_or_reason(Path(path), self._extractor, pad=pad)
+
+    def embed_features(self, features: Features) -> np.ndarray:
+        """The track embedding, [size] float32."""
+        return self.embed_segments(features, whole_segments(features.frames, self.metadata.features))
+
+    def embed_segments(self, features: Features, starts: np.ndarray) -> np.ndarray:
+        """The mean over the segments that begin at the frames ``starts`` ([n] int), [size] float32."""
+        return mean_embedding(self._run, features, starts, self.metadata.features)
+
+    def _run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        feeds = {name: inputs[name] for name in self.metadata.inputs}
+        return self._servable.run("serving_default", feeds)["embedding"]
+
+    def embed_file(self, path: str | Path, *, pad: bool = False) -> np.ndarray:
+        """The track embedding of one audio file, [size] float32.
+
+        Raises:
+            InputError: if it cannot be decoded, is silent, or too short.
+        """
+        return self.embed_features(extract_file(Path(path), self._extractor, pad=pad))
+
+    def embed(
+        self,
+        source: str | Path,
+        *,
+        pad: bool = False,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> tuple[list[str], np.ndarray, dict[str, str]]:
+        """Embeds every track of a folder, a single file, or a feature store.
+
+        Args:
+            source: the folder, file or store.
+            pad: lengthen clips shorter than a segment with silence.
+            progress: called with (tracks done, tracks in all).
+
+        Returns:
+            identifiers of n tracks; their embeddings [n, size] float32; the reason for each track left out.
+
+        Raises:
+            InputError: if nothing can be embedded, or a store holds other features.
+        """
+        source = Path(source)
+        identifiers, results = (
+            self._stored(source) if manifest_path(source).exists() else self._extracted(source, pad=pad)
+        )
+        vectors: dict[str, np.ndarray] = {}
+        failures: dict[str, str] = {}
+        for done, (identifier, result) in enumerate(results, 1):
+            if isinstance(result, str):
+                failures[identifier] = result
+            else:
+                vectors[identifier] = self.embed_features(result)
+            progress(done, len(identifiers))
+        if not vectors:
+            name, reason = next(iter(failures.items()))
+            raise InputError(f"{source}: none of {len(failures)} files could be embedded; {name}: {reason}")
+        return list(vectors), np.stack(list(vectors.values())), failures
+
+    def close(self) -> None:
+        """Releases the model."""
+        self._servable.close()
+
+    def _stored(self, path: Path) -> tuple[list[str], Iterator[tuple[str, Features | str]]]:
+        store = FeatureStore(path)
+        model = self.metadata
+        validate_digest(store.params.digest, manifest_path(path), model.features.digest, f"the model {model.directory}")
+        return store.identifiers, ((name, store.read_clip(i)) for i, name in enumerate(store.identifiers))
+
+    def _extracted(self, path: Path, *, pad: bool) -> tuple[list[str], Iterator[tuple[str, Features | str]]]:
+        root, identifiers = decode.library_root(path)
+
+        def work(identifier: str) -> Features | str:
+            return self.extract(root / identifier, pad=pad)
+
+        return identifiers, in_order(work, identifiers, _WORKERS)
+
+
+def whole_segments(frames: int, params: FeatureParams) -> np.ndarray:
+    """First frames of a clip's non-overlapping segments: [n] int."""
+    return np.arange(params.segments(frames)) * params.segment_frames
+
+
+def mean_embedding(
+    run: Callable[[dict[str, np.ndarray]], np.ndarray], features: Features, starts: np.ndarray, params: FeatureParams
+) -> np.ndarray:
+    """Mean embedding of segments, passed through the model in chunks.
+
+    Args:
+        run: inputs, each [n, *shape], to embeddings [n, size].
+        features: of the whole clip.
+        starts: [n] first frame of each segment.
+        params: how the features were made.
+
+    Returns:
+        [size] float32.
+    """
+    chunks = [starts[first : first + _CHUNK] for first in range(0, len(starts), _CHUNK)]
+    total = sum(run(segments_at(features, chunk, params)).sum(0, dtype=np.float64) for chunk in chunks)
+    return (total / len(starts)).astype(np.float32)
+
+
+def segments_of(features: Features, numbers: range, params: FeatureParams) -> dict[str, np.ndarray]:
+    """Model inputs of some of a clip's non-overlapping segments, each [n, *shape] float32."""
+    return segments_at(features, np.array(numbers) * params.segment_frames, params)
+
+
+def segments_at(features: Features, starts: np.ndarray, params: FeatureParams) -> dict[str, np.ndarray]:
+    """Model inputs of the segments that begin at the frames ``starts`` ([n] int), each [n, *shape] float32."""
+    columns = starts[:, None] + np.arange(params.segment_frames)
+    return {
+        "mel": np.ascontiguousarray(features.mel[:, columns].swapaxes(0, 1)),
+        "onset": features.onset[starts[:, None] + np.arange(params.segment_onsets)],
+        "cens": np.ascontiguousarray(features.cens[:, columns].swapaxes(0, 1)),
+    }

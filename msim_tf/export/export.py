@@ -1,0 +1,260 @@
+"""Export: a trained model becomes one SavedModel that stock TensorFlow Serving calls by signature.
+
+=================  =======================================  ==============================================
+signature          arguments                                results
+=================  =======================================  ==============================================
+serving_default    mel, onset, cens of segments             embedding [batch, size]
+genre, mood, ...   the same                                 that subspace, under its name [batch, width]
+all                the same                                 every subspace, under its name
+audio              audio [batch, samples] at the model's    embedding and every subspace of whole tracks,
+                   sample rate                              the mean over their segments (paper, section 4.1)
+=================  =======================================  ==============================================
+
+A model without tempogram and chroma takes ``mel`` only. Written by ``keras.export.ExportArchive``: ``tf.saved_model.save`` of a Keras 3 model
+loads in Python and fails in the real server. Before it is published the export is loaded the way the server loads it, and every signature is
+compared with the model in memory. ``assets.extra`` holds ``msim.json`` (what this model is) and the server's warm-up requests.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import msim_tf
+from msim_tf.dimensions import EmbeddingLayout
+from msim_tf.errors import InputError
+from msim_tf.export.metadata import FORMAT, FORMAT_VERSION, METADATA_FILE, next_version
+from msim_tf.export.servable import Servable
+from msim_tf.features.extractor import clip_features, frame_features, halo, segments
+from msim_tf.files import atomic_directory, save_json
+from msim_tf.model.network import embedding_model
+from msim_tf.model.params import NetworkParams, layout
+from msim_tf.model.training import Run, load_model
+from msim_tf.params import FeatureParams
+
+_CHUNK = 32  # segments embedded at a time: bounds the memory of the audio signature for long tracks
+_TOLERANCE = 1e-4  # the server's kernels may sum in another order; embeddings are layer-normalised, so their scale is 1
+
+
+def export_run(run: Run, features: FeatureParams, base: str | Path) -> Path:
+    """Exports the best model of a finished training as the next version below ``base``.
+
+    Args:
+        run: the training.
+        features: how its features were made.
+        base: ``saved_models/NAME``.
+
+    Returns:
+        The new version directory.
+
+    Raises:
+        InputError: if the run is unfinished or of other features.
+    """
+    if not run.summary:
+        raise InputError(f"{run.path}: this training is unfinished; run the same msim train command again, it resumes")
+    if run.digest != features.digest:
+        raise InputError(f"{run.path} was trained on features {run.digest}, not {features.digest}")
+    model = load_model(run)
+    training = {
+        "params": run.params.to_json(),
+        "summary": run.summary,
+        "tracks": {k: len(v) for k, v in run.identifiers.items()},
+    }
+    return export_model(model, run.params.network, features, base, training=training)
+
+
+def export_model(
+    model: keras.Model,
+    network: NetworkParams,
+    features: FeatureParams,
+    base: str | Path,
+    *,
+    training: Mapping[str, Any],
+) -> Path:
+    """Writes, verifies and publishes ``base/<next version>``.
+
+    Args:
+        model: a model of ``build_network``.
+        network: its parameters.
+        features: the parameters of its features.
+        base: ``saved_models/NAME``.
+        training: what to say of the training in ``msim.json``.
+
+    Returns:
+        The new version directory.
+    """
+    base = Path(base)
+    version = next_version(base)
+    endpoints = _endpoints(model, network, features)
+    with atomic_directory(base / str(version)) as directory:
+        archive = keras.export.ExportArchive()
+        for name, (function, specs) in endpoints.items():
+            archive.add_endpoint(name, function, input_signature=specs)
+        _write_out(archive, directory)
+        (directory / "assets.extra").mkdir(exist_ok=True)
+        examples = _examples(network, features)
+        _write_warmup(directory, base.name, endpoints, examples)
+        save_json(directory / METADATA_FILE, _metadata(base.name, network, features, training))
+        _verify(directory, model, endpoints, examples)
+    return base / str(version)
+
+
+Endpoint = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
+
+
+def _endpoints(model: keras.Model, network: NetworkParams, features: FeatureParams) -> dict[str, Endpoint]:
+    """Functions and argument specs by signature name."""
+    embed = embedding_model(model)
+    slices = layout(network).slices
+    specs = [tf.TensorSpec([None, *features.input_shapes[name]], tf.float32, name=name) for name in network.inputs]
+
+    # One graph function that all signatures call: without it the file would hold the whole network once for each of them.
+    @tf.function(input_signature=specs)
+    def embedding(*values: tf.Tensor) -> tf.Tensor:
+        return embed(dict(zip(network.inputs, values)), training=False)
+
+    def full(*values: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"embedding": embedding(*values)}
+
+    def every(*values: tf.Tensor) -> dict[str, tf.Tensor]:
+        return _subspaces(embedding(*values), slices)
+
+    def single(name: str) -> Callable[..., dict[str, tf.Tensor]]:
+        return lambda *values: {name: embedding(*values)[:, slices[name]]}
+
+    def audio(audio: tf.Tensor) -> dict[str, tf.Tensor]:
+        track = _embed_waveform(audio, embedding, network, features)
+        return {"embedding": track, **_subspaces(track, slices)}
+
+    return {
+        "serving_default": (full, specs),
+        **{name: (single(name), specs) for name in network.dimensions},
+        "all": (every, specs),
+        "audio": (audio, [tf.TensorSpec([None, None], tf.float32, name="audio")]),
+    }
+
+
+def _subspaces(embedding: tf.Tensor, slices: Mapping[str, slice]) -> dict[str, tf.Tensor]:
+    return {name: embedding[:, part] for name, part in slices.items()}
+
+
+def _embed_waveform(
+    y: tf.Tensor, embed: Callable[..., tf.Tensor], network: NetworkParams, features: FeatureParams
+) -> tf.Tensor:
+    """[batch, samples] -> [batch, size]: features of the whole waveforms, cut into segments, embedded, averaged."""
+    margin, hop = halo(features), features.hop_length
+    frames = 1 + tf.shape(y)[1] // hop
+    too_short = f"audio is shorter than one segment of {features.segment_samples} samples"
+    with tf.control_dependencies([tf.debugging.assert_greater_equal(frames, features.segment_frames, too_short)]):
+        padded = tf.pad(y, [[0, 0], [margin, margin]])[:, : (frames - 1) * hop + 2 * margin]
+    mel, mel_db, chroma = frame_features(padded, features)
+    onset, cens = clip_features(mel_db, chroma, features)
+    cut = segments({"mel": mel, "onset": onset, "cens": cens}, features)
+    count = tf.shape(cut["mel"])[1]
+    flat = {name: tf.reshape(cut[name], [-1, *features.input_shapes[name]]) for name in network.inputs}
+    size = layout(network).size
+    embedded = _embed_in_chunks(flat, embed, size)
+    return tf.reduce_mean(tf.reshape(embedded, [-1, count, size]), 1)
+
+
+def _embed_in_chunks(inputs: dict[str, tf.Tensor], embed: Callable[..., tf.Tensor], size: int) -> tf.Tensor:
+    """Embeds [n, ...] inputs a chunk at a time, so that an hour of audio needs no more memory than a minute."""
+    count = tf.shape(next(iter(inputs.values())))[0]
+    chunk = tf.minimum(count, _CHUNK)
+    chunks = -(-count // chunk)
+
+    def chunked(value: tf.Tensor) -> tf.Tensor:
+        rest = chunks * chunk - count
+        padded = tf.pad(value, [[0, rest]] + [[0, 0]] * (value.shape.rank - 1))
+        return tf.reshape(padded, tf.concat([[chunks, chunk], tf.shape(value)[1:]], 0))
+
+    def embed_chunk(part: dict[str, tf.Tensor]) -> tf.Tensor:
+        for name, value in part.items():
+            value.set_shape([None, *inputs[name].shape[1:]])
+        return embed(*part.values())
+
+    spec = tf.TensorSpec([None, size], tf.float32)
+    stacked = {name: chunked(value) for name, value in inputs.items()}
+    embedded = tf.map_fn(embed_chunk, stacked, fn_output_signature=spec, parallel_iterations=1)
+    return tf.reshape(embedded, [-1, size])[:count]
+
+
+def _write_out(archive: keras.export.ExportArchive, directory: Path) -> None:
+    """Writes without Keras' printed summary of every endpoint."""
+    import contextlib
+    import io
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        archive.write_out(str(directory))
+
+
+def _examples(network: NetworkParams, features: FeatureParams) -> dict[str, np.ndarray]:
+    """Arguments for every signature: plausible noise, always the same."""
+    rng = np.random.default_rng(0)
+    shapes = {name: (1, *features.input_shapes[name]) for name in network.inputs}
+    examples = {name: rng.uniform(0, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+    examples["audio"] = rng.normal(0, 0.1, (1, 2 * features.segment_samples)).astype(np.float32)
+    return examples
+
+
+def _metadata(
+    name: str, network: NetworkParams, features: FeatureParams, training: Mapping[str, Any]
+) -> dict[str, Any]:
+    where: EmbeddingLayout = layout(network)
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "digest": features.digest,
+        "feature_params": features.to_json(),
+        **where.to_json(),
+        "inputs": list(network.inputs),
+        "network": network.to_json(),
+        "training": dict(training),
+        "versions": {"msim_tf": msim_tf.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
+        "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _write_warmup(
+    directory: Path, name: str, endpoints: Mapping[str, Endpoint], examples: Mapping[str, np.ndarray]
+) -> None:
+    """One request per signature, which the server runs before it says that the model is available."""
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    path = directory / "assets.extra" / "tf_serving_warmup_requests"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, (_, specs) in endpoints.items():
+            log = prediction_log_pb2.PredictionLog()
+            request = log.predict_log.request
+            request.model_spec.name = name
+            request.model_spec.signature_name = signature
+            for spec in specs:
+                request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(examples[spec.name]))
+            writer.write(log.SerializeToString())
+
+
+def _verify(
+    directory: Path, model: keras.Model, endpoints: Mapping[str, Endpoint], examples: Mapping[str, np.ndarray]
+) -> None:
+    """Runs every signature through the server's loader (and the warm-up with it) against the model in memory."""
+    servable = Servable.load(directory)
+    try:
+        for signature, (function, specs) in endpoints.items():
+            feeds = {spec.name: examples[spec.name] for spec in specs}
+            expected = function(*(tf.constant(value) for value in feeds.values()))
+            found = servable.run(signature, feeds)
+            for name, value in expected.items():
+                worst = float(np.abs(found[name] - np.asarray(value)).max())
+                if not worst <= _TOLERANCE:
+                    raise RuntimeError(
+                        f"exported signature {signature!r} differs from the model by {worst} in {name!r}"
+                    )
+    finally:
+        servable.close()

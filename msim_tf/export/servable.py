@@ -1,0 +1,250 @@
+"""``Servable``: one version of an exported model, loaded and run as TensorFlow Serving's C++ loader does it.
+
+A TensorFlow 1 Session restores the variables, feeds by tensor name and fetches by tensor name. ``tf.saved_model.load`` is another code path:
+an export can work there and fail in the real server, so nothing here uses it. As in the real server, names and types are checked and
+shapes are left to the operations. Knows nothing of HTTP or gRPC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.client import pywrap_tf_session
+
+from msim_tf.errors import InputError
+from msim_tf.export.metadata import METADATA_FILE
+from msim_tf.export.protocol import byte_strings
+from msim_tf.export.signatures import DEFAULT_SIGNATURE, Signature, signature_from_proto
+from msim_tf.export.status import ServingError
+from msim_tf.export.warmup import warmup_requests
+from msim_tf.files import load_json
+
+_CODE_NAMES = {
+    number: name.removesuffix("_CODE")
+    for name, number in vars(tf.errors).items()
+    if name.isupper() and isinstance(number, int)
+}
+
+
+class Servable:
+    """A loaded SavedModel; safe to run from several threads at once.
+
+    Attributes:
+        path: the version's directory.
+        signatures: by name, with their inputs and outputs.
+        signature_defs: the same as genuine protobuf messages.
+        metadata: ``assets.extra/msim.json``, or None for a model that has none.
+    """
+
+    def __init__(
+        self, path: Path, session: tf.compat.v1.Session, meta_graph: Any, metadata: dict[str, Any] | None
+    ) -> None:
+        self.path = path
+        self.signature_defs: dict[str, Any] = dict(meta_graph.signature_def)
+        self.signatures = {name: signature_from_proto(proto) for name, proto in sorted(self.signature_defs.items())}
+        self.metadata = metadata
+        self._session = session
+
+    @classmethod
+    def load(cls, path: str | Path, *, warmup: bool = True) -> Servable:
+        """Loads the version directory ``path`` and runs its warmup requests.
+
+        Args:
+            path: the directory that holds ``saved_model.pb``.
+            warmup: run ``assets.extra/tf_serving_warmup_requests`` if there is one; any request that fails fails the load.
+
+        Raises:
+            InputError: if there is no SavedModel, it is damaged, or a warmup request fails.
+        """
+        path = Path(path)
+        session, meta_graph = _load_session(path)
+        try:
+            file = path / METADATA_FILE
+            metadata = load_json(file, "the description of an exported model") if file.exists() else None
+            servable = cls(path, session, meta_graph, metadata)
+            if warmup:
+                servable._warm_up()
+        except BaseException:
+            session.close()
+            raise
+        return servable
+
+    def run(
+        self,
+        signature: str,
+        feeds: Mapping[str, np.ndarray],
+        output_filter: Sequence[str] = (),
+        *,
+        timeout: float | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Runs one signature.
+
+        Args:
+            signature: its name; "" is "serving_default".
+            feeds: an array for each input, of exactly its type; text and bytes for strings.
+            output_filter: names of the outputs wanted; empty means all.
+            timeout: seconds until the run is given up; None waits for ever.
+
+        Returns:
+            Arrays by output name; strings as ``object`` arrays of bytes.
+
+        Raises:
+            ServingError: with the code and text that the real server would give.
+        """
+        chosen = self.signature(signature)
+        _validate_inputs(chosen, feeds)
+        names = _output_names(chosen, output_filter)
+        tensors = {name: _fed(feeds[name]) for name in chosen.inputs}
+        values = self._run_session(
+            {chosen.inputs[name].tensor_name: tensor for name, tensor in tensors.items()},
+            [chosen.outputs[name].tensor_name for name in names],
+            timeout,
+        )
+        return {
+            name: np.asarray(value, chosen.outputs[name].dtype or None)
+            for name, value in zip(names, values, strict=True)
+        }
+
+    def signature(self, name: str) -> Signature:
+        """The signature called ``name``; "" is "serving_default".
+
+        Raises:
+            ServingError: FAILED_PRECONDITION if there is none.
+        """
+        name = name or DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            raise ServingError("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
+        return self.signatures[name]
+
+    def close(self) -> None:
+        """Frees the variables; a run under way ends with an error, so wait for it first."""
+        self._session.close()
+
+    def __enter__(self) -> Servable:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _run_session(self, feeds: Mapping[str, np.ndarray], fetches: list[str], timeout: float | None) -> list[Any]:
+        # Session.run compares shapes with the graph first, the C++ session underneath it does not: call that one, as the server does.
+        unique = sorted(set(fetches))
+        try:
+            outputs = {name: self._tensor(name) for name in unique}
+            inputs = {self._tensor(name): value for name, value in feeds.items()}
+            with _run_options(timeout) as options:
+                values = self._session._call_tf_sessionrun(options, inputs, list(outputs.values()), [], None)
+        except tf.errors.OpError as error:
+            raise _serving_error(error) from error
+        except RuntimeError as error:
+            raise ServingError("UNAVAILABLE", f"{self.path} cannot be run: {error}") from error
+        by_name = dict(zip(unique, values, strict=True))
+        return [by_name[name] for name in fetches]
+
+    def _tensor(self, name: str) -> Any:
+        graph = self._session.graph
+        # The initialiser's signature names an operation, without ":0".
+        if ":" not in name:
+            raise ServingError("INVALID_ARGUMENT", f"Malformed TENSOR_NAME '{name}'")
+        return graph.get_tensor_by_name(name)._as_tf_output()
+
+    def _warm_up(self) -> None:
+        for signature, feeds, output_filter in warmup_requests(self.path):
+            self.run(signature, feeds, output_filter)
+
+
+def _load_session(path: Path) -> tuple[tf.compat.v1.Session, Any]:
+    """The session with variables restored, and its MetaGraphDef."""
+    if not path.is_dir():
+        raise InputError(f"{path} not found; expected the directory of a model version, e.g. saved_models/NAME/1")
+    if not (path / "saved_model.pb").is_file():
+        raise InputError(
+            f"{path}: not a SavedModel (no saved_model.pb); expected a directory such as saved_models/NAME/1"
+        )
+    graph = tf.Graph()
+    session = tf.compat.v1.Session(graph=graph)
+    try:
+        with graph.as_default():
+            meta_graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(path))
+        graph.finalize()
+    except (
+        Exception
+    ) as error:  # damaged files surface as OpError, OSError, DecodeError, RuntimeError, KeyError or ValueError
+        session.close()
+        code = _code_name(error) if isinstance(error, tf.errors.OpError) else "UNKNOWN"
+        raise ServingError(code, f"{path} cannot be loaded: {_first_line(error)}") from error
+    return session, meta_graph
+
+
+@contextmanager
+def _run_options(timeout: float | None) -> Iterator[Any]:
+    """RunOptions with a timeout as the C API wants them, or None."""
+    if timeout is None:
+        yield None
+        return
+    options = tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(timeout * 1000)))
+    buffer = pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
+    try:
+        yield buffer
+    finally:
+        pywrap_tf_session.TF_DeleteBuffer(buffer)
+
+
+def _validate_inputs(signature: Signature, feeds: Mapping[str, np.ndarray]) -> None:
+    """Refuses wrong names with the real server's texts."""
+    given, expected = sorted(feeds), sorted(signature.inputs)
+    if len(given) != len(expected):
+        extra, missing = (",".join(sorted(set(a) - set(b))) for a, b in ((given, expected), (expected, given)))
+        raise ServingError(
+            "INVALID_ARGUMENT",
+            f"input size does not match signature: {len(given)}!={len(expected)} len({{{','.join(given)}}}) != "
+            f"len({{{','.join(expected)}}}). Sent extra: {{{extra}}}. Missing but required: {{{missing}}}.",
+        )
+    for name in expected:
+        if name not in feeds:
+            raise ServingError(
+                "INVALID_ARGUMENT",
+                f"Signature input alias: {name}(feed name: {signature.inputs[name].tensor_name}) not found in request and no "
+                f"default value provided. Inputs expected to be in the request {{{','.join(given)}}}, or default input alias set: ",
+            )
+
+
+def _output_names(signature: Signature, output_filter: Sequence[str]) -> list[str]:
+    for position, name in enumerate(output_filter):
+        if name not in signature.outputs:
+            expected = ",".join(sorted(signature.outputs))
+            raise ServingError(
+                "INVALID_ARGUMENT",
+                f"output tensor alias not found in signature: {name} Outputs expected to be in the set {{{expected}}}.",
+            )
+        if name in output_filter[:position]:
+            raise ServingError("INVALID_ARGUMENT", f"duplicate output tensor alias: {name}")
+    return list(output_filter) or list(signature.outputs)
+
+
+def _fed(value: Any) -> np.ndarray:
+    """An array that the C API takes: strings become ``object`` arrays of bytes."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "SUO":
+        return array
+    flat = np.empty(array.size, object)
+    flat[:] = byte_strings(array)
+    return flat.reshape(array.shape)
+
+
+def _serving_error(error: tf.errors.OpError) -> ServingError:
+    return ServingError(_code_name(error), error.message)
+
+
+def _code_name(error: tf.errors.OpError) -> str:
+    return _CODE_NAMES.get(error.error_code, "UNKNOWN")
+
+
+def _first_line(error: Exception) -> str:
+    message = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    return next(iter(message.strip().splitlines()), type(error).__name__)

@@ -1,0 +1,1 @@
+"""What is known of tracks: labels, and how they relate two tracks."""

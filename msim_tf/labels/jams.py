@@ -1,0 +1,119 @@
+"""Labels from JAMS files (the annotation format of music information retrieval)."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from msim_tf.errors import InputError
+from msim_tf.labels import taxonomy
+from msim_tf.labels.tables import Labels, LabelTable, canonical_label
+
+# JAMS namespaces whose every value is a tag of one dimension; all other tag_* namespaces are open, and the taxonomy decides.
+_TAG_DIMENSIONS = {
+    "tag_gtzan": "genre",
+    "tag_fma_genre": "genre",
+    "tag_fma_subgenre": "genre",
+    "tag_audioset_genre": "genre",
+    "tag_msd_tagtraum_cd1": "genre",
+    "tag_msd_tagtraum_cd2": "genre",
+    "tag_medleydb_instruments": "instrument",
+    "tag_audioset_instruments": "instrument",
+}
+
+
+def read_labels_jams(path: str | Path, identifiers: Iterable[str] | None = None) -> Labels:
+    """Reads one ``.jams`` file, or every one below a folder.
+
+    Read are the namespaces ``tempo`` and ``key_mode`` (of several observations the one of highest confidence, then of longest duration,
+    then the first), all ``tag_*`` (open vocabularies: what the taxonomy knows; the rest of those tags is ignored), and the artist in
+    the file's metadata as the group. Tempo 0, key "N" and modes other than major and minor are unknown.
+
+    A file belongs to the track of the same path without suffixes; failing that, to the only track with the same stem.
+
+    Args:
+        path: a file or a folder.
+        identifiers: the tracks to choose from; ``None`` takes the path without ``.jams`` as the identifier.
+
+    Raises:
+        InputError: if there is no JAMS file, one cannot be parsed, or one belongs to no track or to several.
+    """
+    path = Path(path)
+    root, files = (path, sorted(path.rglob("*.jams"))) if path.is_dir() else (path.parent, [path])
+    if not files:
+        raise InputError(f"{path}: holds no .jams file")
+    known = None if identifiers is None else _by_name(identifiers)
+    table = LabelTable()
+    for file in files:
+        track = _track(PurePosixPath(file.relative_to(root).as_posix()), known, file)
+        for name, value in _values(file):
+            try:
+                table.add(track, name, value)
+            except InputError as error:
+                raise InputError(f"{file}: {error}") from error
+    return table.labels()
+
+
+def _by_name(identifiers: Iterable[str]) -> dict[str, list[str]]:
+    """Identifiers by their path without suffix, and by "*/stem"."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for identifier in identifiers:
+        path = PurePosixPath(identifier)
+        found[str(path.with_suffix(""))].append(identifier)
+        found[f"*/{path.stem}"].append(identifier)
+    return found
+
+
+def _track(relative: PurePosixPath, known: dict[str, list[str]] | None, file: Path) -> str:
+    if known is None:
+        return str(relative.with_suffix(""))
+    found = known.get(str(relative.with_suffix(""))) or known.get(f"*/{relative.stem}") or []
+    if len(found) != 1:
+        what = f"{len(found)} tracks ({', '.join(found[:3])})" if found else "no track"
+        raise InputError(f"{file}: {what} named {relative.stem!r}; name each .jams file as its sound file")
+    return found[0]
+
+
+def _values(file: Path) -> Iterator[tuple[str, str]]:
+    import jams  # takes most of a second to load, and is needed by nobody else
+
+    try:
+        annotations = jams.load(str(file), validate=False)
+        artist = (annotations.file_metadata.artist or "").strip()
+        found = [(annotation.namespace, list(annotation.data)) for annotation in annotations.annotations]
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
+    except (jams.JamsError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: not a JAMS file ({error})") from error
+    if artist:
+        yield "artist", artist
+    for namespace, name in (("tempo", "tempo"), ("key_mode", "key")):
+        yield from _one_observation(name, [seen for space, data in found if space == namespace for seen in data])
+    for namespace, data in found:
+        if namespace.startswith("tag_"):
+            yield from _tags(namespace, [str(seen.value) for seen in data])
+
+
+def _one_observation(name: str, observations: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """The most trusted observation, if it says anything."""
+    if not observations:
+        return
+    best = max(observations, key=lambda seen: (_finite(seen.confidence), _finite(seen.duration)))
+    try:
+        yield name, canonical_label(name, str(best.value))
+    except InputError:
+        return
+
+
+def _finite(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
+
+
+def _tags(namespace: str, tags: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for tag in tags:
+        name = _TAG_DIMENSIONS.get(namespace) or taxonomy.dimension_of(tag)
+        if name and tag.strip():
+            yield name, tag

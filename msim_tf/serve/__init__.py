@@ -1,1 +1,0 @@
-"""Export, embedded server and client of TensorFlow Serving."""

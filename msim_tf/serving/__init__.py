@@ -1,0 +1,1 @@
+"""TensorFlow Serving's protocols: an embedded server and a client."""

@@ -1,0 +1,229 @@
+"""madmom: clicks at known tempi, cadences in known keys, and a batch that is killed for real."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from msim_tf.audio import decode
+from msim_tf.errors import InputError
+from msim_tf.labels.annotate import Annotation, Annotator, annotate_folder, annotation_labels, load_annotations
+from msim_tf.labels.relations import key_relation, parse_key, tempo_relation
+
+SR = 44100
+
+
+@pytest.fixture(scope="module")
+def annotator():
+    return Annotator()
+
+
+@pytest.mark.parametrize("bpm", [60, 110, 174])
+def test_the_tempo_of_clicks(annotator, clicks, bpm):
+    found = annotator.annotate(clicks(bpm, 10), SR)
+    assert found.tempo == pytest.approx(bpm, abs=0.5)
+    assert 0.2 < found.tempo_confidence <= 1
+
+
+@pytest.mark.parametrize(("tonic", "minor", "name"), [(3, False, "Eb major"), (9, True, "A minor")])
+def test_the_key_of_a_cadence(annotator, cadence, tonic, minor, name):
+    found = annotator.annotate(cadence(tonic, minor, 12), SR)
+    assert found.key == name
+    assert 0.25 < found.key_confidence <= 1
+
+
+def test_the_tempo_of_real_music_is_librosas_up_to_octaves(annotator, music):
+    import librosa
+
+    y = decode.load_clip(music / "zaz__mus1.ogg", sr=SR, seconds=15)
+    expected = librosa.feature.tempo(y=y, sr=SR)
+    found = annotator.annotate(y, SR)
+    assert tempo_relation(np.array([found.tempo]), expected) == [[1]]
+    assert 40 <= found.tempo <= 250 and 0 <= parse_key(found.key) < 24
+
+
+def test_what_cannot_be_annotated_is_an_error(annotator, clicks):
+    with pytest.raises(InputError, match="at 22050 Hz: madmom hears 44100 Hz only"):
+        annotator.annotate(clicks(120, 5), 22050)
+    with pytest.raises(InputError, match="2.00 s long: too short for tempo and key, 3 s are needed"):
+        annotator.annotate(clicks(120, 2), SR)
+    with pytest.raises(InputError, match="silent"):
+        annotator.annotate(np.zeros(SR * 5, np.float32), SR)
+
+
+def test_importing_madmom_leaves_the_metadata_as_it_was(annotator):
+    assert importlib.metadata.distribution.__module__ == "importlib.metadata"
+
+
+def test_unsure_annotations_stay_unknown():
+    sure = Annotation(120.25, 0.4, "A minor", 0.9)
+    annotations = {
+        "a": sure,
+        "b": dataclasses.replace(sure, tempo_confidence=0.05),
+        "c": dataclasses.replace(sure, tempo=None, tempo_confidence=0.0, key_confidence=0.1),
+    }
+    labels = annotation_labels(annotations)
+    assert labels.values == {"a": {"tempo": ("120.25",), "key": ("A minor",)}, "b": {"key": ("A minor",)}}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory, clicks, cadence):
+    root = tmp_path_factory.mktemp("library")
+    (root / "beats").mkdir()
+    for bpm in (70, 100, 130):
+        soundfile.write(root / "beats" / f"{bpm}.flac", clicks(bpm, 4), SR)
+    soundfile.write(root / "stereo.ogg", np.stack([cadence(7, False, 5)] * 2, axis=1), SR)
+    return root
+
+
+def script(path, library, out, workers, rest=""):
+    """A program that annotates ``library``; its workers run its first lines too."""
+    path.write_text(
+        f"""import sys
+from msim_tf.labels import annotate
+from msim_tf.audio import decode
+assert not {{"tensorflow", "keras"}} & set(sys.modules), __name__
+if __name__ == "__main__":
+    calls = []
+    found, failures = annotate.annotate_folder(
+        {str(library)!r},
+        decode.find_audio({str(library)!r}),
+        {str(out)!r},
+        workers={workers},
+        progress=lambda done, total: calls.append((done, total)),
+    )
+{rest}"""
+    )
+    return [sys.executable, str(path)]
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+@pytest.fixture(scope="module")
+def whole(library, tmp_path_factory):
+    """The annotations of an uninterrupted run by two processes."""
+    folder = tmp_path_factory.mktemp("whole")
+    checks = """    assert calls == [(done, 4) for done in range(5)], calls
+    assert not failures and len(found) == 4
+    assert not {"tensorflow", "keras", "madmom"} & set(sys.modules)
+"""
+    subprocess.run(
+        script(folder / "run.py", library, folder / "out.jsonl", 2, checks), check=True, env=environment(), cwd=folder
+    )
+    return load_annotations(folder / "out.jsonl")
+
+
+def test_a_folder_is_annotated_by_processes(whole):
+    assert {track: round(found.tempo) for track, found in whole.items() if track.startswith("beats/")} == {
+        "beats/70.flac": pytest.approx(70, abs=1),
+        "beats/100.flac": pytest.approx(100, abs=1),
+        "beats/130.flac": pytest.approx(130, abs=1),
+    }
+    assert key_relation(np.array([parse_key(whole["stereo.ogg"].key)]), np.array([7])) == [[1]]
+
+
+def test_a_worker_has_no_tensorflow():
+    code = "import sys; from msim_tf.labels.annotate import Annotator; Annotator(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), check=True, capture_output=True, text=True)
+    assert "madmom" in done.stdout.split()
+    assert not {"tensorflow", "keras"} & set(done.stdout.split())
+
+
+def test_a_killed_run_goes_on_where_it_was(library, whole, tmp_path):
+    out = tmp_path / "killed.jsonl"
+    running = subprocess.Popen(script(tmp_path / "run.py", library, out, 1), env=environment(), start_new_session=True)
+    wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 3)  # the header and two tracks
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    wait_until(lambda: group_is_gone(running.pid))  # its workers end by themselves
+
+    lines = out.read_bytes().split(b"\n")
+    done = [json.loads(line) for line in lines[1:] if line]
+    assert 2 <= len(done) < 4
+    # The first is marked, to see that it is not done again; the last is torn, as a kill inside a write leaves it.
+    done[0]["annotation"]["tempo"] = 77.0
+    torn = json.dumps(done[-1]).encode()[:40]
+    out.write_bytes(b"\n".join([lines[0], *(json.dumps(record).encode() for record in done[:-1]), torn]))
+
+    seen = []
+    found, failures = annotate_folder(
+        library, decode.find_audio(library), out, workers=2, progress=lambda done, total: seen.append(done)
+    )
+    marked = done[0]["track"]
+    assert seen[0] == len(done) - 1 and seen[-1] == 4 and not failures
+    assert found[marked].tempo == 77.0
+    assert found | {marked: whole[marked]} == whole
+    assert load_annotations(out) == found
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def group_is_gone(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_changed_files_and_failures_are_done_again(tmp_path, clicks):
+    for name in ("one", "two"):
+        soundfile.write(tmp_path / f"{name}.wav", clicks(100, 4), SR)
+    (tmp_path / "bad.wav").write_text("no music")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(SR * 4), SR)
+    out = tmp_path / "out" / "a.jsonl"
+    first, failures = annotate_folder(tmp_path, decode.find_audio(tmp_path), out, workers=1)
+    assert list(first) == ["one.wav", "two.wav"]
+    assert failures.keys() == {"bad.wav", "silent.wav"}
+    assert "bad.wav: is not audio" in failures["bad.wav"] and "silent.wav: silent" in failures["silent.wav"]
+    logged = [json.loads(line) for line in out.read_text().splitlines()[1:]]
+    assert {record["track"]: record["error"] for record in logged if "error" in record} == failures
+
+    (tmp_path / "two.wav").unlink()
+    soundfile.write(tmp_path / "one.wav", clicks(130, 4), SR)
+    (tmp_path / "bad.wav").unlink()
+    (tmp_path / "bad.wav").write_bytes((tmp_path / "one.wav").read_bytes())
+    seen = []
+    second, failures = annotate_folder(
+        tmp_path, decode.find_audio(tmp_path), out, workers=1, progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert failures.keys() == {"silent.wav"}
+    assert second["one.wav"].tempo == pytest.approx(130, abs=1) and second["bad.wav"] == second["one.wav"]
+    assert load_annotations(out) == second
+    seen.clear()
+    assert annotate_folder(tmp_path, ["one.wav", "bad.wav"], out, progress=lambda *call: seen.append(call))[0] == second
+    assert seen == [(2, 2)]
+
+
+def test_other_files_are_not_overwritten(library, tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("track,dimension,value\n")
+    with pytest.raises(InputError, match=r"labels\.csv: not of format 'msim-annotations'"):
+        annotate_folder(library, ["stereo.ogg"], path)
+    assert path.read_text() == "track,dimension,value\n"
+    with pytest.raises(InputError, match=r"none\.jsonl not found"):
+        load_annotations(tmp_path / "none.jsonl")
+
+
+def test_only_the_middle_of_a_long_file_is_heard(tmp_path, clicks):
+    y = np.concatenate([clicks(70, 5), clicks(150, 6), clicks(70, 5)])
+    soundfile.write(tmp_path / "a.flac", y, SR)
+    found, _ = annotate_folder(tmp_path, ["a.flac"], tmp_path / "a.jsonl", workers=1, seconds=5.5)
+    assert found["a.flac"].tempo == pytest.approx(150, abs=1)

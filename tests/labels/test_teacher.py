@@ -1,0 +1,62 @@
+"""A teacher's opinion: calibrated per tag, sure about the most and the least alike pairs only, silent on what it has not heard."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from scipy.stats import zscore
+
+from msim_tf.embeddings import Embeddings
+from msim_tf.errors import InputError
+from msim_tf.labels.encoding import encode
+from msim_tf.labels.tables import Labels
+from msim_tf.labels.teacher import teacher_tags
+
+TAGS = ["rock", "sad", "jazz", "happy", "blues", "80s"]
+
+
+@pytest.fixture
+def teacher(rng):
+    scores = rng.normal(size=(300, len(TAGS))).astype(np.float32) * [5, 1, 1, 1, 0.1, 1] + [9, 0, 0, 0, -4, 0]
+    return Embeddings("teacher", tuple(f"{i}.ogg" for i in range(300)), scores, meta={"tags": TAGS})
+
+
+def test_cosines_of_standardised_tags(teacher):
+    heard = teacher_tags(teacher, teacher.identifiers, ("genre", "mood", "era", "tempo"))
+    assert set(heard) == {"genre", "mood"}  # one era tag cannot say what is alike
+    columns = zscore(teacher.embeddings[:, [0, 2, 4]], axis=0)
+    expected = 1 - cdist(columns, columns, "cosine")
+    np.testing.assert_allclose(heard["genre"].vectors @ heard["genre"].vectors.T, expected, atol=1e-5)
+
+
+def test_a_tenth_is_similar_and_most_of_the_rest_dissimilar(teacher):
+    every = np.arange(300)
+    heard = teacher_tags(teacher, teacher.identifiers, ["genre"])["genre"]
+    relation = heard.relation(every, every)
+    others = ~np.eye(300, dtype=bool)
+    assert np.mean(relation[others] > 0) == pytest.approx(0.1, abs=0.01)
+    assert np.mean(relation[others] < 0) == pytest.approx(0.6, abs=0.01)
+    cosine = heard.vectors @ heard.vectors.T
+    assert cosine[relation > 0].min() > cosine[relation == 0].max() > cosine[relation < 0].max()
+
+
+def test_labels_count_before_the_teacher_and_unheard_tracks_stay_unknown(teacher):
+    identifiers = [*teacher.identifiers[:50], "unheard.ogg", "labelled.ogg"]
+    labels = Labels(
+        {"0.ogg": {"genre": ("rock",)}, "1.ogg": {"genre": ("jazz",)}, "labelled.ogg": {"genre": ("jazz",)}}
+    )
+    encoded = encode(labels, identifiers, ["genre"], teacher=teacher)
+    every = np.arange(52)
+    relation = encoded.relation("genre", every, every)
+    alone = encoded.teacher["genre"].relation(every, every)
+    assert relation[0, 1] == -1 and relation[1, 51] == 1 and relation[0, 51] == -1
+    assert not relation[50].any() and not relation[51, 2:50].any()
+    np.testing.assert_array_equal(relation[2:50, 2:50], alone[2:50, 2:50])
+    np.testing.assert_array_equal(np.flatnonzero(~encoded.known("genre")), [50])
+    part = encoded.take(np.array([5, 1, 51]))
+    np.testing.assert_array_equal(part.relation("genre", [0, 1], [0, 1, 2]), relation[[5, 1]][:, [5, 1, 51]])
+
+
+def test_scores_without_names_are_refused(teacher):
+    with pytest.raises(InputError, match="must name its 6 columns"):
+        teacher_tags(Embeddings("x", teacher.identifiers, teacher.embeddings), teacher.identifiers, ["genre"])
+    assert teacher_tags(teacher, ["elsewhere.ogg"], ["genre"]) == {}

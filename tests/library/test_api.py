@@ -1,0 +1,312 @@
+"""The library API over real HTTP, against the search functions called directly and arithmetic by NumPy."""
+
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+import pytest
+from library_server import HOSTILE, error, shared_library
+from tiny_model import tiny_model_path
+
+from msim_tf.library.api_upload import UploadLimits
+from msim_tf.library.catalog import load_catalog
+from msim_tf.search.diversity import Diversity
+from msim_tf.search.explanation import explain, explanation
+from msim_tf.search.filters import Filters
+from msim_tf.search.path import track_path
+from msim_tf.search.query import examples_query, mixed_query, search, track_query
+from msim_tf.search.weights import choice_differences, learn_profile
+from msim_tf.serving.server import ServerOptions, running_server
+
+NAMES = ("genre", "mood", "instrument", "era", "tempo", "key")
+
+
+@pytest.fixture(scope="module")
+def library():
+    return shared_library()
+
+
+@pytest.fixture(scope="module")
+def http(library):
+    options = ServerOptions(grpc_port=0, rest_port=0, library=library, uploads=UploadLimits(seconds=40))
+    with running_server({"tiny": tiny_model_path()}, options) as addresses:
+        with httpx.Client(base_url=addresses.rest, timeout=60, trust_env=False) as http:
+            yield http
+
+
+@pytest.fixture(scope="module")
+def index(library):
+    return load_catalog(library).open_index()
+
+
+@pytest.fixture(scope="module")
+def names(index):
+    return sorted(index.identifiers)
+
+
+def hits(answer, key="hits"):
+    assert answer.status_code == 200, answer.text
+    return [(hit["track"]["id"], hit["distance"]) for hit in answer.json()[key]]
+
+
+def expected(matches):
+    return [(match.identifier, pytest.approx(match.distance)) for match in matches]
+
+
+def test_library(http, index):
+    told = http.get("/api/v1/library").json()
+    assert told["name"] == "Test music" and told["tracks"] == 10 and told["engine"] == "exact"
+    assert told["dimensions"] == list(NAMES)
+    source = index.source
+    assert told["model"] == {"name": source.model, "version": "1", "features": source.digest}
+    assert told["artists"] == 3 and told["albums"] == 6  # two names of albums by three artists
+    assert told["tags"]["genre"] == [["rock", 9], ["jazz", 5]] and told["tags"]["mood"] == []
+    assert told["uploads"] == {"bytes": 100 * 2**20, "seconds": 40}
+    assert told["keys"] == ["A minor", "C major"] and told["bpm"] == [110, 118] and told["years"] is None
+
+
+def test_tracks_by_text_in_pages(http, names):
+    assert [t["id"] for t in http.get("/api/v1/tracks").json()["tracks"]] == names
+    page = http.get("/api/v1/tracks", params={"limit": 3, "offset": 8}).json()
+    assert page["total"] == 10 and [track["id"] for track in page["tracks"]] == names[8:]
+    assert http.get("/api/v1/tracks", params={"search": "GRÜN anna"}).json()["total"] == 3
+    assert http.get("/api/v1/tracks", params={"search": "<SCRIPT>"}).json()["total"] == 3
+    assert http.get("/api/v1/tracks", params={"search": "zaz two"}).json()["tracks"][0]["id"] == "Zaz/two.ogg"
+    for bad in ({"limit": 0}, {"limit": 501}, {"limit": "x"}, {"offset": -1}, {"offset": "9" * 5000}):
+        answer = http.get("/api/v1/tracks", params=bad)
+        assert answer.status_code == 400 and "expected a whole number" in error(answer)
+
+
+def test_a_file_and_a_track_are_examples_together(http, library, index, names):
+    sound = (library.parent / "Music" / names[2]).read_bytes()
+    token = http.post("/api/v1/upload", content=sound, headers={"content-type": "audio/ogg"}).json()["upload"]
+    query = {"examples": [{"upload": token}, {"track": names[0]}]}
+    found = hits(http.post("/api/v1/similar", json={"query": query, "k": 10}))
+    wanted = examples_query(index, [names[0], index.vectors([names[2]])[0]])
+    assert found == [
+        (match.identifier, pytest.approx(match.distance, abs=2e-3)) for match in search(index, wanted, k=10)
+    ]
+    assert names[0] not in dict(found) and names[2] in dict(found)
+
+
+def test_artists_by_text_those_of_most_tracks_first(http, index):
+    told = http.get("/api/v1/artists").json()
+    counts = {}
+    for name in index.identifiers:
+        artist = index.metadata(name).get("artist")
+        if artist:
+            counts[artist] = counts.get(artist, 0) + 1
+    assert {row["artist"]: row["tracks"] for row in told["artists"]} == counts and told["total"] == len(counts) == 3
+    order = [(-row["tracks"], row["artist"]) for row in told["artists"]]
+    assert order == sorted(order)
+    assert [row["artist"] for row in http.get("/api/v1/artists", params={"search": "CLE"}).json()["artists"]] == [
+        "Cleo"
+    ]
+    second = http.get("/api/v1/artists", params={"limit": 1, "offset": 1}).json()
+    assert second["artists"] == told["artists"][1:2] and second["total"] == 3
+    assert http.get("/api/v1/artists", params={"limit": 0}).status_code == 400
+
+
+@pytest.mark.parametrize("identifier", HOSTILE.values())
+def test_any_name_can_be_asked_for(http, library, identifier):
+    for spelling in (quote(identifier, safe=""), quote(identifier)):
+        track = http.get(f"/api/v1/tracks/{spelling}")
+        assert track.status_code == 200 and track.json()["id"] == identifier
+        sound = http.get(f"/api/v1/audio/{spelling}")
+        assert sound.content == (library.parent / "Music" / identifier).read_bytes()
+    assert http.get(track.json()["audio"]).content == sound.content
+    assert "file" not in track.json()
+    answer = http.post("/api/v1/similar", json={"query": {"track": identifier}, "k": 9})
+    assert identifier not in [name for name, _ in hits(answer)]
+
+
+def test_similar_is_the_search(http, index, names):
+    weights = {"genre": 2, "tempo": 1, "era": -1}
+    answer = http.post("/api/v1/similar", json={"query": {"track": names[0]}, "weights": weights, "k": 4})
+    query = track_query(index, names[0])
+    wanted = search(index, query, weights=weights, k=4)
+    assert hits(answer) == expected(wanted)
+    assert answer.json()["weights"] == pytest.approx(dict.fromkeys(NAMES, 0) | {k: w / 4 for k, w in weights.items()})
+    for hit, match in zip(answer.json()["hits"], wanted):
+        assert hit["distances"] == pytest.approx(match.distances)
+        assert sum(hit["shares"].values()) == pytest.approx(hit["distance"])
+        assert hit["explanation"] == explain(index, query, match).line()
+        assert ("tempo" in hit["evidence"]) == ("tempo" in match.metadata)
+
+
+def test_similar_by_examples_mix_filters_and_diversity(http, index, names):
+    ask = {"k": 10}
+    several = http.post("/api/v1/similar", json={**ask, "query": {"tracks": names[:3]}})
+    assert hits(several) == expected(search(index, examples_query(index, names[:3]), k=10))
+    examples = [{"track": names[0]}, {"track": names[4]}]
+    several = http.post("/api/v1/similar", json={**ask, "query": {"examples": examples}})
+    assert hits(several) == expected(search(index, examples_query(index, [names[0], names[4]]), k=10))
+    mix = {"genre": {"track": names[0]}, "key": {"tracks": names[1:3]}}
+    key = examples_query(index, names[1:3]).vector
+    mixed = http.post("/api/v1/similar", json={**ask, "query": {"mix": mix}})
+    # Examples inside a mix are a vector; what is asked with is not found, here as elsewhere.
+    every = search(index, mixed_query(index, {"genre": names[0], "key": key}), k=10)
+    assert hits(mixed) == expected([match for match in every if match.identifier not in names[1:3]])
+    mix = {"genre": {"track": names[0]}, "key": {"examples": [{"track": name} for name in names[1:3]]}}
+    assert hits(http.post("/api/v1/similar", json={**ask, "query": {"mix": mix}})) == hits(mixed)
+    filters = {"bpm": [55, 57], "octaves": True, "keys": ["A minor"], "tags": ["ROCK"], "artists": ["anna", "Cleo"]}
+    found = http.post("/api/v1/similar", json={**ask, "query": {"track": names[5]}, "filters": filters})
+    chosen = Filters((55, 57), True, ("A minor",), ("rock",), ("Anna", "Cleo"))
+    assert hits(found) == expected(search(index, track_query(index, names[5]), k=10, filters=chosen)) and hits(found)
+    diversity = {"per_artist": 1, "per_album": None, "relevance": 0.6}
+    found = http.post("/api/v1/similar", json={**ask, "query": {"track": names[5]}, "diversity": diversity})
+    chosen = Diversity(per_artist=1, relevance=0.6)
+    assert hits(found) == expected(search(index, track_query(index, names[5]), k=10, diversity=chosen))
+
+
+def test_explain_tells_of_any_track(http, index, names):
+    body = {"query": {"track": names[0]}, "weights": {"key": 1}}
+    last = search(index, track_query(index, names[0]), weights={"key": 1}, k=9)[-1]
+    hit = http.post("/api/v1/explain", json={**body, "track": last.identifier}).json()["hit"]
+    assert hit["distance"] == pytest.approx(last.distance)
+    itself = http.post("/api/v1/explain", json={**body, "track": names[0]}).json()["hit"]
+    assert itself["distance"] == pytest.approx(0, abs=1e-6) and "both: A minor" in itself["explanation"]
+
+
+def test_path_is_the_path(http, index, names):
+    body = {"from": names[0], "to": names[1], "length": 5, "weights": {"tempo": 1, "key": 2}}
+    answer = http.post("/api/v1/path", json=body)
+    wanted = track_path(index, names[0], names[1], length=5, weights={"tempo": 1, "key": 2})
+    assert hits(answer, "tracks") == expected(wanted)
+    lines = [step["explanation"] for step in answer.json()["tracks"]]
+    pairs = zip(wanted[1:], wanted)
+    assert lines[1:] == [explanation(step, dict.fromkeys(NAMES, before.metadata)).line() for step, before in pairs]
+    assert lines[0].startswith("0.000 = ")
+    assert http.post("/api/v1/path", json={**body, "to": names[0]}).status_code == 400
+    assert http.post("/api/v1/path", json={**body, "length": 11}).status_code == 400
+
+
+def test_profile_is_learnt_from_choices(http, index, names, rng):
+    triplets = [rng.choice(10, 3, replace=False) for _ in range(20)]
+    choices = [dict(zip(("query", "better", "worse"), (names[i] for i in triplet))) for triplet in triplets]
+    choices[3]["query"] = {"track": choices[3]["query"]}
+    answer = http.post("/api/v1/profile", json={"choices": choices, "name": "mine"}).json()
+    sides = (index.vectors([names[triplet[side]] for triplet in triplets]) for side in range(3))
+    layout = index.source.layout
+    wanted = learn_profile("mine", choice_differences(*sides, layout), layout)
+    assert answer["weights"] == pytest.approx(wanted.weights) and answer["choices"] == 20
+    assert answer["agreement"] == pytest.approx(wanted.agreement) and answer["name"] == "mine"
+    assert http.post("/api/v1/profile", json={"choices": choices[:1]}).json()["agreement"] is None
+
+
+@pytest.mark.parametrize("dimension", ["", "mood"])
+def test_map_is_the_singular_value_decomposition(http, index, names, dimension):
+    answer = http.get("/api/v1/map", params={"dimension": dimension}).json()
+    assert [point["id"] for point in answer["points"]] == names and answer["total"] == 10
+    part = index.source.layout.slices[dimension] if dimension else slice(None)
+    vectors = index.vectors(names)[:, part].astype(float)
+    left, values, _ = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
+    wanted = left[:, :2] * values[:2]
+    places = np.array([[point["x"], point["y"]] for point in answer["points"]])
+    signs = np.sign((places * wanted).sum(0))
+    np.testing.assert_allclose(places, wanted * signs / np.abs(wanted).max(), atol=2e-3)
+    np.testing.assert_allclose(answer["variance"], (values**2 / (values**2).sum())[:2], atol=1e-6)
+    assert answer["points"][0]["genre"] == "jazz" and answer["points"][0]["tempo"] == 110
+    few = http.get("/api/v1/map", params={"dimension": dimension, "limit": 4}).json()
+    assert [point["id"] for point in few["points"]] == names[::3]
+
+
+TRACK = {"query": {"track": "colobot__hv2.ogg"}}
+
+
+@pytest.mark.parametrize(
+    "path, body, status, message",
+    [
+        ("similar", [], 400, "body: expected an object"),
+        ("similar", {}, 400, "query: expected an object"),
+        ("similar", {"query": {}}, 400, "exactly one of"),
+        ("similar", {"query": {"track": "a", "upload": "b"}}, 400, "exactly one of"),
+        ("similar", {"query": {"track": 7}}, 400, "expected the id of a track"),
+        ("similar", {"query": {"track": "../../etc/passwd"}}, 404, "no track '../../etc/passwd'"),
+        ("similar", {"query": {"tracks": []}}, 400, "1 to 100"),
+        ("similar", {"query": {"examples": [{"tracks": ["a"]}]}}, 400, "unknown field 'tracks'"),
+        ("similar", {"query": {"examples": [{}]}}, 400, "exactly one of"),
+        ("similar", {"query": {"mix": {}}}, 400, "at least one dimension"),
+        ("similar", {"query": {"mix": {"taste": TRACK["query"]}}}, 400, "'taste' is not in this embedding"),
+        ("similar", {"query": {"mix": {"genre": {"mix": {}}}}}, 400, "unknown field 'mix'"),
+        ("similar", {"query": {"upload": ["x"]}}, 404, "unknown or expired upload"),
+        ("similar", {**TRACK, "k": True}, 400, "k is True"),
+        ("similar", {**TRACK, "k": 501}, 400, "1..500"),
+        ("similar", {**TRACK, "wieghts": {}}, 400, "unknown field 'wieghts'"),
+        ("similar", {**TRACK, "weights": {"genre": 0}}, 400, "at least one of them not 0"),
+        ("similar", {**TRACK, "weights": {"genre": "1"}}, 400, "dimension: number"),
+        ("similar", {**TRACK, "weights": {"genre": 10**400}}, 400, "dimension: number"),
+        ("similar", {**TRACK, "filters": {"bpm": [1]}}, 400, "filters.bpm"),
+        ("similar", {**TRACK, "filters": {"keys": ["H"]}}, 400, "expected a tonic"),
+        ("similar", {**TRACK, "filters": {"tags": "rock"}}, 400, "a list of texts"),
+        ("similar", {**TRACK, "diversity": {"relevance": 0}}, 400, "relevance is 0"),
+        ("similar", {**TRACK, "diversity": {"per_artist": 0}}, 400, "diversity.per_artist"),
+        ("explain", {**TRACK, "track": "nowhere"}, 404, "no track 'nowhere'"),
+        ("path", {"from": "colobot__hv2.ogg"}, 400, "track None"),
+        ("profile", {"choices": []}, 400, "1 to 1000"),
+        ("profile", {"choices": [{"query": "colobot__hv2.ogg"}]}, 400, "track None"),
+    ],
+)
+def test_wrong_bodies_are_named(http, path, body, status, message):
+    import json
+
+    content = json.dumps(body)
+    answer = http.post(f"/api/v1/{path}", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == status and message in error(answer)
+
+
+def test_bodies_that_are_no_json(http):
+    json_type = {"content-type": "application/json; charset=utf-8"}
+    for content in (b"", b"{", b"\xff", b"[" * 100_000, b'{"k": NaN'):
+        answer = http.post("/api/v1/similar", content=content, headers=json_type)
+        assert answer.status_code == 400 and "not JSON" in error(answer)
+    large = b'"' + b"x" * 2**20 + b'"'
+    assert http.post("/api/v1/similar", content=large, headers=json_type).status_code == 413
+    # What a form of a foreign page can send without asking first is refused.
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
+        answer = http.post("/api/v1/similar", content=b"{}", headers={"content-type": kind})
+        assert answer.status_code == 415 and "application/json" in error(answer)
+
+
+def test_unknown_addresses_and_methods(http):
+    for path in (
+        "/api/",
+        "/api/v1",
+        "/api/v1/",
+        "/api/v2/library",
+        "/api/v1/nothing",
+        "/api/v1/tracks/",
+        "/api/v1/library/x",
+    ):
+        assert http.get(path).status_code == 404, path
+    answer = http.post("/api/v1/library", json={})
+    assert answer.status_code == 405 and answer.headers["allow"] == "GET, HEAD"
+    assert http.get("/api/v1/similar").headers["allow"] == "POST"
+    assert http.head("/api/v1/library").status_code == 200 and http.head("/api/v1/library").content == b""
+    assert http.get("/api/v1/tracks/%ff").status_code == 400
+    assert http.get("/api/v1/tracks/none").status_code == 404
+    assert http.get("/v1/models/tiny").json()["model_version_status"][0]["state"] == "AVAILABLE"
+
+
+def test_the_library_follows_the_disk(http, library, names):
+    """A track removed by another process is gone at the next look."""
+    import time
+
+    other = load_catalog(library).open_index()
+    kept = other.vectors([names[3]]), other.metadata(names[3])
+    other.remove([names[3]])
+    other.save()
+    deadline = time.monotonic() + 20
+    while http.get(f"/api/v1/tracks/{quote(names[3])}").status_code != 404:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert http.get("/api/v1/library").json()["tracks"] == 9
+    from msim_tf.embeddings import Embeddings
+
+    source = other.source
+    meta = {"model": source.model, "version": source.version, "digest": source.digest}
+    other.add(Embeddings("again", (names[3],), kept[0], source.layout, meta), {names[3]: kept[1]})
+    other.save()
+    while http.get("/api/v1/library").json()["tracks"] != 10:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -1,0 +1,95 @@
+"""The last stage of a training: the direct paths alone learn, from several crops of each clip."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from msim_tf.data.batch_sampler import BatchComposer, BatchParams
+from msim_tf.data.pipeline import make_dataset
+from msim_tf.errors import InputError
+from msim_tf.labels.encoding import encode
+from msim_tf.model.network import build_network, direct_model
+from msim_tf.model.params import NETWORK_PRESETS, TrainParams
+from msim_tf.model.time_averaged_heads import _on_crops
+from msim_tf.model.training import load_model, train
+
+NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, embedding_size=24, direct_paths=True)
+PARAMS = TrainParams(
+    network=NETWORK,
+    epochs=1,
+    steps_per_epoch=1,
+    validation_steps=1,
+    batch_size=8,
+    objective="contrastive",
+    validation=0.25,
+    augment=True,
+    direct_epochs=3,
+    direct_steps=5,
+)
+
+
+@pytest.fixture(scope="module")
+def model(labelled_store):
+    keras.utils.set_random_seed(7)
+    return build_network(NETWORK, labelled_store.params)
+
+
+def test_the_direct_model_is_the_subspace_of_the_whole(model, labelled_store):
+    starts = np.zeros(4, int)
+    segments = labelled_store.read_segments(np.arange(4), starts)
+    inputs = {name: tf.cast(value, tf.float32) for name, value in segments.items()}
+    whole, direct = model(inputs), direct_model(model)({name: inputs[name] for name in ("onset", "cens")})
+    assert list(direct) == ["tempo", "key"]
+    for name, value in direct.items():
+        # All parts of the embedding have mean 0 already, so normalising the whole only scales it: directions stay.
+        unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (whole[name].numpy(), value.numpy())]
+        np.testing.assert_allclose(*unit, atol=1e-5)
+
+
+def test_a_clip_is_the_mean_of_its_crops(model, labelled_store, rng):
+    shapes = labelled_store.params.input_shapes
+    crops = {name: rng.random((2, 3, *shapes[name])).astype(np.float32) for name in ("onset", "cens")}
+    paths = direct_model(model)
+    found = _on_crops(paths, 3)(crops)
+    for row in range(2):
+        alone = paths({name: value[row] for name, value in crops.items()})
+        for name in ("tempo", "key"):
+            np.testing.assert_allclose(found[name][row], np.mean(alone[name], axis=0), atol=1e-5)
+
+
+def test_crops_are_of_one_clip_at_one_tempo_in_one_key(labelled_store):
+    labels = encode(labelled_store.labels, labelled_store.identifiers, ("tempo", "key"))
+    params = BatchParams(batch_size=8, augment=True, crops=3)
+    length = labelled_store.params.segment_frames
+    composer = BatchComposer(labels, labelled_store.frames, length, params)
+    batch = composer.batch(0)
+    assert batch.starts.shape == (8, 3) and (np.ptp(batch.starts, axis=1) > 0).any()
+    every = np.arange(len(labelled_store))
+    ((inputs, targets),) = make_dataset(labelled_store, every, composer, ("onset",), first=0, last=1)
+    assert list(inputs) == ["onset"] and inputs["onset"].shape[:2] == (8, 3) and targets["key"].shape == (8, 8)
+    for crop in range(3):
+        alone = labelled_store.read_segments(batch.clips, batch.starts[:, crop], batch.stretch)
+        np.testing.assert_array_equal(inputs["onset"][:, crop], alone["onset"])
+
+
+def test_the_stage_changes_the_direct_paths_and_nothing_else(labelled_store, tmp_path):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    without = train(labelled_store, tmp_path / "a", dataclasses.replace(PARAMS, direct_epochs=0), strategy=strategy)
+    run = train(labelled_store, tmp_path / "b", PARAMS, strategy=strategy)
+    assert run.summary["direct_loss"] < run.summary["direct_first_loss"] and "direct_loss" not in without.summary
+    before, after = load_model(without), load_model(run)
+    changed = {
+        layer.name
+        for layer in after.layers
+        for old, new in zip(before.get_layer(layer.name).get_weights(), layer.get_weights())
+        if (old != new).any()
+    }
+    assert changed == {"tempo_hidden", "tempo_projection", "key_frame_hidden", "key_hidden", "key_projection"}
+
+
+def test_a_network_without_direct_paths_has_no_such_stage():
+    with pytest.raises(InputError, match="no direct paths"):
+        dataclasses.replace(PARAMS, network=dataclasses.replace(NETWORK, direct_paths=False))
