@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -31,49 +28,13 @@ from msim_tf.data.store import (
     save_manifest,
     shard_path,
 )
-from msim_tf.errors import InputError
 from msim_tf.features.extractor import Extractor, Features
+from msim_tf.features.from_file import features_or_reason
 from msim_tf.files import atomic_file, exclusive, load_json, save_json
+from msim_tf.parallel import in_order
 from msim_tf.params import FeatureParams, validate_digest
 
 CLIPS_PER_SHARD = 64
-_SILENCE = 1e-4  # peak amplitude, -80 dB of full scale: below it there is nothing to hear and only dither to measure
-
-
-def extract_file(path: Path, extractor: Extractor, *, pad: bool = False) -> Features:
-    """Features of one audio file, in bounded memory.
-
-    Args:
-        path: any sound file that ``audio.decode`` reads.
-        extractor: the extractor.
-        pad: lengthen a clip that is shorter than one segment with silence, instead of refusing it.
-
-    Raises:
-        InputError: if it cannot be decoded, is silent, or is too short; the message names the file.
-    """
-    params = extractor.params
-    peak, samples = 0.0, 0
-
-    def measured() -> Iterator[np.ndarray]:
-        nonlocal peak, samples
-        for block in decode.read_blocks(path, sr=params.sr):
-            peak = max(peak, float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
-            samples += len(block)
-            yield block
-        if pad and samples < params.segment_samples:
-            yield np.zeros(params.segment_samples - samples, np.float32)
-
-    features = extractor(measured())
-    if not samples:
-        raise InputError(f"{path}: holds no audio")
-    if peak < _SILENCE:
-        raise InputError(f"{path}: silent (peak {peak:.1e})")
-    if features.frames < params.segment_frames:
-        raise InputError(
-            f"{path}: {samples / params.sr:.2f} s is shorter than one segment of {params.segment_seconds:.2f} s; "
-            "pad such clips with silence by --pad"
-        )
-    return features
 
 
 def extract_folder(
@@ -149,35 +110,7 @@ def _plan(root: Path, identifiers: list[str], store: Path, params: FeatureParams
     return Manifest(params, tuple(clips), labels)
 
 
-Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
 Result = tuple[ClipEntry, Features | str]
-
-
-def in_order(work: Callable[[Item], Outcome], items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Outcome]]:
-    """Runs ``work`` in threads and yields (item, outcome) in the order of the items; at most ``2 * workers`` are under way."""
-    waiting: deque[tuple[Item, Future[Outcome]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(work, item)))
-                if len(waiting) >= 2 * workers:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
-def features_or_reason(path: Path, extractor: Extractor, *, pad: bool) -> Features | str:
-    """The file's features, or why it has none, without its path."""
-    try:
-        return extract_file(path, extractor, pad=pad)
-    except InputError as error:
-        return str(error).removeprefix(f"{path}: ")
 
 
 def write_shard(store: Path, shard: int, results: Iterable[Result]) -> Iterator[ClipEntry]:

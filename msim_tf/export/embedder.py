@@ -13,11 +13,12 @@ import numpy as np
 
 from msim_tf.audio import decode
 from msim_tf.data.store import FeatureStore, manifest_path
-from msim_tf.data.writer import extract_file, features_or_reason, in_order
 from msim_tf.errors import InputError
 from msim_tf.export.metadata import load_metadata
 from msim_tf.export.servable import Servable
 from msim_tf.features.extractor import Extractor, Features
+from msim_tf.features.from_file import extract_file, features_or_reason
+from msim_tf.parallel import in_order
 from msim_tf.params import FeatureParams, validate_digest
 
 _CHUNK = 16

@@ -46,11 +46,13 @@ class Features:
         mel: [n_mels, frames] float32, log10(1 + gain * S), >= 0.
         onset: [frames + tempogram_lags] float32, >= 0: the onset envelope with half a window's ramp to zero at both ends.
         cens: [n_chroma, frames] float32 in [0, 1], L2 norm 1 per frame (0 in silence).
+        notes: what the user should know of the file though it is used, e.g. "damaged: 93 % of 215 s decodes"; not stored.
     """
 
     mel: np.ndarray
     onset: np.ndarray
     cens: np.ndarray
+    notes: tuple[str, ...] = ()
 
     @property
     def frames(self) -> int:

@@ -21,11 +21,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from msim_tf.audio.sandbox import decode_apart
-from msim_tf.data.writer import extract_file
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.export.embedder import mean_embedding, whole_segments
 from msim_tf.features.extractor import Extractor
+from msim_tf.features.from_file import extract_file
 from msim_tf.library.api_errors import ApiError
 from msim_tf.params import FeatureParams
 from msim_tf.search.source import Source

@@ -16,12 +16,12 @@ import numpy as np
 
 from msim_tf.audio.scan import FileState, Scan, content_hash, scan_folder
 from msim_tf.audio.tags import read_tags
-from msim_tf.data.writer import in_order
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.features.extractor import Features
 from msim_tf.library.catalog import Catalog
 from msim_tf.library.plan import Plan, make_plan
+from msim_tf.parallel import in_order
 from msim_tf.search.faiss_engine import FaissEngine
 from msim_tf.search.index import Index
 from msim_tf.search.source import Source

@@ -122,8 +122,8 @@ def test_killed_extraction_resumes_to_the_same_store(clips_folder, tmp_path, sma
     extracted = []
     monkeypatch.setattr(
         writer,
-        "extract_file",
-        lambda path, *a, _f=writer.extract_file, **k: extracted.append(path) or _f(path, *a, **k),
+        "features_or_reason",
+        lambda path, *a, _f=writer.features_or_reason, **k: extracted.append(path) or _f(path, *a, **k),
     )
     writer.extract_folder(clips_folder, tmp_path / "killed", small_params)
     assert len(extracted) <= 8  # the first shard was whole and is not made again

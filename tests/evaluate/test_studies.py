@@ -79,8 +79,8 @@ class MeanFrame:
     """Stands for a model whose embedding is the mean over the mel's time, so that segments can be checked by hand."""
 
     def __init__(self):
-        from msim_tf.data.writer import features_or_reason
         from msim_tf.features.extractor import Extractor
+        from msim_tf.features.from_file import features_or_reason
 
         self.metadata = SimpleNamespace(features=SMALL)
         extractor = Extractor(SMALL)

@@ -218,7 +218,8 @@ def librosa_default(y: Any, sr: int) -> dict[str, Any]:
 def _our_shard(paths: list[Path], out: Path, shard: int, extractor: Any) -> None:
     """What ``extract_folder`` does with files, without its start: features, and a shard of the store."""
     from msim_tf.data.store import ClipEntry
-    from msim_tf.data.writer import features_or_reason, write_shard
+    from msim_tf.data.writer import write_shard
+    from msim_tf.features.from_file import features_or_reason
 
     results = ((ClipEntry(path.name, 0, 0, shard), features_or_reason(path, extractor, pad=False)) for path in paths)
     assert all(entry.frames for entry in write_shard(out, shard, results))
@@ -252,7 +253,8 @@ def _extract(music: str, store: str, workers: int) -> None:
 
 def _features_of(paths: list[Path], workers: int) -> None:
     """What ``extract_folder`` does for each file, without its start."""
-    from msim_tf.data.writer import features_or_reason, in_order
+    from msim_tf.features.from_file import features_or_reason
+    from msim_tf.parallel import in_order
 
     extractor = _extractor()
     for _ in in_order(lambda path: features_or_reason(path, extractor, pad=False), paths, workers):

@@ -13,12 +13,12 @@ import numpy as np
 
 from msim_tf.audio.decode import library_root
 from msim_tf.data.store import FeatureStore
-from msim_tf.data.writer import in_order
 from msim_tf.embeddings import shortlist
 from msim_tf.errors import InputError
 from msim_tf.evaluate.triplets import Clip, Triplets, matched
 from msim_tf.export.embedder import Embedder, whole_segments
 from msim_tf.features.extractor import Features
+from msim_tf.parallel import in_order
 from msim_tf.params import FeatureParams
 
 _WORKERS = 2
