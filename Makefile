@@ -1,7 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# E501: docstrings may be a little longer than code. B905: strict zip() is not worth its noise. SIM117: nested with reads better when long.
-RUFF := --line-length 120 --select E,F,W,I,B,UP,SIM,C4,RET --ignore E501,B905,SIM117
+# One test process for each core, at most four: each holds a TensorFlow of its own. The tests of a file stay together as far as the cores
+# allow (worksteal), so that what a module prepares is prepared once.
+PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: demo train-demo test lint types oldest golden bench bench-quick clean
 
@@ -12,11 +13,12 @@ train-demo: .venv/installed  ## every stage from that music to a served model, i
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/train_demo.sh
 
 test: .venv/installed  ## the tests
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(ARGS)
 
 lint: .venv/lint  ## style and import contracts
-	$(BIN)/ruff check $(RUFF) msim_tf tests tools
-	$(BIN)/ruff format --line-length 120 --check msim_tf tests tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/rumdl check .
 	$(BIN)/lint-imports
 
 types: .venv/lint  ## static types

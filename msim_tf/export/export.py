@@ -218,7 +218,7 @@ def _metadata(
         "network": network.to_json(),
         "training": dict(training),
         "versions": {"msim_tf": msim_tf.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
-        "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "exported": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
 
 
