@@ -1,17 +1,19 @@
 """Atomic writes: a file or directory of ours is either whole or not there.
 
-Everything is first written under a temporary name in the *same* directory, flushed to disk, and renamed. A process killed at any moment
-leaves at most a ``.tmp-*`` leftover, which no reader looks at and the next write of the same name removes.
+Everything is first written under a temporary name in the *same* directory, flushed to disk, and renamed. Then the directory is flushed too,
+so that the rename survives a power cut. A process killed at any moment leaves at most a ``.tmp-*`` leftover, which no reader looks at and
+the next write of the same name uses again. Two writers of one name never share a temporary file: the last rename wins.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,9 +22,82 @@ from msim_tf.errors import InputError
 _TEMPORARY = ".tmp-"
 
 
-def temporary_name(path: Path) -> Path:
-    """The name under which ``path`` is written before it is whole."""
-    return path.with_name(_TEMPORARY + path.name)
+def temporary_name(path: Path, attempt: int = 0) -> Path:
+    """The name under which ``path`` is written before it is whole; simultaneous writers count attempts."""
+    return path.with_name(f"{_TEMPORARY}{attempt}-{path.name}" if attempt else _TEMPORARY + path.name)
+
+
+class TemporaryFile:
+    """A temporary file that one writer at a time holds, and then publishes under its real name.
+
+    Args:
+        path: the name that it is meant for; its parent directory is made when missing.
+        mode: "w" or "wb".
+
+    Attributes:
+        file: the open file.
+    """
+
+    def __init__(self, path: str | Path, mode: str = "wb") -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, self._name = _locked_temporary(path)
+        self.file: IO[Any] = open(descriptor, mode, encoding=None if "b" in mode else "utf-8")  # noqa: SIM115 - closed by close()
+        self._published = False
+
+    def publish(self, path: str | Path) -> None:
+        """Flushes the file to disk and gives it its real name, replacing what is there."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        os.replace(self._name, path)
+        self._published = True
+        sync_directory(Path(path).parent)
+
+    def close(self) -> None:
+        """Closes the file, and removes it unless it was published."""
+        # Unlinked before closing: with the lock still held, no other writer can have begun to use it.
+        if not self._published:
+            self._name.unlink(missing_ok=True)
+        self.file.close()
+
+
+def _locked_temporary(path: Path) -> tuple[int, Path]:
+    """An open, empty, locked file beside ``path``, and its name: the first attempt whose file no living writer holds."""
+    attempt = 0
+    while True:
+        name = temporary_name(path, attempt)
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            attempt += 1
+            continue
+        # Between opening and locking, its writer may have published or removed the file.
+        if _is_still(descriptor, name):
+            os.truncate(descriptor, 0)
+            return descriptor, name
+        os.close(descriptor)
+
+
+def _is_still(descriptor: int, name: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(name))
+    except FileNotFoundError:
+        return False
+
+
+def sync_directory(path: Path) -> None:
+    """Flushes the names in a directory to disk; without it, a power cut may undo a rename."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot flush directories.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -36,18 +111,9 @@ def atomic_file(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     Yields:
         The open file.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(path)
-    try:
-        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with closing(TemporaryFile(path, mode)) as temporary:
+        yield temporary.file
+        temporary.publish(path)
 
 
 @contextmanager
@@ -67,6 +133,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+        sync_directory(path.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -19,7 +19,7 @@ from tensorboard.plugins.hparams import api as hparams
 from msim_tf.data.store import FeatureStore
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.features.extractor import tempogram
-from msim_tf.files import atomic_file, load_json, save_json, temporary_name
+from msim_tf.files import atomic_file, load_json, save_json, sync_directory, temporary_name
 from msim_tf.model.params import TrainParams
 
 _SAMPLE = 256  # tracks at most in embedding statistics and projector
@@ -48,8 +48,10 @@ def sample_tracks(store: FeatureStore, clips: np.ndarray, inputs: Sequence[str])
 
 def save_model(model: keras.Model, path: Path) -> None:
     """Writes a ``.keras`` file atomically, which Keras does not."""
-    model.save(temporary_name(path))
-    os.replace(temporary_name(path), path)
+    temporary = temporary_name(path)
+    model.save(temporary)
+    os.replace(temporary, path)
+    sync_directory(path.parent)
 
 
 class SaveBest(keras.callbacks.Callback):
