@@ -20,6 +20,7 @@ import numpy as np
 from msim_tf.labels import relations
 from msim_tf.labels.encoding import EncodedLabels
 from msim_tf.performance import widened
+from msim_tf.theory import KEYS, octave_distance, transposed_key
 
 Member = tuple[int, float, int]
 
@@ -52,7 +53,7 @@ def pair_makers(
         clips: indices of clips that are long enough.
         key_relation: as in ``BatchParams``.
     """
-    keys = np.arange(24)
+    keys = np.arange(KEYS)
     related = relations.key_relation(keys, keys, relation=key_relation) > 0
     makers: dict[str, Callable[[np.random.Generator], list[Member] | None]] = {}
     for name, pair in (("tempo", _tempo_pair), ("key", partial(_key_pair, related=related))):
@@ -103,14 +104,8 @@ def _key_pair(
     anchor, positive = rng.choice(known, 2, replace=False)
     roll = int(rng.choice((0, int(rng.integers(12)))))
     rolls = np.arange(12)
-    fitting = rolls[related[rolled_keys(keys[anchor], roll), rolled_keys(np.full(12, keys[positive]), rolls)]]
+    fitting = rolls[related[transposed_key(keys[anchor], roll), transposed_key(np.full(12, keys[positive]), rolls)]]
     return [(int(anchor), 0.0, roll), (int(positive), 0.0, int(rng.choice(fitting)))] if len(fitting) else None
-
-
-def rolled_keys(keys: np.ndarray, roll: np.ndarray | int) -> np.ndarray:
-    """Keys (0..23, -1 unknown) after transposition by ``roll`` semitones."""
-    keys = np.asarray(keys, np.int64)
-    return np.where(keys < 0, -1, keys // 12 * 12 + (keys + roll) % 12)
 
 
 def relation(
@@ -132,10 +127,10 @@ def relation(
     values = labels.arrays[name][clips]
     if name == "tempo":
         values = values * stretch
-        apart = np.abs(np.remainder(np.log2(stretch[:, None] / stretch) + 0.5, 1.0) - 0.5)
+        apart = octave_distance(stretch[:, None], stretch)
         relative = (apart <= _SAME_OCTAVES).astype(np.int8) - (apart >= _OTHER_OCTAVES)
     else:
-        values = rolled_keys(values, roll)
+        values = transposed_key(values, roll)
         relative = np.where((roll[:, None] - roll) % 12 == 0, 1, -1)
     known = relations.relation(name, values, values, key_relation=key_relation)
     one_clip = (clips[:, None] == clips) & (known == 0)

@@ -9,6 +9,7 @@ import numpy as np
 from msim_tf.dimensions import dimension
 from msim_tf.labels import relations
 from msim_tf.labels.encoding import EncodedLabels
+from msim_tf.theory import KEYS, TEMPO_MARGIN, similar_tempo
 
 _TRIES = 16
 _NEARBY = 64  # draws among clips near on the circle of tempi, of which a ninth is similar at worst (200 bpm in a library that knows 20)
@@ -80,7 +81,7 @@ class PartnerIndex:
 
 def _of_keys(values: np.ndarray, key_relation: str) -> _Positives:
     """A clip in a related key, each clip as likely."""
-    keys = np.arange(24)
+    keys = np.arange(KEYS)
     clips = _Pools(relations.key_relation(keys, values, relation=key_relation) > 0)
 
     def positives(anchors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -99,7 +100,7 @@ def _of_tempo(bpm: np.ndarray) -> _Positives:
     clips, circle = np.tile(known[order], 3), np.concatenate([octave[order] + turn for turn in (-1, 0, 1)])
     slowest = bpm[known].min(initial=np.inf)
     # No similar pair is further apart on the circle: that of the slowest tempo and the one that is a margin below it.
-    reach = min(-float(np.log2(1.0 - min(relations.TEMPO_MARGIN / slowest, 0.5))), 0.5) if len(known) else 0.0
+    reach = min(-float(np.log2(1.0 - min(TEMPO_MARGIN / slowest, 0.5))), 0.5) if len(known) else 0.0
     centres = np.full(len(bpm), np.nan)
     centres[known] = octave
     first = np.searchsorted(circle, centres - reach, side="left")
@@ -107,7 +108,7 @@ def _of_tempo(bpm: np.ndarray) -> _Positives:
 
     def positives(anchors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         drawn = clips[rng.integers(first[anchors], last[anchors], size=(_NEARBY, len(anchors)))]
-        fitting = relations.similar_tempo(bpm[anchors], bpm[drawn]) & (drawn != anchors)
+        fitting = similar_tempo(bpm[anchors], bpm[drawn]) & (drawn != anchors)
         return np.where(fitting.any(0), drawn[fitting.argmax(0), np.arange(len(anchors))], _NONE)
 
     return positives

@@ -22,6 +22,7 @@ from msim_tf.labels.jams import read_labels_jams
 from msim_tf.labels.passages import Passages, RegressionTargets, regression_targets
 from msim_tf.labels.tables import Labels, divided_groups, read_labels_csv, write_labels_csv
 from msim_tf.labels.teacher import TeacherTags, teacher_tags
+from msim_tf.theory import UNKNOWN_KEY, parse_key
 
 __all__ = [
     "EncodedLabels",
@@ -148,7 +149,7 @@ def encode(
         elif kind == "tempo":
             arrays[name] = np.array([float(values[0]) if values else math.nan for values in held], np.float32)
         else:
-            arrays[name] = np.array([relations.parse_key(values[0]) if values else -1 for values in held], np.int8)
+            arrays[name] = np.array([parse_key(values[0]) if values else UNKNOWN_KEY for values in held], np.int8)
     heard = teacher_tags(teacher, tracks, dimensions) if teacher else {}
     return EncodedLabels(
         tracks, arrays, vocabularies, heard, regression_targets(regression, tracks) if regression else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,7 +17,8 @@ from typing import Any
 import msim_tf.dimensions as dims
 from msim_tf.errors import InputError
 from msim_tf.files import atomic_file
-from msim_tf.labels import relations, taxonomy
+from msim_tf.labels import taxonomy
+from msim_tf.theory import key_name, parse_bpm, parse_key
 
 _BETWEEN_GROUPS = "\x1f"  # ASCII's "unit separator": no name of an artist holds it
 
@@ -120,14 +120,8 @@ def canonical_label(name: str, value: str) -> str:
     if kind == "tag":
         return taxonomy.canonical(name, value)
     if kind == "key":
-        return relations.key_name(relations.parse_key(value))
-    try:
-        bpm = float(value)
-    except ValueError:
-        bpm = math.nan
-    if not 0 < bpm < math.inf:
-        raise InputError(f"tempo {value!r}: expected beats per minute as a number > 0")
-    return f"{bpm:.10g}"
+        return key_name(parse_key(value))
+    return f"{parse_bpm(value):.10g}"
 
 
 def read_labels_csv(path: str | Path) -> Labels:

@@ -14,10 +14,10 @@ from typing import Any
 from msim_tf.dimensions import dimension
 from msim_tf.search.index import Index
 from msim_tf.search.query import Match, Query
-from msim_tf.search.tracks import artist_of, key_number
+from msim_tf.search.tracks import artist_of
+from msim_tf.theory import TEMPO_MARGIN, parallel_key, parse_key, relative_key
 
 _OCTAVES = {1: "double time", -1: "half time", 2: "four times as fast", -2: "a quarter as fast"}
-_TEMPO_MARGIN = 5.0  # bpm, as the paper's rule of similar tempo
 _DIGITS = 3
 _TAGS_SHOWN = 3
 
@@ -99,20 +99,18 @@ def compared(name: str, query: Mapping[str, Any], found: Mapping[str, Any]) -> s
 def _tempos(query: float, found: float) -> str:
     text = f"{found:.0f} vs {query:.0f} bpm"
     octave = round(math.log2(found / query))
-    if octave in _OCTAVES and abs(found - query * 2**octave) <= _TEMPO_MARGIN * max(1.0, 2.0**octave):
+    if octave in _OCTAVES and abs(found - query * 2**octave) <= TEMPO_MARGIN * max(1.0, 2.0**octave):
         return f"{text}, {_OCTAVES[octave]}"
     return text
 
 
 def _keys(query: str, found: str) -> str:
-    a, b = key_number(query), key_number(found)
+    a, b = parse_key(query), parse_key(found)
     if a == b:
         return f"both: {found}"
-    if a % 12 == b % 12:
+    if b == parallel_key(a):
         return f"{found}, parallel key of {query}"
-    major, minor = min(a, b), max(a, b)
-    # The relative minor lies nine semitones above its major.
-    if major < 12 <= minor and (major + 9) % 12 == minor - 12:
+    if b == relative_key(a):
         return f"{found}, relative key of {query}"
     return f"{found} vs {query}"
 

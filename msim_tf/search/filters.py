@@ -9,7 +9,8 @@ import numpy as np
 
 from msim_tf.errors import InputError
 from msim_tf.search.segments import Segment
-from msim_tf.search.tracks import all_tags, artist_of, key_number
+from msim_tf.search.tracks import all_tags, artist_of
+from msim_tf.theory import UNKNOWN_KEY, parse_key, within_tempo
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Filters:
     Attributes:
         bpm: lowest and highest tempo, both included.
         octaves: whether a tempo also passes when doubled or halved any number of times.
-        keys: names of keys, e.g. "A minor"; any of them.
+        keys: names of keys as ``theory.parse_key`` reads them, e.g. "A minor"; any of them.
         tags: tags, all of them, whatever their dimension.
         artists: any of them.
         years: first and last year, both included.
@@ -42,7 +43,7 @@ class Filters:
             if isinstance(getattr(self, name), str):
                 raise InputError(f"{name} {getattr(self, name)!r}: expected a sequence of texts")
         for key in self.keys:
-            key_number(key)
+            parse_key(key)
 
 
 class FilterColumns:
@@ -70,7 +71,7 @@ def _columns(segment: Segment) -> dict[str, Any]:
     for row in range(rows):
         metadata = segment.metadata[row]
         columns["tempo"][row] = metadata.get("tempo", np.nan)
-        columns["key"][row] = key_number(metadata["key"]) if "key" in metadata else -1
+        columns["key"][row] = parse_key(metadata["key"]) if "key" in metadata else UNKNOWN_KEY
         columns["year"][row] = metadata.get("year", -1)
         for tag in all_tags(metadata):
             postings["tags"].setdefault(tag, []).append(row)
@@ -84,9 +85,9 @@ def _columns(segment: Segment) -> dict[str, Any]:
 def _passing(columns: dict[str, Any], filters: Filters) -> np.ndarray:
     passing = np.ones(len(columns["tempo"]), bool)
     if filters.bpm:
-        passing &= _tempo_passing(columns["tempo"], filters.bpm, filters.octaves)
+        passing &= within_tempo(columns["tempo"], *filters.bpm, octaves=filters.octaves)
     if filters.keys:
-        passing &= np.isin(columns["key"], [key_number(key) for key in filters.keys])
+        passing &= np.isin(columns["key"], [parse_key(key) for key in filters.keys])
     if filters.years:
         passing &= (columns["year"] >= filters.years[0]) & (columns["year"] <= filters.years[1])
     for tag in filters.tags:
@@ -94,13 +95,6 @@ def _passing(columns: dict[str, Any], filters: Filters) -> np.ndarray:
     if filters.artists:
         passing &= _any_of(columns["artists"], filters.artists, len(passing))
     return passing
-
-
-def _tempo_passing(tempo: np.ndarray, bpm: tuple[float, float], octaves: bool) -> np.ndarray:
-    if octaves:
-        # The least doubling that reaches the lower limit: if that is too fast, so are all others.
-        tempo = tempo * np.exp2(np.ceil(np.log2(bpm[0] / tempo) - 1e-12))
-    return (tempo >= bpm[0] * (1 - 1e-12)) & (tempo <= bpm[1])
 
 
 def _any_of(postings: dict[str, np.ndarray], values: Any, rows: int) -> np.ndarray:

@@ -6,7 +6,7 @@ identifier   the identifier itself
 artist       in one case, "" where unknown
 album        see ``tracks.album_of``
 tempo        beats per minute, -1 where unknown
-key          see ``tracks.key_number``, -1 where unknown
+key          see ``theory.parse_key``, -1 where unknown
 year         -1 where unknown
 tags         every tag whatever its dimension, in one case
 metadata     all of it, as JSON
@@ -25,7 +25,8 @@ import numpy as np
 
 from msim_tf.errors import InputError
 from msim_tf.search.filters import Filters
-from msim_tf.search.tracks import album_of, all_tags, artist_of, key_number
+from msim_tf.search.tracks import album_of, all_tags, artist_of
+from msim_tf.theory import TEMPO_RANGE, UNKNOWN_KEY, parse_key
 
 _LONGEST = 500  # characters of an artist, album or tag, at most four bytes each; longer ones are cut, in filters too
 _MOST_TAGS = 1000
@@ -79,7 +80,7 @@ def track_entity(identifier: str, vector: np.ndarray, metadata: Mapping[str, Any
         "artist": artist_of(metadata)[:_LONGEST],
         "album": album_of(metadata)[: 2 * _LONGEST],
         "tempo": float(metadata.get("tempo", -1)),
-        "key": key_number(metadata["key"]) if "key" in metadata else -1,
+        "key": parse_key(metadata["key"]) if "key" in metadata else UNKNOWN_KEY,
         "year": metadata.get("year", -1),
         "tags": tags,
         "metadata": dict(metadata),
@@ -99,7 +100,7 @@ def filter_expression(filters: Filters | None, exclude: Iterable[str] = ()) -> s
     if filters.bpm:
         conditions.append(_tempo_condition(*filters.bpm, octaves=filters.octaves))
     if filters.keys:
-        conditions.append(f"key in {sorted({key_number(key) for key in filters.keys})}")
+        conditions.append(f"key in {sorted({parse_key(key) for key in filters.keys})}")
     if filters.years:
         conditions.append(f"year >= {filters.years[0]} and year <= {filters.years[1]}")
     if filters.tags:
@@ -116,8 +117,11 @@ def filter_expression(filters: Filters | None, exclude: Iterable[str] = ()) -> s
 def _tempo_condition(lowest: float, highest: float, *, octaves: bool) -> str:
     if octaves and highest >= 2 * lowest:
         return "tempo > 0"
-    # Tempi from 1/8 to 8192 beats per minute, which is more than music has.
-    first, last = (math.floor(math.log2(0.125 / highest)), math.ceil(math.log2(8192 / lowest))) if octaves else (0, 0)
+    # The octaves that bring every possible tempo into the limits.
+    slowest, fastest = TEMPO_RANGE
+    first, last = (
+        (math.floor(math.log2(slowest / highest)), math.ceil(math.log2(fastest / lowest))) if octaves else (0, 0)
+    )
     ranges = [
         f"(tempo >= {lowest * 2.0**power * (1 - 1e-12):.17g} and tempo <= {highest * 2.0**power:.17g})"
         for power in range(first, last + 1)

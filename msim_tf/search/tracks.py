@@ -5,7 +5,7 @@ All keys are optional:
     artist, album_artist, album, title   text
     year                                 integer
     tempo                                beats per minute, > 0
-    key                                  "A minor", "Bb major": a tonic and a mode
+    key                                  "A minor", "Bb major": as ``theory.key_name`` writes it, whatever form it came in
     genre, mood, instrument, era, tags   lists of text; the first four are evidence of their dimension
 
 Anything else is kept as it is, as long as JSON can hold it (a caller's file size, time or hash).
@@ -14,34 +14,17 @@ Anything else is kept as it is, as long as JSON can hold it (a caller's file siz
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from msim_tf.dimensions import TAG_DIMENSION_NAMES
 from msim_tf.errors import InputError
+from msim_tf.theory import key_name, parse_bpm, parse_key
 
 TEXT_KEYS = ("artist", "album_artist", "album", "title")
 TAG_KEYS = (*TAG_DIMENSION_NAMES, "tags")
 
-_KEY = re.compile(r"([A-G])([#b]?) (major|minor)")
-_PITCH_CLASSES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-_ACCIDENTALS = {"": 0, "#": 1, "b": -1}
 _YEARS = (1000, 2999)
-
-
-def key_number(name: str) -> int:
-    """The number of a key: 0..11 C major to B major, 12..23 C minor to B minor, so that enharmonic names are equal.
-
-    Raises:
-        InputError: if ``name`` is not a tonic and a mode, e.g. "A minor".
-    """
-    found = _KEY.fullmatch(name)
-    if not found:
-        raise InputError(f"key {name!r}: expected a tonic and a mode, e.g. 'A minor' or 'Bb major'")
-    tonic = (_PITCH_CLASSES[found[1]] + _ACCIDENTALS[found[2]]) % 12
-    return tonic + (12 if found[3] == "minor" else 0)
 
 
 def track_metadata(value: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -111,19 +94,11 @@ def _tags(value: Any) -> list[str]:
 
 
 def _tempo(value: Any) -> float:
-    try:
-        tempo = float(_single(value))
-    except (TypeError, ValueError):
-        tempo = math.nan
-    if not 0 < tempo < math.inf:
-        raise InputError(f"tempo {value!r}: expected beats per minute, > 0")
-    return tempo
+    return parse_bpm(_single(value))
 
 
 def _key(value: Any) -> str:
-    name = _text(value)
-    key_number(name)
-    return name
+    return key_name(parse_key(_text(value)))
 
 
 def _year(value: Any) -> int:

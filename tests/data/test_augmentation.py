@@ -72,11 +72,6 @@ def test_chroma_move_up(rng):
         np.testing.assert_array_equal(rolled[1][(pitch_class + 3) % 12], cens[1][pitch_class])
 
 
-def test_keys_move_with_them():
-    keys = np.array([0, 11, 12, 23, -1])
-    np.testing.assert_array_equal(augmentation.rolled_keys(keys, 2), [2, 1, 14, 13, -1])
-
-
 def labels_of(values):
     identifiers = [str(i) for i in range(len(values))]
     return encode(Labels(dict(zip(identifiers, values))), identifiers, ("tempo", "key"))

@@ -17,7 +17,8 @@ import soundfile
 from msim_tf.audio import decode
 from msim_tf.errors import InputError
 from msim_tf.labels.annotate import Annotation, Annotator, annotate_folder, annotation_labels, load_annotations
-from msim_tf.labels.relations import key_relation, parse_key, tempo_relation
+from msim_tf.labels.relations import key_relation, tempo_relation
+from msim_tf.theory import parse_key
 
 SR = 44100
 

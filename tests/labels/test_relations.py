@@ -8,7 +8,8 @@ import pytest
 
 from msim_tf.errors import InputError
 from msim_tf.labels import relations
-from msim_tf.labels.relations import key_name, key_relation, parse_key, tag_relation, tempo_relation
+from msim_tf.labels.relations import key_relation, tag_relation, tempo_relation
+from msim_tf.theory import parse_key
 
 
 def sign(known, similar):
@@ -118,32 +119,3 @@ def test_relation_dispatches_by_dimension():
     assert relations.relation("key", np.array([C]), np.array([Am]), key_relation="relative") == [[1]]
     with pytest.raises(InputError, match="unknown dimension 'colour'"):
         relations.relation("colour", tags, tags)
-
-
-@pytest.mark.parametrize(
-    ("text", "key"),
-    [
-        ("C", 0), ("C major", 0), ("C:maj", 0), ("CM", 0), ("B#", 0), ("Cb", 11), ("F#", 6), ("Gb major", 6), ("G♭", 6),
-        ("A minor", 21), ("a minor", 21), ("Am", 21), ("A:minor", 21), ("A:min", 21), ("A aeolian", 21), ("am", 21),
-        ("Bb major", 10), ("B flat", 10), ("bb minor", 22), ("Bbm", 22), ("Bm", 23), ("D# minor", 15), ("Eb minor", 15),
-        (" F sharp minor ", 18), ("E-flat major", 3),
-    ],
-)  # fmt: skip
-def test_keys_are_parsed(text, key):
-    assert parse_key(text) == key
-
-
-@pytest.mark.parametrize(
-    "text", ["", "H", "N", "c", "bb", "D dorian", "C maybe", "8A", "C##", "minor", "A minor minor"]
-)
-def test_what_is_no_key_is_an_error(text):
-    with pytest.raises(InputError, match="key "):
-        parse_key(text)
-
-
-def test_key_names_are_read_back():
-    assert [parse_key(key_name(key)) for key in range(24)] == list(range(24))
-    assert key_name(21) == "A minor" and key_name(10) == "Bb major"
-    for key in (-1, 24):
-        with pytest.raises(InputError, match=r"expected 0\.\.23"):
-            key_name(key)

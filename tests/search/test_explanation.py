@@ -7,7 +7,7 @@ import pytest
 from msim_tf.errors import InputError
 from msim_tf.search.explanation import compared, explain, rounded_shares
 from msim_tf.search.query import examples_query, mixed_query, search, track_query
-from msim_tf.search.tracks import key_number, track_metadata
+from msim_tf.search.tracks import track_metadata
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,3 @@ def test_metadata_is_brought_to_one_spelling():
 def test_bad_metadata_is_refused(metadata, message):
     with pytest.raises(InputError, match=message):
         track_metadata(metadata, "x")
-
-
-def test_key_numbers_are_semitones_above_c():
-    majors = ["C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B"]
-    assert [key_number(f"{tonic} major") for tonic in majors] == list(range(12))
-    assert key_number("Cb minor") == 12 + 11 and key_number("Db major") == 1

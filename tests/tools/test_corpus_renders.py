@@ -20,8 +20,8 @@ import soundfile
 from scipy.stats import chi2_contingency
 
 from msim_tf.errors import InputError
-from msim_tf.labels.relations import parse_key
 from msim_tf.labels.tables import read_labels_csv
+from msim_tf.theory import parse_key
 from tools.corpus import renders, renders_midi, renders_mix
 from tools.corpus.ledger import SR
 from tools.corpus.renders_harmony import MODES, Chord, parse_chord, phrases, progressions

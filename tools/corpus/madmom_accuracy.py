@@ -16,7 +16,7 @@ from msim_tf.cli.options import progress_bar
 from msim_tf.errors import InputError
 from msim_tf.evaluate.statistics import wilson_interval
 from msim_tf.labels.annotate import Annotation, annotate_folder
-from msim_tf.labels.relations import parse_key
+from msim_tf.theory import parse_key
 from tools.corpus.command import run
 from tools.corpus.ledger import PARTS, Ledger
 

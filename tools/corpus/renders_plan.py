@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from msim_tf.files import load_json, validate_format
-from msim_tf.labels.relations import key_name
+from msim_tf.theory import key_name
 from tools.corpus.renders_harmony import Progression, progressions
 
 TEST_EVERY = 5  # one clip in five is for testing

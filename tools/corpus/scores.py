@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from msim_tf.errors import InputError
-from msim_tf.labels.relations import key_name, parse_key
+from msim_tf.theory import key_name, parse_key, transposed_key
 from tools.corpus.command import reported
 from tools.corpus.ledger import SR, CorpusClip, Ledger, sha256
 from tools.corpus.renders import APT_LINE, missing_programs
@@ -188,8 +188,7 @@ def window(tune: Tune, collection: Collection, rng: random.Random, *, own_instru
     shift = rng.randint(-6, 5)
     key = None if collection.modal else clear_key(heard)
     if key is not None:
-        number = parse_key(key)
-        key = key_name((number + shift) % 12 + number // 12 * 12)
+        key = key_name(int(transposed_key(parse_key(key), shift)))
     notes = _arranged(inside, shift, rng, own_instruments=own_instruments)
     known = tune.beat(start, start + length) == beat
     seconds = length * 60 / quarter_bpm
