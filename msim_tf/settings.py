@@ -1,0 +1,85 @@
+"""Where msim finds its model and its library when nobody names them.
+
+A setting comes from the first of these that has it:
+
+1. the option or argument of the command;
+2. an environment variable, ``MSIM_MODEL`` or ``MSIM_LIBRARY``;
+3. the configuration file, ``config.toml`` in the platform's folder for settings (``~/.config/msim`` on Linux) or the
+   file that ``MSIM_CONFIG`` names::
+
+       model = "~/models/mine"
+       library = "/srv/music/library"
+
+4. the default: the model that the package carries, and ``library`` in the platform's folder for data
+   (``~/.local/share/msim`` on Linux).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import platformdirs
+
+from msim_tf.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SHIPPED_MODEL = Path(__file__).parent / "saved_models" / "open6"
+SETTINGS = ("model", "library")
+_APPLICATION = "msim"
+
+
+def default_model() -> Path:
+    """The model to use where none is named: a directory like ``saved_models/NAME``.
+
+    Raises:
+        InputError: if the configuration file cannot be used.
+    """
+    return _configured("model") or SHIPPED_MODEL
+
+
+def default_library() -> Path:
+    """The library to use where none is named; it need not exist yet.
+
+    Raises:
+        InputError: if the configuration file cannot be used.
+    """
+    return _configured("library") or platformdirs.user_data_path(_APPLICATION) / "library"
+
+
+def config_file() -> Path:
+    """The configuration file; it need not exist."""
+    path = os.environ.get("MSIM_CONFIG")
+    return Path(path).expanduser() if path else platformdirs.user_config_path(_APPLICATION) / "config.toml"
+
+
+def _configured(name: str) -> Path | None:
+    """A path from the environment or, relative to its folder, from the configuration file."""
+    path = os.environ.get(f"MSIM_{name.upper()}")
+    if path:
+        return Path(path).expanduser()
+    path = _file_settings(config_file()).get(name)
+    return config_file().parent / Path(path).expanduser() if path else None
+
+
+def _file_settings(file: Path) -> dict[str, str]:
+    """The settings in a configuration file; none if a file at the default place is not there."""
+    try:
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if "MSIM_CONFIG" in os.environ:
+            raise InputError(f"{file}: not found; MSIM_CONFIG names it") from None
+        return {}
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
+    except ValueError as error:  # neither UTF-8 nor TOML
+        raise InputError(f'{file}: not TOML ({error}); expected lines like library = "/srv/music/library"') from error
+    for name, value in settings.items():
+        if name not in SETTINGS or not isinstance(value, str):
+            raise InputError(f"{file}: {name} = {value!r}: expected a path for one of {', '.join(SETTINGS)}")
+    return settings
