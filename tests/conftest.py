@@ -1,14 +1,20 @@
 """What every test shares: quiet TensorFlow, two logical CPUs (set before the first operation), small parameters, a seed."""
 
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each worker has a core of its own; more threads would only contend. Programs that a test starts inherit this.
+    for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
 
 import keras
 import numpy as np
 import pytest
+import shared
 import tensorflow as tf
 from synthetic import SMALL, some_labels, write_clip
 
@@ -19,6 +25,13 @@ tf.config.set_logical_device_configuration(
 )
 
 MUSIC = Path(__file__).parent / "data" / "music"
+
+
+def pytest_configure(config):
+    """Makes the folder that all processes of the run share; the process that made it removes it."""
+    folder = shared.start_run()
+    if folder is not None:
+        config.add_cleanup(lambda: shared.end_run(folder))
 
 
 @pytest.fixture(autouse=True)
@@ -45,36 +58,59 @@ def small_params():
 
 
 @pytest.fixture(scope="session")
-def clips_folder(tmp_path_factory):
+def clips_folder():
     """Twelve clips of 2 to 4 s by four artists."""
-    folder = tmp_path_factory.mktemp("clips")
-    for i in range(12):
-        write_clip(folder / f"artist{i % 4}" / f"{i:02d}.wav", 2 + i % 3, i)
-    return folder
+
+    def write(folder):
+        for i in range(12):
+            write_clip(folder / f"artist{i % 4}" / f"{i:02d}.wav", 2 + i % 3, i)
+
+    return shared.made_once("clips", write)
 
 
 @pytest.fixture(scope="session")
-def store(clips_folder, tmp_path_factory):
+def store(clips_folder):
     """The opened feature store of ``clips_folder``, without labels."""
     from msim_tf.data.store import FeatureStore
     from msim_tf.data.writer import extract_folder
 
-    path = tmp_path_factory.mktemp("store") / "features"
-    extract_folder(clips_folder, path, SMALL)
-    return FeatureStore(path)
+    return FeatureStore(shared.made_once("features", lambda path: extract_folder(clips_folder, path, SMALL)))
 
 
 @pytest.fixture(scope="session")
-def labelled_store(store, tmp_path_factory):
+def labelled_store(store):
     """A copy of ``store`` with labels in every dimension."""
-    import shutil
-
     from msim_tf.data.store import FeatureStore, write_labels
 
-    path = tmp_path_factory.mktemp("labelled") / "features"
-    shutil.copytree(store.path, path)
-    write_labels(path, some_labels(store.identifiers))
-    return FeatureStore(path)
+    def label(path):
+        shutil.copytree(store.path, path)
+        write_labels(path, some_labels(store.identifiers))
+
+    return FeatureStore(shared.made_once("labelled", label))
+
+
+@pytest.fixture(scope="session")
+def toy_version():
+    """A version directory of the toy model, with bias 0."""
+    from toy_model import export_toy
+
+    return shared.made_once("toy", export_toy)
+
+
+@pytest.fixture(scope="session")
+def biased_version():
+    """The toy model with bias 100."""
+    from toy_model import export_toy
+
+    return shared.made_once("toy-biased", lambda path: export_toy(path, 100.0))
+
+
+@pytest.fixture(scope="session")
+def toy_weights():
+    """[3, 2] the toy model's weights."""
+    from toy_model import WEIGHTS
+
+    return WEIGHTS
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,18 @@
-"""One tiny exported model for all tests of a process that need a genuine one."""
+"""One tiny exported model for all tests that need a genuine one."""
 
 import dataclasses
-import functools
-import tempfile
 from pathlib import Path
 
+from shared import made_once
 from synthetic import SMALL
 
 
-@functools.cache
 def tiny_model_path() -> Path:
     """saved_models/tiny with one version: the network at its smallest."""
+    return made_once("tiny", _export)
+
+
+def _export(base: Path) -> None:
     import keras
 
     from msim_tf.export.export import export_model
@@ -19,11 +21,4 @@ def tiny_model_path() -> Path:
 
     keras.utils.set_random_seed(7)  # the same weights, whichever test asks first
     network = dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, embedding_size=24)
-    base = Path(_folder().name) / "tiny"
     export_model(build_network(network, SMALL), network, SMALL, base, training={})
-    return base
-
-
-@functools.cache
-def _folder() -> tempfile.TemporaryDirectory:
-    return tempfile.TemporaryDirectory(prefix="msim-test-")  # removed when the process ends
