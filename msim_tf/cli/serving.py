@@ -16,7 +16,7 @@ from msim_tf.errors import InputError
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
 
 if TYPE_CHECKING:
-    from msim_tf.serving.server import ServerOptions
+    from msim_tf.serving.server import Addresses
 
 _PATH = click.Path(path_type=Path)
 
@@ -31,15 +31,6 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--poll-seconds", type=click.FloatRange(min=0.05), default=1.0, help="Time between looks for new versions."
 )
-@click.option("--enable-batching", is_flag=True, help="Run requests that wait at the same time as one batch.")
-@click.option("--max-batch-size", type=click.IntRange(min=1), default=32, help="Most rows of a batch.")
-@click.option(
-    "--batch-timeout-micros",
-    type=click.IntRange(min=0),
-    default=0,
-    help="How long a request waits for others; 0: only while the model is busy.",
-)
-@click.option("--num-batch-threads", type=click.IntRange(min=1), default=1, help="Batches that run at the same time.")
 @click.option("--library", type=_PATH, help="Library made by msim index: adds its search page and HTTP API.")
 @click.option(
     "--token", help="What clients of the library must know; made up where --host needs one and none is given."
@@ -50,10 +41,6 @@ def serve(
     grpc_port: int,
     rest_port: int,
     poll_seconds: float,
-    enable_batching: bool,
-    max_batch_size: int,
-    batch_timeout_micros: int,
-    num_batch_threads: int,
     library: Path | None,
     token: str | None,
 ) -> None:
@@ -63,35 +50,35 @@ def serve(
     by a web page and an HTTP API (/api/v1/openapi.json) on the REST port; uploads are embedded by the model that embedded the library.
     """
     import_tensorflow()
-    from msim_tf.library.api_guard import is_loopback
+    from msim_tf.library.api import library_site
     from msim_tf.serving import server
-    from msim_tf.serving.batching import BatchingOptions
+    from msim_tf.serving.guard import is_loopback
 
     names = {path.resolve().name: path for path in models}
     if len(names) < len(models):
         raise InputError("two of these models have the same name; serve them from directories of different names")
     if library and not token and not is_loopback(host):
         token = secrets.token_urlsafe(16)
-    batching = BatchingOptions(max_batch_size, batch_timeout_micros, num_batch_threads)
     options = server.ServerOptions(
         host=host,
         grpc_port=grpc_port,
         rest_port=rest_port,
         poll_seconds=poll_seconds,
-        batching=batching if enable_batching else None,
-        library=library,
         token=token or "",
     )
     server.serve(
-        names, options, on_start=lambda addresses: _announce(addresses.grpc, addresses.rest, list(names), options)
+        names,
+        options,
+        site=library_site(library, token=options.token) if library else None,
+        on_start=lambda addresses: _announce(addresses, list(names), library, options.token),
     )
 
 
-def _announce(grpc: str, rest: str, names: list[str], options: ServerOptions) -> None:
-    click.echo(f"serving {', '.join(names)}: gRPC {grpc}, REST {rest} (stop with Ctrl-C)")
-    if options.library:
-        query = f"?token={quote(options.token, safe='')}" if options.token else ""
-        click.echo(f"library {options.library}: {rest}/{query}")
+def _announce(addresses: Addresses, names: list[str], library: Path | None, token: str) -> None:
+    click.echo(f"serving {', '.join(names)}: gRPC {addresses.grpc}, REST {addresses.rest} (stop with Ctrl-C)")
+    if library:
+        query = f"?token={quote(token, safe='')}" if token else ""
+        click.echo(f"library {library}: {addresses.rest}/{query}")
 
 
 @click.command(context_settings={"show_default": True})

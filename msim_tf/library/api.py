@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-import anyio
 import numpy as np
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,10 +25,11 @@ from msim_tf.errors import InputError
 from msim_tf.library import api_answers as answers
 from msim_tf.library.api_audio import audio_response
 from msim_tf.library.api_errors import ApiError
-from msim_tf.library.api_guard import SECURITY_HEADERS, check_request
 from msim_tf.library.api_openapi import openapi_document
 from msim_tf.library.api_state import LibraryState, LiveLibrary
-from msim_tf.library.api_upload import Uploads
+from msim_tf.library.api_upload import UploadLimits, Uploads
+from msim_tf.serving.guard import SECURITY_HEADERS, check_content_type, check_request, read_body
+from msim_tf.serving.versions import Models
 
 _LOG = logging.getLogger(__name__)
 _PREFIX = "/api/v1/"
@@ -56,13 +56,12 @@ _ROUTES = {
 }
 
 
-def library_app(library: LiveLibrary, uploads: Uploads, rest: ASGIApp, *, token: str = "") -> ASGIApp:
-    """The ASGI application of a server with a library.
+def library_app(library: LiveLibrary, uploads: Uploads, *, token: str = "") -> ASGIApp:
+    """The ASGI application of a library: its API below /api/, and its web page.
 
     Args:
         library: the library.
         uploads: what receives sound files.
-        rest: answers everything that is neither below /api/ nor a file of the web page.
         token: what requests below /api/ must know; "" for none.
     """
     page = StaticFiles(directory=_WEB, html=True) if (_WEB / "index.html").exists() else None
@@ -72,12 +71,29 @@ def library_app(library: LiveLibrary, uploads: Uploads, rest: ASGIApp, *, token:
         if path.startswith("/api/"):
             response: ASGIApp = await _response(Request(scope, receive), library, uploads, token)
             await response(scope, receive, _with_headers(send))
-        elif page is not None and not path.lower().startswith("/v1/"):
+        elif page is not None:
             await _page(page, scope, receive, _with_headers(send))
         else:
-            await rest(scope, receive, send)
+            await _error(404, "the web page is not part of this installation")(scope, receive, send)
 
     return app
+
+
+def library_site(
+    path: str | Path, *, token: str = "", limits: UploadLimits = UploadLimits()
+) -> Callable[[Models], ASGIApp]:
+    """What ``running_server`` takes as its ``site``: makes the application of the library at ``path`` for the models that are served.
+
+    Args:
+        path: directory of the library.
+        token: as ``library_app``.
+        limits: what an upload may cost.
+
+    Raises:
+        InputError: if there is no library.
+    """
+    library = LiveLibrary(path)
+    return lambda models: library_app(library, Uploads(models, limits), token=token)
 
 
 def _with_headers(send: Send) -> Send:
@@ -149,18 +165,8 @@ def _route(request: Request) -> tuple[str, str]:
 
 
 async def _json_body(request: Request) -> Any:
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind != "application/json":
-        raise ApiError(415, f"content type {kind or 'none'!r}: expected application/json")
-    body = bytearray()
-    try:
-        with anyio.fail_after(_BODY_SECONDS):
-            async for part in request.stream():
-                body += part
-                if len(body) > _MOST_BODY:
-                    raise ApiError(413, f"the body is larger than {_MOST_BODY} bytes", {"Connection": "close"})
-    except TimeoutError:
-        raise ApiError(408, f"the body took longer than {_BODY_SECONDS} s", {"Connection": "close"}) from None
+    check_content_type(request.headers, ("application/json",), "application/json")
+    body = await read_body(request, _MOST_BODY, _BODY_SECONDS)
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:

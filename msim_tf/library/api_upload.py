@@ -29,7 +29,10 @@ from msim_tf.features.from_file import extract_file
 from msim_tf.library.api_errors import ApiError
 from msim_tf.params import FeatureParams
 from msim_tf.search.source import Source
+from msim_tf.serving.guard import check_content_type, content_length
 from msim_tf.serving.versions import Models
+
+_UPLOAD_TYPES = ("audio/", "application/octet-stream", "application/ogg")
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ class Uploads:
         Raises:
             ApiError: 408, 409, 413, 415, 422 or 503.
         """
-        _check_type(request.headers.get("content-type", ""))
-        self._check_size(int(request.headers.get("content-length") or 0))
+        check_content_type(request.headers, _UPLOAD_TYPES, "audio/... or application/octet-stream")
+        self._check_size(content_length(request.headers))
         if not self._slots.acquire(blocking=False):
             raise ApiError(503, "too many uploads at the same time; try again", {"Retry-After": "5"})
         try:
@@ -179,10 +182,3 @@ class Uploads:
 def _source(told: dict[str, Any], version: str) -> Source:
     digest = FeatureParams.from_json(told["feature_params"]).digest
     return Source(EmbeddingLayout.from_json(told), told["name"], version, digest)
-
-
-def _check_type(content_type: str) -> None:
-    """A page of another origin cannot send these without a preflight, which is not answered."""
-    kind = content_type.split(";")[0].strip().lower()
-    if not kind.startswith("audio/") and kind not in ("application/octet-stream", "application/ogg"):
-        raise ApiError(415, f"content type {kind or 'none'!r}: expected audio/... or application/octet-stream")

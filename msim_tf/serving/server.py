@@ -1,7 +1,7 @@
 """The embedded server: TensorFlow Serving's REST and gRPC APIs for exported models, without the real server's binary.
 
 Made for one machine: loopback unless a host is named, no encryption and no authentication (the real server has none of its own either).
-With a library it also serves the library API and its web page on the REST port; that API asks for a token anywhere but on loopback.
+Another application, the web page of a library for one, can share the REST port; anywhere but on loopback it needs a token.
 Unlike the real server it says at once what is wrong with a model instead of waiting for one.
 """
 
@@ -19,18 +19,15 @@ from typing import Any
 
 import grpc
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from msim_tf.errors import InputError
 from msim_tf.export.metadata import version_directories
 from msim_tf.export.servable import Servable
-from msim_tf.library.api import library_app
-from msim_tf.library.api_guard import is_loopback
-from msim_tf.library.api_state import LiveLibrary
-from msim_tf.library.api_upload import UploadLimits, Uploads
-from msim_tf.serving.batching import BatchingOptions, BatchingServable
 from msim_tf.serving.grpc_service import add_services
+from msim_tf.serving.guard import is_loopback
 from msim_tf.serving.rest import rest_app
-from msim_tf.serving.versions import Models, Poller, Runnable, ServedModel
+from msim_tf.serving.versions import Models, Poller, ServedModel
 
 _STOP_SECONDS = 5.0
 
@@ -48,12 +45,9 @@ class ServerOptions:
         timeout: seconds for one REST request's run; gRPC clients bring their own deadline.
         max_load_retries: attempts after the first to load a broken version.
         retry_seconds: pause between them.
-        grpc_threads: gRPC requests that run at the same time; with batching as many more as fill two batches.
-        batching: how requests that wait at the same time are joined; None runs each alone, TensorFlow Serving's default.
+        grpc_threads: gRPC requests that run at the same time.
         labels: {model: {label: version}}.
-        library: directory of an indexed library to serve too, see ``library.api``; None for none.
-        token: what requests to the library API must know; "" for none, which only loopback allows.
-        uploads: what sound files sent as queries may cost.
+        token: what requests must send; "" for none.
     """
 
     host: str = "127.0.0.1"
@@ -65,15 +59,12 @@ class ServerOptions:
     max_load_retries: int = 5
     retry_seconds: float = 60.0
     grpc_threads: int = 8
-    batching: BatchingOptions | None = None
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    library: Path | None = None
     token: str = ""
-    uploads: UploadLimits = UploadLimits()
 
-    def __post_init__(self) -> None:
-        if self.library and not self.token and not is_loopback(self.host):
-            raise InputError(f"a library on {self.host} can be reached by other machines and needs a token")
+
+# Makes the application that answers what is not TensorFlow Serving's on the REST port: a web page and its API.
+Site = Callable[[Models], ASGIApp]
 
 
 @dataclass(frozen=True)
@@ -93,6 +84,7 @@ def serve(
     models: Mapping[str, str | Path],
     options: ServerOptions = ServerOptions(),
     *,
+    site: Site | None = None,
     on_start: Callable[[Addresses], None] | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM, then finishes the requests under way. Call it from the main thread.
@@ -100,6 +92,7 @@ def serve(
     Args:
         models: base path of each model by name.
         options: how.
+        site: as ``running_server``.
         on_start: called with the addresses once requests are answered.
 
     Raises:
@@ -108,7 +101,7 @@ def serve(
     stop = threading.Event()
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with running_server(models, options) as addresses:
+        with running_server(models, options, site) as addresses:
             if on_start:
                 on_start(addresses)
             stop.wait()
@@ -118,12 +111,15 @@ def serve(
 
 
 @contextmanager
-def running_server(models: Mapping[str, str | Path], options: ServerOptions = ServerOptions()) -> Iterator[Addresses]:
+def running_server(
+    models: Mapping[str, str | Path], options: ServerOptions = ServerOptions(), site: Site | None = None
+) -> Iterator[Addresses]:
     """A server in threads of this process, for the length of the block.
 
     Args:
         models: base path of each model by name.
         options: how; for tests take port 0 twice.
+        site: makes the application that answers every REST path outside /v1; None answers them with 404.
 
     Yields:
         The addresses, once requests are answered.
@@ -131,11 +127,13 @@ def running_server(models: Mapping[str, str | Path], options: ServerOptions = Se
     Raises:
         InputError: if a base path is missing or has no version that loads, or a port or host cannot be had.
     """
+    if site and not options.token and not is_loopback(options.host):
+        raise InputError(f"the library on {options.host} can be reached by other machines and needs a token")
     with ExitStack() as stack:
         served = _load_models(models, options, stack)
         poller = Poller(served, options.poll_seconds)
         grpc_address = _start_grpc(served, options, stack)
-        rest_address = _start_rest(served, options, stack)
+        rest_address = _start_rest(served, options, stack, site)
         poller.start()
         stack.callback(poller.stop)
         yield Addresses(grpc_address, f"http://{rest_address}")
@@ -159,16 +157,11 @@ def _served_model(name: str, path: str | Path, options: ServerOptions) -> Served
     return ServedModel(
         name,
         path,
-        lambda version: _servable(version, options.batching),
+        Servable.load,
         labels=options.labels.get(name),
         max_load_retries=options.max_load_retries,
         retry_seconds=options.retry_seconds,
     )
-
-
-def _servable(version: Path, batching: BatchingOptions | None) -> Runnable:
-    servable = Servable.load(version)
-    return BatchingServable(servable, batching) if batching else servable
 
 
 def _validate_base_path(model: ServedModel) -> None:
@@ -202,9 +195,7 @@ def _start_grpc(models: Models, options: ServerOptions, stack: ExitStack) -> str
         # Without this a second server would silently share the port.
         ("grpc.so_reuseport", 0),
     ]
-    # A request that waits for its batch holds a thread.
-    threads = max(options.grpc_threads, 2 * options.batching.max_batch_size if options.batching else 0)
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="msim-grpc")
+    pool = ThreadPoolExecutor(options.grpc_threads, thread_name_prefix="msim-grpc")
     server = grpc.server(pool, options=limits)
     add_services(server, models)
     try:
@@ -231,11 +222,11 @@ class _RestServer(uvicorn.Server):
         self.ready.set()
 
 
-def _start_rest(models: Models, options: ServerOptions, stack: ExitStack) -> str:
+def _start_rest(models: Models, options: ServerOptions, stack: ExitStack, site: Site | None) -> str:
     """Starts the REST server in a thread; returns its "host:port"."""
     app = rest_app(models, max_request_bytes=options.max_request_bytes, timeout=options.timeout)
-    if options.library:
-        app = library_app(LiveLibrary(options.library), Uploads(models, options.uploads), app, token=options.token)
+    if site:
+        app = _beside(app, site(models))
     listener = _listener(options)
     stack.callback(listener.close)
     config = uvicorn.Config(
@@ -254,6 +245,16 @@ def _start_rest(models: Models, options: ServerOptions, stack: ExitStack) -> str
     if not server.ready.wait(30):
         raise InputError("the REST server did not start within 30 s")
     return _address(options.host, listener.getsockname()[1])
+
+
+def _beside(rest: ASGIApp, site: ASGIApp) -> ASGIApp:
+    """Answers paths below /v1/ by ``rest`` and all others by ``site``."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        below_v1 = scope.get("path", "").lower().startswith("/v1/")
+        await (rest if below_v1 else site)(scope, receive, send)
+
+    return app
 
 
 def _stop_rest(server: Any, thread: threading.Thread) -> None:

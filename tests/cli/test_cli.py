@@ -206,26 +206,3 @@ def test_embeddings_of_another_model_are_refused(tmp_path, rng, clips_folder, st
     with np.load(tmp_path / "own.npz") as arrays:
         assert set(arrays) >= {"identifiers", "embeddings", "dimensions", "widths"}
         assert arrays["embeddings"].dtype == np.float32
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ([], None),
-        (["--max-batch-size", "8"], None),  # says how, not that
-        (["--enable-batching"], (32, 0, 1)),
-        (
-            ["--enable-batching", "--max-batch-size", "8", "--batch-timeout-micros", "5", "--num-batch-threads", "2"],
-            (8, 5, 2),
-        ),
-    ],
-)
-def test_serve_hands_over_how_requests_are_joined(options, expected, tmp_path, monkeypatch):
-    from msim_tf.serving import server
-    from msim_tf.serving.batching import BatchingOptions
-
-    seen = []
-    monkeypatch.setattr(server, "serve", lambda models, options, on_start: seen.append(options.batching))
-    done = CliRunner().invoke(cli, ["serve", str(tmp_path), *options], catch_exceptions=False)
-    assert done.exit_code == 0
-    assert seen == [BatchingOptions(*expected) if expected else None]

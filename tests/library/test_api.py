@@ -8,6 +8,7 @@ import pytest
 from library_server import HOSTILE, error, shared_library
 from tiny_model import tiny_model_path
 
+from msim_tf.library.api import library_site
 from msim_tf.library.api_upload import UploadLimits
 from msim_tf.library.catalog import load_catalog
 from msim_tf.search.diversity import Diversity
@@ -28,8 +29,8 @@ def library():
 
 @pytest.fixture(scope="module")
 def http(library):
-    options = ServerOptions(grpc_port=0, rest_port=0, library=library, uploads=UploadLimits(seconds=40))
-    with running_server({"tiny": tiny_model_path()}, options) as addresses:
+    site = library_site(library, limits=UploadLimits(seconds=40))
+    with running_server({"tiny": tiny_model_path()}, ServerOptions(grpc_port=0, rest_port=0), site) as addresses:
         with httpx.Client(base_url=addresses.rest, timeout=60, trust_env=False) as http:
             yield http
 

@@ -9,7 +9,7 @@ from tiny_model import tiny_model_path
 
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.library import api
-from msim_tf.library.api import _ROUTES
+from msim_tf.library.api import _ROUTES, library_site
 from msim_tf.library.api_openapi import openapi_document
 from msim_tf.serving.server import ServerOptions, running_server
 
@@ -41,10 +41,10 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def http(page):
-    options = ServerOptions(grpc_port=0, rest_port=0, library=shared_library())
+    options, site = ServerOptions(grpc_port=0, rest_port=0), library_site(shared_library())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(api, "_WEB", page)
-        with running_server({"tiny": tiny_model_path()}, options) as addresses:
+        with running_server({"tiny": tiny_model_path()}, options, site) as addresses:
             with httpx.Client(base_url=addresses.rest, timeout=60, trust_env=False) as http:
                 yield http
 

@@ -15,11 +15,12 @@ from tiny_model import tiny_model_path
 
 from msim_tf.audio.sandbox import decode_apart
 from msim_tf.errors import InputError
+from msim_tf.library.api import library_site
 from msim_tf.library.api_audio import requested_part
 from msim_tf.library.api_errors import ApiError
-from msim_tf.library.api_guard import check_request, is_loopback
 from msim_tf.library.api_upload import UploadLimits, Uploads
 from msim_tf.library.catalog import load_catalog
+from msim_tf.serving.guard import check_request, is_loopback
 from msim_tf.serving.server import ServerOptions, running_server
 from msim_tf.serving.versions import Models
 
@@ -40,8 +41,8 @@ def folder(library):
 
 @pytest.fixture(scope="module")
 def server(library):
-    options = ServerOptions(grpc_port=0, rest_port=0, library=library, uploads=LIMITS)
-    with running_server({"tiny": tiny_model_path()}, options) as addresses:
+    site = library_site(library, limits=LIMITS)
+    with running_server({"tiny": tiny_model_path()}, ServerOptions(grpc_port=0, rest_port=0), site) as addresses:
         yield addresses.rest
 
 
@@ -208,8 +209,8 @@ def test_the_host_is_checked_by_the_server_itself(http, raw):
 
 
 def test_a_token_is_required_where_one_is_set(library):
-    options = ServerOptions(grpc_port=0, rest_port=0, library=library, token=TOKEN)
-    with running_server({"tiny": tiny_model_path()}, options) as addresses:
+    options = ServerOptions(grpc_port=0, rest_port=0, token=TOKEN)
+    with running_server({"tiny": tiny_model_path()}, options, library_site(library, token=TOKEN)) as addresses:
         with httpx.Client(base_url=addresses.rest, trust_env=False) as http:
             refused = http.get("/api/v1/library")
             assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"
@@ -226,9 +227,12 @@ def test_a_token_is_required_where_one_is_set(library):
 
 
 def test_other_machines_need_a_token(library):
-    with pytest.raises(InputError, match="0.0.0.0 can be reached by other machines and needs a token"):
-        ServerOptions(host="0.0.0.0", library=library)
-    assert ServerOptions(host="0.0.0.0").library is None and ServerOptions(host="0.0.0.0", library=library, token="x")
+    options = ServerOptions(host="0.0.0.0", grpc_port=0, rest_port=0)
+    with (
+        pytest.raises(InputError, match="0.0.0.0 can be reached by other machines and needs a token"),
+        running_server({"tiny": tiny_model_path()}, options, library_site(library)),
+    ):
+        pass
     assert is_loopback("127.0.0.1") and is_loopback("::1") and is_loopback("localhost")
     assert not is_loopback("0.0.0.0") and not is_loopback("::") and not is_loopback("example.org")
 
@@ -346,8 +350,8 @@ def test_a_library_of_another_model_takes_no_uploads(library, tmp_path, folder):
     shutil.copytree(library, other)
     manifest = other / "index-1" / "index.json"
     manifest.write_text(manifest.read_text().replace('"version": "1"', '"version": "7"'))
-    options = ServerOptions(grpc_port=0, rest_port=0, library=other)
-    with running_server({"tiny": tiny_model_path()}, options) as addresses:
+    options = ServerOptions(grpc_port=0, rest_port=0)
+    with running_server({"tiny": tiny_model_path()}, options, library_site(other)) as addresses:
         with httpx.Client(base_url=addresses.rest, timeout=60, trust_env=False) as http:
             content = (folder / "colobot__hv2.ogg").read_bytes()
             answer = http.post("/api/v1/upload", content=content, headers=OCTETS)

@@ -26,11 +26,12 @@ def index(library):
 @pytest.fixture(scope="session")
 def address(library):
     """Where the page is. Uploads are limited to ``MOST_BYTES``."""
+    from msim_tf.library.api import library_site
     from msim_tf.library.api_upload import UploadLimits
     from msim_tf.serving.server import ServerOptions, running_server
 
-    options = ServerOptions(grpc_port=0, rest_port=0, library=library.path, uploads=UploadLimits(bytes=MOST_BYTES))
-    with running_server({"tiny": tiny_model_path()}, options) as addresses:
+    site = library_site(library.path, limits=UploadLimits(bytes=MOST_BYTES))
+    with running_server({"tiny": tiny_model_path()}, ServerOptions(grpc_port=0, rest_port=0), site) as addresses:
         yield addresses.rest
 
 

@@ -19,15 +19,10 @@ QUERY = "hedgewars__art.ogg"
 @pytest.fixture(scope="module")
 def guarded(library):
     """The address of the library API alone, with a token: no model, for nothing is uploaded here."""
-    from msim_tf.library.api import library_app
-    from msim_tf.library.api_state import LiveLibrary
-    from msim_tf.library.api_upload import UploadLimits, Uploads
+    from msim_tf.library.api import library_site
     from msim_tf.serving.versions import Models
 
-    async def nothing_else(scope, receive, send):
-        raise AssertionError(scope)
-
-    app = library_app(LiveLibrary(library.path), Uploads(Models({}), UploadLimits()), nothing_else, token=TOKEN)
+    app = library_site(library.path, token=TOKEN)(Models({}))
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -1,7 +1,7 @@
 """Serving: requests per second and latency at several numbers of concurrent clients.
 
-The embedded server runs in a process of its own, and a second one with batching across requests; clients are threads here. Limit: the bare call
-of the SavedModel without server, from as many threads. The real TensorFlow Serving takes part when its address is given.
+The embedded server runs in a process of its own; clients are threads here. Limit: the bare call of the SavedModel without server, from as
+many threads. The real TensorFlow Serving takes part when its address is given.
 """
 
 from __future__ import annotations
@@ -40,10 +40,9 @@ def run(options: frame.Options) -> list[frame.Figure]:
             return lambda signature, feeds: client.predict(base.name, feeds, signature=signature, timeout=_TIMEOUT)
 
         ways: dict[str, Callable[[str, Any], Any]] = {"bare call": servable.run}
-        for batching in (False, True):
-            addresses = stack.enter_context(_server(base, batching=batching))
-            ways[_named("gRPC", batching)] = asked(stack.enter_context(GrpcClient(addresses.grpc)))
-            ways[_named("REST", batching)] = asked(stack.enter_context(RestClient(addresses.rest)))
+        addresses = stack.enter_context(_server(base))
+        ways["gRPC"] = asked(stack.enter_context(GrpcClient(addresses.grpc)))
+        ways["REST"] = asked(stack.enter_context(RestClient(addresses.rest)))
         if options.serving:
             ways["TensorFlow Serving"] = asked(stack.enter_context(GrpcClient(options.serving)))
         for signature, feeds in _requests(metadata).items():
@@ -51,10 +50,6 @@ def run(options: frame.Options) -> list[frame.Figure]:
                 figures += _signature(ways, signature, feeds, clients, options)
         figures += _batches(ways, metadata, options)
     return figures
-
-
-def _named(api: str, batching: bool) -> str:
-    return f"{api} with batching" if batching else api
 
 
 def _signature(
@@ -89,12 +84,7 @@ def _signature(
     label = f"{signature}, {clients} client{'s' * (clients > 1)}, "
     figures.append(frame.ratio(label + "gRPC / bare", seconds["gRPC"], seconds["bare call"], note="time; the floor: 1"))
     figures.append(frame.ratio(label + "REST / gRPC", seconds["REST"], seconds["gRPC"], note="time"))
-    return figures + [
-        frame.ratio(
-            label + f"{api}, batching / none", seconds[api], seconds[_named(api, True)], note="requests per second"
-        )
-        for api in ("gRPC", "REST")
-    ]
+    return figures
 
 
 def _batches(ways: dict[str, Callable[[str, Any], Any]], metadata: Any, options: frame.Options) -> list[frame.Figure]:
@@ -157,11 +147,11 @@ def untrained_model(base: Path) -> Path:
 
 
 @contextmanager
-def _server(base: Path, *, batching: bool) -> Iterator[Any]:
+def _server(base: Path) -> Iterator[Any]:
     """The embedded server in a process of its own, so that it does not share the clients' interpreter."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(str(base), batching, theirs))
+    process = context.Process(target=_serve, args=(str(base), theirs))
     process.start()
     try:
         while not ours.poll(0.2):
@@ -173,16 +163,14 @@ def _server(base: Path, *, batching: bool) -> Iterator[Any]:
         process.join()
 
 
-def _serve(base: str, batching: bool, pipe: Any) -> None:
+def _serve(base: str, pipe: Any) -> None:
     """Serves until the other end of ``pipe`` closes."""
     from msim_tf.cli.options import import_tensorflow
 
     import_tensorflow()
-    from msim_tf.serving.batching import BatchingOptions
     from msim_tf.serving.server import ServerOptions, running_server
 
-    joined = BatchingOptions() if batching else None
-    options = ServerOptions(grpc_port=0, rest_port=0, timeout=_TIMEOUT, batching=joined)
+    options = ServerOptions(grpc_port=0, rest_port=0, timeout=_TIMEOUT)
     with running_server({Path(base).name: base}, options) as addresses:
         pipe.send(addresses)
         try:
