@@ -4,7 +4,7 @@ BIN := .venv/bin
 # allow (worksteal), so that what a module prepares is prepared once.
 PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo train-demo test lint types oldest golden bench bench-quick clean
+.PHONY: demo train-demo test slow fuzz lint types oldest newest golden bench bench-quick clean
 
 demo: .venv/installed  ## the shipped model on the music that ships here: a library, questions, the server
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh
@@ -24,8 +24,17 @@ lint: .venv/lint  ## style and import contracts
 types: .venv/lint  ## static types
 	$(BIN)/mypy
 
-oldest: .venv/lint  ## the design card's exact stack (TensorFlow 2.15, Keras 2.15, tensorflow-addons, tensorflow-io)
-	$(BIN)/tox run -e oldest -- -m "not slow" $(ARGS)
+fuzz: .venv/installed  ## wrong input in bulk, two minutes, from a seed that is printed: ARGS="--seed 7 --seconds 600"
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz $(ARGS)
+
+oldest: .venv/lint  ## TensorFlow 2.15, Keras 2.15, tensorflow-addons, tensorflow-io on the oldest Python here; the rooms they touch
+	$(BIN)/tox run -e oldest -- -m "not slow" $(PARALLEL) $(ARGS)
+
+newest: .venv/lint  ## Python 3.12, if it is here, for the other rooms
+	$(BIN)/tox run -e newest -- -m "not slow" $(PARALLEL) $(ARGS)
+
+slow: .venv/installed  ## the tests that take minutes: a browser on the page, two hours of sound
+	$(BIN)/python -m pytest -m slow $(PARALLEL) $(ARGS)
 
 golden: .venv/lint  ## make the golden files again, in the oldest environment
 	$(BIN)/tox exec -e oldest -- python tools/make_golden_loss.py
