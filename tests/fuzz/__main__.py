@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 OUT = Path("build/fuzz")
-TARGETS = ("audio", "requests")
+TARGETS = ("audio", "stored", "requests")
 _GRACE = 300.0  # seconds over its share that a target may take: imports, what it prepares, the last case
 
 
