@@ -87,6 +87,17 @@ def _is_still(descriptor: int, name: Path) -> bool:
         return False
 
 
+def remove_leftovers(directory: Path) -> None:
+    """Removes temporary files of killed writers; those of living ones stay."""
+    for path in directory.glob(f"{_TEMPORARY}*"):
+        try:
+            with open(path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+        except (BlockingIOError, FileNotFoundError):
+            continue
+
+
 def sync_directory(path: Path) -> None:
     """Flushes the names in a directory to disk; without it, a power cut may undo a rename."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from msim_tf.cli.options import import_tensorflow, list_failures, preset, progress_bar
+from msim_tf.cli.options import import_tensorflow, list_failures, list_notes, preset, progress_bar
 from msim_tf.dimensions import DIMENSION_NAMES
-from msim_tf.params import FEATURE_PRESETS
+from msim_tf.params import FEATURE_PRESETS, FeatureParams
+
+if TYPE_CHECKING:
+    from msim_tf.data.writer import Extraction
 
 _PATH = click.Path(path_type=Path)
 
@@ -21,9 +25,12 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--pad", is_flag=True, help="Lengthen clips shorter than one segment with silence instead of leaving them out."
 )
+@click.option("--prune", is_flag=True, help="Forget clips whose files have left SOURCE; else they wait for their return.")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; default one per core.")
 @click.pass_context
-def extract(ctx: click.Context, source: Path, store: Path, features: str, pad: bool, workers: int | None) -> None:
+def extract(
+    ctx: click.Context, source: Path, store: Path, features: str, pad: bool, prune: bool, workers: int | None
+) -> None:
     """Extract mel-spectrogram, onset envelope and CENS chroma of every audio file below SOURCE into STORE.
 
     Run again after an interruption, or after files were added, changed or deleted: only what is new is extracted. Files that cannot be used
@@ -34,13 +41,22 @@ def extract(ctx: click.Context, source: Path, store: Path, features: str, pad: b
     from msim_tf.data.writer import extract_folder
 
     with progress_bar("extract") as progress:
-        manifest = extract_folder(source, store, params, pad=pad, workers=workers, progress=progress)
-    done = [clip for clip in manifest.clips if clip.status == "ok"]
-    hours = sum(clip.frames for clip in done) / params.frame_rate / 3600
-    click.echo(f"{store}: {len(done)} clips, {hours:.2f} h, features {params.digest}")
-    list_failures({clip.identifier: clip.reason for clip in manifest.failed})
-    if manifest.failed:
+        done = extract_folder(source, store, params, pad=pad, prune=prune, workers=workers, progress=progress)
+    _print_extraction(store, done, params)
+    if done.failures:
         ctx.exit(1)
+
+
+def _print_extraction(store: Path, done: Extraction, params: FeatureParams) -> None:
+    """What the store holds, what is damaged, missing or still to be done, and the failures."""
+    hours = done.frames / params.frame_rate / 3600
+    click.echo(f"{store}: {done.clips} clips, {hours:.2f} h, features {params.digest}")
+    if done.missing:
+        click.echo(f"  {done.missing} clips are missing from the folder and left out; --prune forgets them")
+    if done.pending:
+        click.echo(f"  {done.pending} clips are still to be extracted")
+    list_notes(done.notes)
+    list_failures(done.failures)
 
 
 @click.command()
@@ -60,7 +76,8 @@ def annotate(ctx: click.Context, source: Path, store: Path, workers: int | None,
     from msim_tf.labels.annotate import annotate_folder, annotation_labels
 
     import_tensorflow()
-    from msim_tf.data.store import FeatureStore, write_labels
+    from msim_tf.data.store import FeatureStore
+    from msim_tf.data.store_database import write_labels
 
     opened = FeatureStore(store)
     root = source if source.is_dir() else source.parent
@@ -89,7 +106,8 @@ def label(store: Path, labels: tuple[Path, ...]) -> None:
     each track (see msim_tf.labels.passages); of the two, the one that is given last counts.
     """
     import_tensorflow()
-    from msim_tf.data.store import FeatureStore, write_labels
+    from msim_tf.data.store import FeatureStore
+    from msim_tf.data.store_database import write_labels
     from msim_tf.labels.encoding import read_labels_csv, read_labels_jams, validate_tracks
 
     opened = FeatureStore(store)

@@ -108,11 +108,11 @@ def export(run: Path, store: Path, target: Path) -> None:
     Every signature is run through TensorFlow Serving's own loader and compared with the model before the version appears.
     """
     import_tensorflow()
-    from msim_tf.data.store import load_manifest
+    from msim_tf.data.store_database import store_params
     from msim_tf.export.export import export_run
     from msim_tf.model.training import load_run
 
-    version = export_run(load_run(run), load_manifest(store).params, target)
+    version = export_run(load_run(run), store_params(store), target)
     megabytes = sum(file.stat().st_size for file in version.rglob("*") if file.is_file()) / 1e6
     click.echo(f"{version}: {megabytes:.1f} MB, verified signature by signature")
 

@@ -84,6 +84,14 @@ def list_failures(failures: dict[str, str]) -> None:
         click.echo(f"  left out: {len(failures) - _SHOWN} more", err=True)
 
 
+def list_notes(notes: dict[str, str]) -> None:
+    """The first files that were used although something is wrong with them, on standard error."""
+    for identifier, note in list(notes.items())[:_SHOWN]:
+        click.echo(f"  damaged: {printable(identifier)}: {printable(note)}", err=True)
+    if len(notes) > _SHOWN:
+        click.echo(f"  damaged: {len(notes) - _SHOWN} more", err=True)
+
+
 @contextlib.contextmanager
 def progress_bar(what: str, unit: str = "track") -> Iterator[Callable[[int, int], None]]:
     """Yields a function to be called with (done, total); draws on standard error, with rate and remaining time."""

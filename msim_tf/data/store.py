@@ -2,157 +2,54 @@
 
 A store is a directory::
 
-    manifest.json           format, FeatureParams and digest, one entry per clip with its status, the label table
-    shards/00000.json       the entries of the clips in this shard; written last, so its presence says that the shard is whole
-    shards/00000.mel.f16    [rows, n_mels] float16, the frames of the shard's clips one after the other
-    shards/00000.cens.f16   [rows, n_chroma] float16
-    shards/00000.onset.f16  [rows + clips * tempogram_lags] float16: each clip's onset envelope with its ramps
-    teacher*.npz            optional: what another model says of the tracks, see ``teacher_files``
+    store.db                     every clip with its state, the shards with their checksums, labels, annotations
+    shards/00007.json            the description of a shard, see ``shards``
+    shards/00007-*.mel.f16       [rows, n_mels] float16, the frames of the shard's clips one after the other
+    shards/00007-*.cens.f16      [rows, n_chroma] float16
+    shards/00007-*.onset.f16     [rows + clips * tempogram_lags] float16: each clip's onset envelope with its ramps
+    teacher*.npz                 optional: what another model says of the tracks, see ``teacher_files``
 
-The tempogram is not stored: the model computes it from the envelope (37 KB per segment instead of 270). Shards are raw arrays opened by memory
-map; any batch of segments is gathered in one vectorised read. ``writer.py`` makes stores.
+The tempogram is not stored: the model computes it from the envelope (37 KB per segment instead of 270). Shards are raw
+arrays opened by memory map; any batch of segments is gathered in one vectorised read. ``writer`` makes stores.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from msim_tf.checksums import BLOCK_BYTES, damaged_blocks
 from msim_tf.data.augmentation import frames_spanned
-from msim_tf.data.teacher_files import load_heard, load_teacher
+from msim_tf.data.shards import ARRAYS, CURE, Shard, array_path, check_arrays, open_array, row_width
+from msim_tf.data.store_database import PENDING, StoreDatabase, database_path
+from msim_tf.data.teacher_files import load_passages_or_vectors, load_teacher
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.features.extractor import Features
-from msim_tf.files import load_json, save_json, validate_format
 from msim_tf.labels.passages import Passages
 from msim_tf.labels.tables import Labels
 from msim_tf.params import FeatureParams
 from msim_tf.performance import ReusedMemory, widened
 
-FORMAT = "msim-feature-store"
-FORMAT_VERSION = 1
-OK, FAILED, PENDING = "ok", "failed", "pending"
-
-
-@dataclass(frozen=True)
-class ClipEntry:
-    """One clip of the store.
-
-    Attributes:
-        identifier: path relative to the extracted folder, POSIX style.
-        size: bytes of the audio file, with ``modified`` the mark by which a changed file is noticed.
-        modified: modification time in ns.
-        shard: number of its shard.
-        status: "ok", "failed" or "pending".
-        reason: why it failed.
-        frames: its frames.
-        row: first row in the shard's mel and CENS.
-        onset_row: first value in the shard's onset envelopes.
-    """
-
-    identifier: str
-    size: int
-    modified: int
-    shard: int
-    status: str = PENDING
-    reason: str = ""
-    frames: int = 0
-    row: int = 0
-    onset_row: int = 0
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """``manifest.json``: what the store is and what became of every file.
-
-    Attributes:
-        params: how the features were made.
-        clips: every file that was found, in order.
-        labels: the label table, JSON of ``labels.tables.Labels``.
-    """
-
-    params: FeatureParams
-    clips: tuple[ClipEntry, ...]
-    labels: dict[str, Any]
-
-    @property
-    def failed(self) -> tuple[ClipEntry, ...]:
-        """Clips that could not be extracted."""
-        return tuple(clip for clip in self.clips if clip.status == FAILED)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every file has been dealt with."""
-        return all(clip.status != PENDING for clip in self.clips)
-
-
-def manifest_path(store: str | Path) -> Path:
-    """Where the manifest of ``store`` lies."""
-    return Path(store) / "manifest.json"
-
-
-def shard_path(store: str | Path, shard: int, suffix: str) -> Path:
-    """A file of one shard; ``suffix`` is "json", "mel.f16", "cens.f16" or "onset.f16"."""
-    return Path(store) / "shards" / f"{shard:05d}.{suffix}"
-
-
-def load_manifest(store: str | Path) -> Manifest:
-    """Reads the manifest.
-
-    Raises:
-        InputError: if there is none, or it is damaged or of another format.
-    """
-    path = manifest_path(store)
-    value = load_json(path, "the manifest of a feature store (msim extract makes one)")
-    validate_format(value, path, name=FORMAT, version=FORMAT_VERSION)
-    try:
-        params = FeatureParams.from_json(value["feature_params"])
-        clips = tuple(ClipEntry(**clip) for clip in value["clips"])
-        labels = value["labels"]
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged manifest ({error}); extract again into a new directory") from error
-    if params.digest != value["digest"]:
-        raise InputError(f"{path}: says digest {value['digest']}, but its parameters give {params.digest}")
-    return Manifest(params, clips, labels)
-
-
-def save_manifest(store: str | Path, manifest: Manifest) -> None:
-    """Writes the manifest, atomically."""
-    value = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "digest": manifest.params.digest,
-        "feature_params": manifest.params.to_json(),
-        # As they are: dataclasses.asdict would copy each, which takes as long as writing them.
-        "clips": [vars(clip) for clip in manifest.clips],
-        "labels": manifest.labels,
-    }
-    save_json(manifest_path(store), value)
-
-
-def write_labels(store: str | Path, labels: Labels) -> None:
-    """Replaces the store's label table."""
-    save_manifest(store, dataclasses.replace(load_manifest(store), labels=labels.to_json()))
+_ATTEMPTS = 5  # at opening a store whose shards are being joined meanwhile
 
 
 class FeatureStore:
     """A store opened for reading; safe to share between threads.
+
+    A store that is extended meanwhile stays as it was when it was opened.
 
     Args:
         path: the store's directory.
 
     Attributes:
         params: how the features were made.
-        clips: the entries that were extracted; an index below is an index into these.
-        identifiers: their identifiers, same order.
-        labels: the label table.
+        identifiers: [n] the clips that can be read, sorted; an index below is an index into these.
+        frames: [n] int, their frames.
+        shards: [n] int, the numbers of their shards.
 
     Raises:
         InputError: if it is missing, unfinished, empty, damaged or of another format.
@@ -160,37 +57,76 @@ class FeatureStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        manifest = load_manifest(path)
-        if not manifest.complete:
-            raise InputError(f"{path}: extraction is unfinished; run the same msim extract command again, it resumes")
-        self.params = manifest.params
-        self.clips = tuple(clip for clip in manifest.clips if clip.status == OK)
-        if not self.clips:
-            raise InputError(f"{path}: none of its {len(manifest.clips)} clips could be extracted; see manifest.json")
-        self.identifiers = [clip.identifier for clip in self.clips]
-        self.labels = Labels.from_json(manifest.labels)
-        self._shard = np.array([clip.shard for clip in self.clips])
-        self._row = np.array([clip.row for clip in self.clips])
-        self._onset_row = np.array([clip.onset_row for clip in self.clips])
-        self.frames = np.array([clip.frames for clip in self.clips])
-        held: dict[int, list[ClipEntry]] = defaultdict(list)
-        for clip in self.clips:
-            held[clip.shard].append(clip)
-        self._arrays = {shard: self._open_shard(shard, clips) for shard, clips in held.items()}
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._open()
+                return
+            except FileNotFoundError as error:
+                # Between reading the database and opening a shard, another process may have joined the shard to others.
+                if attempt == _ATTEMPTS - 1:
+                    raise InputError(f"{error.filename}: missing; {CURE}") from None
+
+    def _open(self) -> None:
+        with StoreDatabase(self.path) as database, database.transaction():
+            self.params = database.params
+            pending = database.count(PENDING)
+            if pending:
+                raise InputError(
+                    f"{self.path}: extraction is unfinished ({pending} clips to go); "
+                    "run the same msim extract command again, it resumes"
+                )
+            clips = database.readable_clips()
+            if not clips.identifiers:
+                failed = len(database.failures())
+                raise InputError(
+                    f"{self.path}: none of its {failed} clips could be extracted; "
+                    "msim extract, given again, lists the reasons"
+                )
+            shards = database.shards()
+        self.identifiers = clips.identifiers
+        self.frames = clips.frames
+        self.shards, self._row, self._onset_row = clips.shards, clips.rows, clips.onset_rows
+        self._validate_rows(shards)
+        used = {number: shards[number] for number in np.unique(self.shards).tolist()}
+        self._arrays = {number: self._open_shard(shard) for number, shard in used.items()}
+        self._blocks = {name: _Blocks(self.path, name, used, self._arrays) for name in ARRAYS}
+
+    def _validate_rows(self, shards: Mapping[int, Shard]) -> None:
+        """Refuses clips whose rows reach beyond their shard."""
+        numbers = np.array(sorted(shards), np.int64)
+        where = np.minimum(np.searchsorted(numbers, self.shards), len(numbers) - 1)
+        sound = len(numbers) > 0 and numbers[where] == self.shards
+        if np.all(sound):
+            ends = {
+                "mel": self._row + self.frames,
+                "cens": self._row + self.frames,
+                "onset": self._onset_row + self.frames + self.params.tempogram_lags,
+            }
+            for name, end in ends.items():
+                width = 2 * row_width(self.params, name)
+                rows = np.array([shards[number].sizes[name] // width for number in numbers.tolist()])
+                sound &= end <= rows[where]
+            sound &= (self.frames >= self.params.segment_frames) & (self._row >= 0) & (self._onset_row >= 0)
+        if not np.all(sound):
+            wrong = self.identifiers[int(np.flatnonzero(~np.broadcast_to(sound, len(self.identifiers)))[0])]
+            raise InputError(f"{database_path(self.path)}: the rows of {wrong} are not in its shard; {CURE}")
+
+    def _open_shard(self, shard: Shard) -> dict[str, np.ndarray]:
+        return {
+            name: open_array(
+                array_path(self.path, shard.stem, name), shard.sizes[name], row_width(self.params, name)
+            )
+            for name in ARRAYS
+        }
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.identifiers)
 
-    def read_clip(self, index: int) -> Features:
-        """The features of a whole clip, as float32."""
-        arrays, frames = self._arrays[self._shard[index]], self.frames[index]
-        rows = slice(self._row[index], self._row[index] + frames)
-        onsets = slice(self._onset_row[index], self._onset_row[index] + frames + self.params.tempogram_lags)
-        return Features(
-            mel=widened(arrays["mel"][rows]).T,
-            onset=widened(arrays["onset"][onsets]),
-            cens=widened(arrays["cens"][rows]).T,
-        )
+    @functools.cached_property
+    def labels(self) -> Labels:
+        """The label table."""
+        with StoreDatabase(self.path) as database:
+            return database.labels()
 
     @functools.cached_property
     def teacher(self) -> Embeddings | None:
@@ -200,7 +136,25 @@ class FeatureStore:
     @functools.cached_property
     def passages(self) -> Passages | None:
         """All that another model says: of passages of the tracks or, if ``msim label`` was not given that, of whole ones."""
-        return load_heard(self.path, self.teacher)
+        return load_passages_or_vectors(self.path, self.teacher)
+
+    def read_clip(self, index: int) -> Features:
+        """The features of a whole clip, as float32.
+
+        Raises:
+            InputError: if they are damaged.
+        """
+        arrays, frames = self._arrays[int(self.shards[index])], int(self.frames[index])
+        rows = slice(int(self._row[index]), int(self._row[index]) + frames)
+        onsets = slice(int(self._onset_row[index]), int(self._onset_row[index]) + frames + self.params.tempogram_lags)
+        for name in ARRAYS:
+            part = onsets if name == "onset" else rows
+            self._blocks[name].verify(self.shards[[index]], np.array([part.start]), np.array([part.stop]))
+        return Features(
+            mel=widened(arrays["mel"][rows]).T,
+            onset=widened(arrays["onset"][onsets]),
+            cens=widened(arrays["cens"][rows]).T,
+        )
 
     def read_segments(
         self,
@@ -208,7 +162,7 @@ class FeatureStore:
         starts: Sequence[int] | np.ndarray,
         stretch: np.ndarray | None = None,
         *,
-        names: Sequence[str] = ("mel", "onset", "cens"),
+        names: Sequence[str] = ARRAYS,
         memory: ReusedMemory | None = None,
     ) -> dict[str, np.ndarray]:
         """Segments of any clips.
@@ -216,36 +170,54 @@ class FeatureStore:
         Args:
             clips: [n] indices of clips.
             starts: [n] first frame of each segment; start + segment_frames <= frames of the clip.
-            stretch: [n] how many times faster than recorded each is read, by interpolation between frames; None for as recorded.
+            stretch: [n] how many times faster than recorded each is read, by interpolation between frames; None for as
+                recorded.
             names: of the features that are wanted.
             memory: where the arrays come from, for who reads one batch after another; by default they are new.
 
         Returns:
-            float16 arrays ``mel`` [n, n_mels, frames], ``onset`` [n, frames + lags - 1], ``cens`` [n, n_chroma, frames], as far as wanted.
+            float16 arrays ``mel`` [n, n_mels, frames], ``onset`` [n, frames + lags - 1], ``cens`` [n, n_chroma, frames],
+            as far as wanted.
 
         Raises:
-            InputError: if a segment reaches beyond its clip.
+            InputError: if a segment reaches beyond its clip, or a shard is damaged there.
         """
         clips, starts = np.asarray(clips), np.asarray(starts)
         stretch = np.ones(len(clips)) if stretch is None else stretch
         spanned = frames_spanned(self.params.segment_frames, stretch)
         if np.any(starts < 0) or np.any(starts + spanned > self.frames[clips]):
             raise InputError(f"{self.path}: a segment reaches beyond its clip")
+        self._verify(clips, starts, stretch, names)
         shapes = {name: (len(clips), *self.params.input_shapes[name]) for name in names}
         empty = memory.empty if memory else np.empty
         batch = {name: empty(shape, np.float16) for name, shape in shapes.items()}
+        # Most segments are copied as they are; those at another speed are interpolated, one shard at a time.
         stretched = stretch != 1
         self._copy(batch, np.flatnonzero(~stretched), clips, starts)
-        for shard in np.unique(self._shard[clips[stretched]]):
-            rows = np.flatnonzero(stretched & (self._shard[clips] == shard))
+        for shard in np.unique(self.shards[clips[stretched]]).tolist():
+            rows = np.flatnonzero(stretched & (self.shards[clips] == shard))
             part = self._gather_stretched(shard, clips[rows], starts[rows], stretch[rows], names)
             for name, value in part.items():
                 batch[name][rows] = value
         return batch
 
+    def _verify(self, clips: np.ndarray, starts: np.ndarray, stretch: np.ndarray, names: Sequence[str]) -> None:
+        """Compares the blocks under some segments with their checksums, where that has not been done before."""
+        spanned = frames_spanned(self.params.segment_frames, stretch)
+        half = self.params.tempogram_lags // 2
+        for name in names:
+            first, stop = self._row[clips] + starts, self._row[clips] + starts + spanned
+            if name == "onset":
+                # Half a window of the tempogram reaches over both ends, further at a higher speed.
+                low = starts + np.floor(half * (1 - np.maximum(stretch, 1.0))).astype(np.int64)
+                high = starts + half + np.ceil((self.params.segment_onsets - 1 - half) * stretch).astype(np.int64) + 1
+                first = self._onset_row[clips] + np.maximum(low, 0)
+                stop = self._onset_row[clips] + np.minimum(high, self.frames[clips] + 2 * half)
+            self._blocks[name].verify(self.shards[clips], first, stop)
+
     def _copy(self, batch: dict[str, np.ndarray], rows: np.ndarray, clips: np.ndarray, starts: np.ndarray) -> None:
-        """Fills ``rows`` of the batch with segments as they are: one copy for each, turned on the way, from whichever shard."""
-        shards, starts, clips = self._shard[clips[rows]].tolist(), starts[rows], clips[rows]
+        """Fills ``rows`` of the batch with segments as they are: one copy for each, turned on the way, from any shard."""
+        shards, starts, clips = self.shards[clips[rows]].tolist(), starts[rows], clips[rows]
         for name, values in batch.items():
             first = (starts + (self._onset_row if name == "onset" else self._row)[clips]).tolist()
             length = values.shape[-1]
@@ -255,7 +227,10 @@ class FeatureStore:
     def _gather_stretched(
         self, shard: int, clips: np.ndarray, starts: np.ndarray, stretch: np.ndarray, names: Sequence[str]
     ) -> dict[str, np.ndarray]:
-        """As ``_gather``, at another speed: every frame, and every lag of the tempogram's window around it, is ``stretch`` as far apart."""
+        """Segments of one shard at another speed.
+
+        Every frame, and every lag of the tempogram's window around it, is ``stretch`` as far apart.
+        """
         arrays, half = self._arrays[shard], self.params.tempogram_lags // 2
         starts, stretch = starts[:, None], stretch[:, None]
         frames = starts + np.arange(self.params.segment_frames) * stretch
@@ -270,22 +245,51 @@ class FeatureStore:
             for name in names
         }
 
-    def _open_shard(self, shard: int, clips: list[ClipEntry]) -> dict[str, np.ndarray]:
-        rows = max(clip.row + clip.frames for clip in clips)
-        onsets = max(clip.onset_row + clip.frames for clip in clips) + self.params.tempogram_lags
-        shapes = {"mel": (rows, self.params.n_mels), "cens": (rows, self.params.n_chroma), "onset": (onsets,)}
-        return {
-            name: self._open_array(shard_path(self.path, shard, f"{name}.f16"), shape) for name, shape in shapes.items()
-        }
 
-    def _open_array(self, path: Path, shape: tuple[int, ...]) -> np.ndarray:
-        """The first rows of a shard's file; after them there may be rows of clips that have left the folder since."""
-        row = 2 * int(np.prod(shape[1:]))
-        found = path.stat().st_size if path.exists() else 0
-        if found < row * shape[0] or found % row:
-            raise InputError(f"{path}: {found} bytes, expected {row * shape[0]}: the shard is damaged; extract again")
-        # A plain array over the map: np.memmap's own indexing costs more than the read.
-        return np.asarray(np.memmap(path, np.float16, "r", shape=shape))
+class _Blocks:
+    """The blocks of one array over all shards, and which of them have been compared with their checksums."""
+
+    def __init__(
+        self, store: Path, name: str, shards: Mapping[int, Shard], arrays: Mapping[int, Mapping[str, np.ndarray]]
+    ) -> None:
+        self._store, self._name, self._shards, self._arrays = store, name, shards, arrays
+        self._numbers = np.array(list(shards), np.int64)
+        counts = [len(shard.checksums[name]) for shard in shards.values()]
+        # Blocks are counted over all shards; those of shard i begin at bases[i].
+        self._bases = np.cumsum([0, *counts])
+        self._unverified = np.ones(self._bases[-1], bool)
+        self._left = int(self._bases[-1])
+        self._row_bytes = next((array[name].strides[0] for array in arrays.values() if array[name].size), 2)
+
+    def verify(self, shards: np.ndarray, first: np.ndarray, stop: np.ndarray) -> None:
+        """Verifies the blocks under rows first..stop (each [n]) of the shards ([n] numbers).
+
+        Raises:
+            InputError: naming the file, if a block is damaged.
+        """
+        if not self._left:
+            return
+        base = self._bases[np.searchsorted(self._numbers, shards)]
+        low = base + first * self._row_bytes // BLOCK_BYTES
+        high = base + (stop * self._row_bytes - 1) // BLOCK_BYTES
+        # Most segments lie in one or two blocks: the k-th block of all segments at a time.
+        spans = low[:, None] + np.arange(int((high - low).max(initial=0)) + 1)
+        spans = np.minimum(spans, high[:, None])
+        new = np.unique(spans[self._unverified[spans]])
+        for position in np.unique(np.searchsorted(self._bases, new, side="right") - 1).tolist():
+            own = new[(new >= self._bases[position]) & (new < self._bases[position + 1])]
+            self._verify_shard(int(self._numbers[position]), own - self._bases[position])
+            self._unverified[own] = False
+        if new.size:
+            self._left = int(self._unverified.sum())
+
+    def _verify_shard(self, number: int, blocks: np.ndarray) -> None:
+        shard = self._shards[number]
+        data = self._arrays[number][self._name].reshape(-1).view(np.uint8)
+        damaged = damaged_blocks(data, shard.checksums[self._name], blocks)
+        if damaged.size:
+            path = array_path(self._store, shard.stem, self._name)
+            raise InputError(f"{path}: damaged at byte {int(damaged[0]) * BLOCK_BYTES} or after; {CURE}")
 
 
 def _interpolated(array: np.ndarray, first: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -298,3 +302,29 @@ def _interpolated(array: np.ndarray, first: np.ndarray, positions: np.ndarray) -
     high *= fraction
     high += low
     return high
+
+
+def check_store(path: str | Path) -> list[str]:
+    """Reads all of a store and compares it with its checksums: one line per problem, naming the file and the cure."""
+    path = Path(path)
+    try:
+        with StoreDatabase(path) as database:
+            problems = database.check()
+            shards = {} if problems else database.shards()
+    except InputError as error:
+        return [str(error)]
+    for shard in shards.values():
+        problems += check_arrays(path, shard)
+    if not problems:
+        problems += _check_by_opening(path)
+    return problems
+
+
+def _check_by_opening(path: Path) -> list[str]:
+    """What a reader would refuse."""
+    try:
+        store = FeatureStore(path)
+        _ = store.labels, store.teacher, store.passages
+    except InputError as error:
+        return [str(error)]
+    return []

@@ -25,7 +25,7 @@ def load_teacher(store: Path) -> Embeddings | None:
     return _load(store / _TAGS)
 
 
-def load_heard(store: Path, scores: Embeddings | None) -> Passages | None:
+def load_passages_or_vectors(store: Path, scores: Embeddings | None) -> Passages | None:
     """All that the teacher says: of passages of the tracks or, where those are not known, of whole ones; None if it says nothing.
 
     Args:

@@ -1,40 +1,379 @@
-"""Makes feature stores: a folder of audio in, a store out; parallel, resumable, and the same result however often it was interrupted.
+"""Makes feature stores: extraction as three steps, each of which may be killed at any moment and run again.
 
-The manifest is written first, with every clip assigned to a shard and pending. Shards are written in order; a shard counts when its ``.json``
-is there, so a process killed at any moment loses at most the shards under way, and the next run makes them again. Files that were added or
-changed since go into new shards; files that were deleted leave the manifest.
+1. ``plan`` compares a listing of sound files with the store, and returns the work that is to do as jobs of one shard each.
+2. ``run_job`` extracts one job's clips into a shard. Jobs know nothing of each other, so they may run anywhere that sees
+   the music and the store's directory, in any order, twice, or twice at once. A finished one is skipped.
+3. ``finish`` takes the finished shards into the store's database, joins small ones, and removes what nobody needs.
+
+``extract_folder`` is all three on one machine. The result is the same however often it was interrupted.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import errno
+import functools
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from msim_tf.audio import decode
-from msim_tf.data.store import (
-    FAILED,
-    OK,
-    PENDING,
-    ClipEntry,
-    Manifest,
-    load_manifest,
-    manifest_path,
-    save_manifest,
-    shard_path,
-)
+from msim_tf.audio.scan import FileState, Scan
+from msim_tf.data.joining import join_shards, sweep
+from msim_tf.data.shards import Shard, ShardClip, ShardWriter, description_path, load_shard
+from msim_tf.data.store_database import FAILED, MISSING, OK, PENDING, ClipState, StoreDatabase, database_path
+from msim_tf.errors import InputError
 from msim_tf.features.extractor import Extractor, Features
 from msim_tf.features.from_file import features_or_reason
-from msim_tf.files import atomic_file, exclusive, load_json, save_json
+from msim_tf.files import exclusive, validate_format
 from msim_tf.parallel import in_order
 from msim_tf.params import FeatureParams, validate_digest
 
 CLIPS_PER_SHARD = 64
+_FORMAT, _FORMAT_VERSION = "msim-shard-job", 1
+# Faults of the machine, not of the file that happened to be read.
+_MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.EROFS, errno.ENOMEM)
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """The work of one shard.
+
+    Attributes:
+        shard: its number.
+        params: how the features are made.
+        pad: whether clips shorter than a segment are lengthened with silence.
+        files: identifier -> state when the job was planned.
+    """
+
+    shard: int
+    params: FeatureParams
+    pad: bool
+    files: Mapping[str, FileState]
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as a JSON object."""
+        return {
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "shard": self.shard,
+            "feature_params": self.params.to_json(),
+            "pad": self.pad,
+            "files": [[name, state.size, state.modified] for name, state in self.files.items()],
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> ShardJob:
+        """The inverse of ``to_json``.
+
+        Raises:
+            InputError: if it is no such object.
+        """
+        validate_format(value, "the job", name=_FORMAT, version=_FORMAT_VERSION)
+        try:
+            files = {str(name): FileState(int(size), int(modified)) for name, size, modified in value["files"]}
+            return cls(int(value["shard"]), FeatureParams.from_json(value["feature_params"]), bool(value["pad"]), files)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not the job of a shard ({error!r}); plan again with msim extract --plan") from error
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What a store holds after ``finish``.
+
+    Attributes:
+        clips: how many clips can be read.
+        frames: theirs in all.
+        failures: identifier -> why it has no features.
+        notes: identifier -> what is worth knowing of a file that has features.
+        missing: clips whose files have left the folder.
+        pending: clips whose jobs are not done.
+    """
+
+    clips: int
+    frames: int
+    failures: dict[str, str]
+    notes: dict[str, str]
+    missing: int
+    pending: int
+
+
+def plan(
+    listing: Scan, store: str | Path, params: FeatureParams, *, pad: bool = False, prune: bool = False
+) -> list[ShardJob]:
+    """Compares the files that there are with the store, and assigns what is new or changed to shards.
+
+    Files that failed before are tried again when they change, and clips that were too short when ``pad`` is given.
+
+    Args:
+        listing: the files, and what the scan refused.
+        store: directory of the store; made when missing.
+        params: the feature parameters; an existing store must have the same.
+        pad: lengthen clips shorter than one segment with silence.
+        prune: forget clips whose files have left the folder, instead of keeping them in case they return.
+
+    Returns:
+        Jobs that are to run, by the numbers of their shards.
+
+    Raises:
+        InputError: if the parameters differ, or another process is writing this store.
+    """
+    with _lock(Path(store)):
+        return _plan(listing, Path(store), params, pad=pad, prune=prune)
+
+
+def _plan(listing: Scan, store: Path, params: FeatureParams, *, pad: bool, prune: bool) -> list[ShardJob]:
+    with StoreDatabase(store, params) as database, database.transaction():
+        validate_digest(database.params.digest, database_path(store), params.digest, "this command")
+        _collect(store, database)
+        states = database.clip_states()
+        waiting = {name: state for name, state in states.items() if state.status == PENDING}
+        fresh = _next_number(store, database)
+        changed = [name for name, state in listing.files.items() if _must_extract(state, states.get(name), pad)]
+        # A job that was planned before and never ran keeps its shard, unless a part of it ran or its options changed.
+        kept = {
+            name: state.shard
+            for name, state in waiting.items()
+            if name in changed
+            and _same_file(listing.files[name], state)
+            and state.padded == pad
+            and state.shard is not None
+            and not description_path(store, state.shard).exists()
+        }
+        new = [name for name in changed if name not in kept]
+        shards = kept | {name: fresh + position // CLIPS_PER_SHARD for position, name in enumerate(new)}
+        database.executemany(
+            "INSERT OR REPLACE INTO clips (identifier, size, modified, padded, status, shard) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                (name, listing.files[name].size, listing.files[name].modified, pad, PENDING, shards[name])
+                for name in changed
+            ),
+        )
+        _update_absent(database, listing, states, prune=prune)
+    jobs: dict[int, dict[str, FileState]] = {}
+    for name in sorted(shards, key=lambda name: (shards[name], name)):
+        jobs.setdefault(shards[name], {})[name] = listing.files[name]
+    return [ShardJob(shard, params, pad, files) for shard, files in jobs.items()]
+
+
+def _same_file(state: FileState, known: ClipState) -> bool:
+    return (known.size, known.modified) == (state.size, state.modified)
+
+
+def _must_extract(state: FileState, known: ClipState | None, pad: bool) -> bool:
+    if known is None or known.status == PENDING or not _same_file(state, known):
+        return True
+    # What the scan refused before and lists now was never tried.
+    return known.status == FAILED and (known.shard is None or (pad and not known.padded))
+
+
+def _update_absent(database: StoreDatabase, listing: Scan, states: Mapping[str, ClipState], *, prune: bool) -> None:
+    """Marks clips whose files are gone or came back, and records what the scan refused."""
+    absent = [name for name in states if name not in listing.files]
+    # What lies in a folder that could not be read is unknown, not gone.
+    absent = [name for name in absent if not name.startswith(listing.unreadable)] if listing.unreadable else absent
+    kept = [] if prune else [name for name in absent if states[name].status in (OK, MISSING)]
+    back = [name for name, state in states.items() if state.status == MISSING and name in listing.files]
+    database.executemany("DELETE FROM clips WHERE identifier = ?", ((name,) for name in set(absent) - set(kept)))
+    database.executemany(f"UPDATE clips SET status = '{MISSING}' WHERE identifier = ?", ((name,) for name in kept))
+    database.executemany(
+        f"UPDATE clips SET status = '{OK}' WHERE identifier = ? AND status = '{MISSING}'", ((name,) for name in back)
+    )
+    database.executemany(
+        "INSERT OR REPLACE INTO clips (identifier, size, modified, padded, status, reason) VALUES (?, 0, 0, 0, ?, ?)",
+        ((_as_text(name), FAILED, reason) for name, reason in listing.failures.items()),
+    )
+
+
+def _as_text(name: str) -> str:
+    """A file's name without the bytes that are not UTF-8, which a database does not keep."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _next_number(store: Path, database: StoreDatabase) -> int:
+    """The first number that no shard has: neither in the database nor among files that a killed ``finish`` left."""
+    numbers = [database.value("SELECT max(shard) FROM clips"), database.value("SELECT max(number) FROM shards")]
+    numbers += [int(path.stem) for path in (store / "shards").glob("[0-9]*.json") if path.stem.isdigit()]
+    return max((number for number in numbers if number is not None), default=-1) + 1
+
+
+def run_job(
+    job: ShardJob,
+    source: str | Path,
+    store: str | Path,
+    *,
+    workers: int | None = None,
+    progress: Callable[[ShardClip], None] = lambda clip: None,
+) -> Shard:
+    """Extracts the clips of one job into its shard, unless that is finished already.
+
+    Args:
+        job: what to do.
+        source: the music folder; may be mounted elsewhere than where the job was planned.
+        store: directory of the store.
+        workers: threads; default one per core.
+        progress: called with each clip that is done.
+
+    Returns:
+        The shard's description.
+
+    Raises:
+        OSError: if the shard cannot be written. What one sound file raises becomes its reason in the description.
+    """
+    (shard,) = run_jobs([job], source, store, workers=workers, progress=progress)
+    return shard
+
+
+def run_jobs(
+    jobs: Sequence[ShardJob],
+    source: str | Path,
+    store: str | Path,
+    *,
+    workers: int | None = None,
+    progress: Callable[[ShardClip], None] = lambda clip: None,
+) -> Iterator[Shard]:
+    """``run_job`` of one job after the other; the threads go on to the next while one is being written."""
+    root, unfinished = Path(source), {}
+    for job in jobs:
+        shard = _finished(job, store)
+        if shard is None:
+            unfinished[job.shard] = job
+        else:
+            yield shard
+    clips = [
+        (job, ShardClip(name, state.size, state.modified))
+        for job in unfinished.values()
+        for name, state in job.files.items()
+    ]
+    extracted = in_order(
+        lambda item: _outcome(root / item[1].identifier, extractor(item[0].params), pad=item[0].pad),
+        clips,
+        workers or os.cpu_count() or 1,
+    )
+    results = (((job, clip), outcome) for (job, clip), outcome in extracted)
+    for number, of_shard in groupby(results, key=lambda result: result[0][0].shard):
+        outcomes = ((clip, outcome) for (_, clip), outcome in of_shard)
+        yield _write_shard(Path(store), unfinished[number], outcomes, progress)
+
+
+def _write_shard(
+    store: Path,
+    job: ShardJob,
+    outcomes: Iterable[tuple[ShardClip, Features | str]],
+    progress: Callable[[ShardClip], None],
+) -> Shard:
+    """Writes what comes; if that breaks off, the clips that are done are published before the error is passed on."""
+    iterator, fault = iter(outcomes), None
+    with closing(ShardWriter(store, job.shard, job.params)) as writer:
+        while True:
+            try:
+                clip, outcome = next(iterator)
+            except StopIteration:
+                break
+            except BaseException as error:
+                fault = error
+                break
+            progress(writer.add(clip, outcome))
+        shard = writer.publish()
+    if fault is not None:
+        raise fault
+    return shard
+
+
+def _outcome(path: Path, extract: Extractor, *, pad: bool) -> Features | str:
+    """The file's features, or whatever reading it raised, as its reason."""
+    try:
+        return features_or_reason(path, extract, pad=pad)
+    except OSError as error:
+        if error.errno in _MACHINE_FAULTS:
+            raise
+        return f"cannot be read ({error.strerror or error})"
+    except Exception as error:
+        return f"cannot be used ({type(error).__name__}: {' '.join(str(error).split())})"
+
+
+@functools.lru_cache(maxsize=2)
+def extractor(params: FeatureParams) -> Extractor:
+    """The extractor of these features, which a process keeps from one job to the next."""
+    return Extractor(params)
+
+
+def _finished(job: ShardJob, store: str | Path) -> Shard | None:
+    """The shard of a job that has run; None if it has not, or not wholly, or its description is damaged."""
+    if not description_path(store, job.shard).exists():
+        return None
+    try:
+        shard = load_shard(store, job.shard)
+    except InputError:
+        return None
+    done = {clip.identifier: FileState(clip.size, clip.modified) for clip in shard.clips}
+    return shard if shard.digest == job.params.digest and done == dict(job.files) else None
+
+
+def finish(store: str | Path) -> Extraction:
+    """Takes finished shards into the database, joins small ones, and removes files that nobody needs.
+
+    Returns:
+        What the store holds now; ``pending`` counts clips whose jobs are still to run.
+
+    Raises:
+        InputError: if there is no store, a description is damaged, or another process is writing this store.
+    """
+    with _lock(Path(store)):
+        return _finish(Path(store))
+
+
+def _finish(store: Path) -> Extraction:
+    with StoreDatabase(store, writable=True) as database:
+        with database.transaction():
+            _collect(store, database)
+        # Before a join, too, so that it writes under the same number as one that was killed.
+        sweep(store, database)
+        join_shards(store, database)
+        sweep(store, database)
+        return _extraction(database)
+
+
+def _collect(store: Path, database: StoreDatabase) -> None:
+    """Takes the shards that pending clips were assigned to, as far as they are finished, into the database."""
+    pending = database.execute(
+        "SELECT shard, identifier, size, modified FROM clips WHERE status = ? ORDER BY shard", (PENDING,)
+    )
+    for number, rows in groupby(pending, key=lambda row: row[0]):
+        if not description_path(store, number).exists():
+            continue
+        shard = load_shard(store, number)
+        validate_digest(shard.digest, description_path(store, number), database.params.digest, database.path)
+        expected = {row[1]: (row[2], row[3]) for row in rows}
+        # A clip that was planned anew meanwhile, because its file changed, is left to its new job.
+        clips = [clip for clip in shard.clips if expected.get(clip.identifier) == (clip.size, clip.modified)]
+        database.add_shard(shard)
+        database.executemany(
+            "UPDATE clips SET status = ?, reason = ?, note = ?, frames = ?, row = ?, onset_row = ? WHERE identifier = ?",
+            (
+                (
+                    FAILED if clip.reason else OK,
+                    clip.reason,
+                    clip.note,
+                    clip.frames,
+                    clip.row,
+                    clip.onset_row,
+                    clip.identifier,
+                )
+                for clip in clips
+            ),
+        )
+
+
+def _extraction(database: StoreDatabase) -> Extraction:
+    frames = database.value("SELECT coalesce(sum(frames), 0) FROM clips WHERE status = ?", (OK,))
+    counts = {status: database.count(status) for status in (OK, MISSING, PENDING)}
+    return Extraction(
+        counts[OK], frames, database.failures(), database.notes(), counts[MISSING], counts[PENDING]
+    )
 
 
 def extract_folder(
@@ -43,9 +382,10 @@ def extract_folder(
     params: FeatureParams,
     *,
     pad: bool = False,
+    prune: bool = False,
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Manifest:
+) -> Extraction:
     """Extracts every audio file below ``source`` into the store, resuming what an earlier run left.
 
     Args:
@@ -53,97 +393,46 @@ def extract_folder(
         store: directory of the store; made when missing.
         params: the feature parameters; an existing store must have the same.
         pad: lengthen clips shorter than one segment with silence.
+        prune: forget clips whose files have left the folder.
         workers: threads; default one per core.
         progress: called with (clips done, clips in all).
 
     Returns:
-        The finished manifest; ``failed`` lists what could not be extracted and why.
+        What the store holds; ``failures`` lists what could not be extracted and why.
 
     Raises:
         InputError: if there is nothing to extract, the parameters differ, or another process is writing this store.
     """
-    root, identifiers = decode.library_root(Path(source))
+    root, listing = list_source(Path(source))
     store = Path(store)
     with _lock(store):
-        manifest = _plan(root, identifiers, store, params)
-        save_manifest(store, manifest)
-        pending = [clip for clip in manifest.clips if not shard_path(store, clip.shard, "json").exists()]
-        done = len(manifest.clips) - len(pending)
-        progress(done, len(manifest.clips))
-        extractor = Extractor(params)
-        extracted = in_order(
-            lambda clip: features_or_reason(root / clip.identifier, extractor, pad=pad),
-            sorted(pending, key=lambda clip: clip.shard),
-            workers or os.cpu_count() or 1,
-        )
-        for shard, results in groupby(extracted, key=lambda result: result[0].shard):
-            entries = []
-            for entry in write_shard(store, shard, results):
-                entries.append(entry)
-                done += 1
-                progress(done, len(manifest.clips))
-            save_json(shard_path(store, shard, "json"), [vars(entry) for entry in entries])
-        finished = dataclasses.replace(manifest, clips=_with_results(store, manifest.clips))
-        save_manifest(store, finished)
-    return finished
+        jobs = _plan(listing, store, params, pad=pad, prune=prune)
+        total = len(listing.files)
+        done = total - sum(len(job.files) for job in jobs)
+        progress(done, total)
+
+        def count(_: ShardClip) -> None:
+            nonlocal done
+            done += 1
+            progress(done, total)
+
+        for _ in run_jobs(jobs, root, store, workers=workers, progress=count):
+            pass
+        return _finish(store)
 
 
-def _plan(root: Path, identifiers: list[str], store: Path, params: FeatureParams) -> Manifest:
-    """The manifest with which this run starts: unchanged clips keep their shard, new and changed ones get new shards."""
-    before: dict[str, ClipEntry] = {}
-    labels: dict = {"values": {}, "groups": {}}
-    if manifest_path(store).exists():
-        old = load_manifest(store)
-        validate_digest(old.params.digest, manifest_path(store), params.digest, "this command")
-        before, labels = {clip.identifier: clip for clip in old.clips}, old.labels
-    clips, fresh = [], max((clip.shard for clip in before.values()), default=-1) + 1
-    added = 0
+def list_source(source: Path) -> tuple[Path, Scan]:
+    """The music folder of a folder or a single file, and what is in it.
+
+    Raises:
+        InputError: if there is nothing to extract.
+    """
+    root, identifiers = decode.library_root(source)
+    files = {}
     for identifier in identifiers:
         status = (root / identifier).stat()
-        known = before.get(identifier)
-        if known and (known.size, known.modified) == (status.st_size, status.st_mtime_ns):
-            clips.append(known)
-            continue
-        shard = fresh + added // CLIPS_PER_SHARD
-        clips.append(ClipEntry(identifier, status.st_size, status.st_mtime_ns, shard))
-        added += 1
-    return Manifest(params, tuple(clips), labels)
-
-
-Result = tuple[ClipEntry, Features | str]
-
-
-def write_shard(store: Path, shard: int, results: Iterable[Result]) -> Iterator[ClipEntry]:
-    """Appends clips to the shard's arrays, yields their entries, and publishes the arrays at the end.
-
-    Args:
-        store: directory of the store.
-        shard: its number.
-        results: clips, each with its features or the reason why it has none; consumed as the entries are.
-    """
-    paths = {name: shard_path(store, shard, f"{name}.f16") for name in ("mel", "cens", "onset")}
-    paths["mel"].parent.mkdir(exist_ok=True)
-    row = onset_row = 0
-    with ExitStack() as stack:
-        files = {name: stack.enter_context(atomic_file(path)) for name, path in paths.items()}
-        for clip, result in results:
-            if isinstance(result, str):
-                yield dataclasses.replace(clip, status=FAILED, reason=result)
-                continue
-            for name, array in (("mel", result.mel.T), ("cens", result.cens.T), ("onset", result.onset)):
-                files[name].write(np.ascontiguousarray(array, np.float16).data)
-            yield dataclasses.replace(clip, status=OK, frames=result.frames, row=row, onset_row=onset_row)
-            row, onset_row = row + result.frames, onset_row + len(result.onset)
-
-
-def _with_results(store: Path, clips: tuple[ClipEntry, ...]) -> tuple[ClipEntry, ...]:
-    """Fills the entries of pending clips in from the shards' own lists."""
-    results: dict[tuple[int, str], ClipEntry] = {}
-    for shard in sorted({clip.shard for clip in clips if clip.status == PENDING}):
-        path = shard_path(store, shard, "json")
-        for value in load_json(path, "the entries of a shard"):
-            results[shard, value["identifier"]] = ClipEntry(**value)
-    return tuple(results.get((clip.shard, clip.identifier), clip) for clip in clips)
+        files[identifier] = FileState(status.st_size, status.st_mtime_ns)
+    return root, Scan(files, {}, ())
 
 
 def _lock(store: Path) -> AbstractContextManager[None]:

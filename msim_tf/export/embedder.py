@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from msim_tf.audio import decode
-from msim_tf.data.store import FeatureStore, manifest_path
+from msim_tf.data.store import FeatureStore
+from msim_tf.data.store_database import database_path, is_store
 from msim_tf.errors import InputError
 from msim_tf.export.metadata import load_metadata
 from msim_tf.export.servable import Servable
@@ -86,7 +87,7 @@ class Embedder:
         """
         source = Path(source)
         identifiers, results = (
-            self._stored(source) if manifest_path(source).exists() else self._extracted(source, pad=pad)
+            self._stored(source) if is_store(source) else self._extracted(source, pad=pad)
         )
         vectors: dict[str, np.ndarray] = {}
         failures: dict[str, str] = {}
@@ -108,7 +109,7 @@ class Embedder:
     def _stored(self, path: Path) -> tuple[list[str], Iterator[tuple[str, Features | str]]]:
         store = FeatureStore(path)
         model = self.metadata
-        validate_digest(store.params.digest, manifest_path(path), model.features.digest, f"the model {model.directory}")
+        validate_digest(store.params.digest, database_path(path), model.features.digest, f"the model {model.directory}")
         return store.identifiers, ((name, store.read_clip(i)) for i, name in enumerate(store.identifiers))
 
     def _extracted(self, path: Path, *, pad: bool) -> tuple[list[str], Iterator[tuple[str, Features | str]]]:
