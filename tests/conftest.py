@@ -80,7 +80,8 @@ def store(clips_folder):
 @pytest.fixture(scope="session")
 def labelled_store(store):
     """A copy of ``store`` with labels in every dimension."""
-    from msim_tf.data.store import FeatureStore, write_labels
+    from msim_tf.data.store import FeatureStore
+    from msim_tf.data.store_database import write_labels
 
     def label(path):
         shutil.copytree(store.path, path)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from msim_tf.cli.options import import_tensorflow, list_failures, list_notes, preset, progress_bar
 from msim_tf.dimensions import DIMENSION_NAMES
+from msim_tf.errors import InputError
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
 
 if TYPE_CHECKING:
@@ -25,26 +28,65 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--pad", is_flag=True, help="Lengthen clips shorter than one segment with silence instead of leaving them out."
 )
-@click.option("--prune", is_flag=True, help="Forget clips whose files have left SOURCE; else they wait for their return.")
+@click.option(
+    "--prune", is_flag=True, help="Forget clips whose files have left SOURCE; else they wait for their return."
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; default one per core.")
+@click.option(
+    "--plan", "plan_file", type=click.File("w"), help="Only write the jobs that are to do, a line of JSON each."
+)
+@click.option("--run", "run_file", type=click.File("r"), help="Only do the jobs of this file (- is standard input).")
+@click.option("--finish", "only_finish", is_flag=True, help="Only take finished jobs into STORE.")
 @click.pass_context
-def extract(
-    ctx: click.Context, source: Path, store: Path, features: str, pad: bool, prune: bool, workers: int | None
-) -> None:
+def extract(ctx: click.Context, source: Path, store: Path, **options: Any) -> None:
     """Extract mel-spectrogram, onset envelope and CENS chroma of every audio file below SOURCE into STORE.
 
-    Run again after an interruption, or after files were added, changed or deleted: only what is new is extracted. Files that cannot be used
-    are listed with the reason, and the exit status is then 1.
-    """
-    params = preset(FEATURE_PRESETS, features, "feature")
-    import_tensorflow()
-    from msim_tf.data.writer import extract_folder
+    Run again after an interruption, or after files were added, changed or deleted: only what is new is extracted. Files that
+    cannot be used are listed with the reason, and the exit status is then 1. They are tried again when they change.
 
-    with progress_bar("extract") as progress:
-        done = extract_folder(source, store, params, pad=pad, prune=prune, workers=workers, progress=progress)
+    On several machines with a shared file system: --plan on one, --run with parts of its file on all, --finish on one.
+    """
+    params = preset(FEATURE_PRESETS, options["features"], "feature")
+    if sum(map(bool, (options["plan_file"], options["run_file"], options["only_finish"]))) > 1:
+        raise InputError("--plan, --run and --finish are separate steps; give one of them")
+    import_tensorflow()
+    from msim_tf.data import writer
+    from msim_tf.data.store_database import store_params
+
+    if options["plan_file"]:
+        _, listing = writer.list_source(source)
+        jobs = writer.plan(listing, store, params, pad=options["pad"], prune=options["prune"])
+        options["plan_file"].writelines(json.dumps(job.to_json()) + "\n" for job in jobs)
+        click.echo(f"{store}: {len(jobs)} jobs to run")
+        return
+    if options["run_file"]:
+        _run_jobs(source, store, options["run_file"], options["workers"])
+        return
+    if options["only_finish"]:
+        done, params = writer.finish(store), store_params(store)
+    else:
+        with progress_bar("extract") as progress:
+            settings = {name: options[name] for name in ("pad", "prune", "workers")}
+            done = writer.extract_folder(source, store, params, **settings, progress=progress)
     _print_extraction(store, done, params)
-    if done.failures:
+    if done.failures or done.pending:
         ctx.exit(1)
+
+
+def _run_jobs(source: Path, store: Path, lines: Iterable[str], workers: int | None) -> None:
+    """Does the jobs that ``msim extract --plan`` wrote, one per line."""
+    from msim_tf.data import writer
+
+    root, jobs = source if source.is_dir() else source.parent, []
+    for number, line in enumerate(lines, 1):
+        try:
+            jobs.append(writer.ShardJob.from_json(json.loads(line)))
+        except (ValueError, InputError) as error:
+            raise InputError(f"--run, line {number}: not a job that msim extract --plan writes ({error})") from error
+    with progress_bar("extract", "shard") as progress:
+        for done, _ in enumerate(writer.run_jobs(jobs, root, store, workers=workers), 1):
+            progress(done, len(jobs))
+    click.echo(f"{store}: {len(jobs)} jobs done")
 
 
 def _print_extraction(store: Path, done: Extraction, params: FeatureParams) -> None:

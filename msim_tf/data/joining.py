@@ -124,9 +124,7 @@ def _join(store: Path, database: StoreDatabase, group: Sequence[_Candidate]) -> 
             "UPDATE clips SET shard = ?, row = ?, onset_row = ? WHERE identifier = ?",
             ((number, clip.row, clip.onset_row, clip.identifier) for clip in joined.clips),
         )
-        database.executemany(
-            "DELETE FROM shards WHERE number = ?", ((candidate.shard.number,) for candidate in group)
-        )
+        database.executemany("DELETE FROM shards WHERE number = ?", ((candidate.shard.number,) for candidate in group))
     # Now nobody who opens the store looks for the old ones. Removed at once: a catalogue may not fit the disk twice.
     for candidate in group:
         _remove(store, candidate.shard)

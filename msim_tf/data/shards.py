@@ -185,7 +185,9 @@ def load_shard(store: str | Path, number: int) -> Shard:
         InputError: if it is missing, damaged, or of another format.
     """
     path = description_path(store, number)
-    value = load_checked_json(path, "the description of a shard", cure=f"remove it and run msim extract again, or {CURE}")
+    value = load_checked_json(
+        path, "the description of a shard", cure=f"remove it and run msim extract again, or {CURE}"
+    )
     validate_format(value, path, name=FORMAT, version=FORMAT_VERSION)
     try:
         shard = _from_json(value)

@@ -31,7 +31,6 @@ from msim_tf.errors import InputError
 from msim_tf.features.extractor import Features
 from msim_tf.labels.passages import Passages
 from msim_tf.labels.tables import Labels
-from msim_tf.params import FeatureParams
 from msim_tf.performance import ReusedMemory, widened
 
 _ATTEMPTS = 5  # at opening a store whose shards are being joined meanwhile
@@ -113,9 +112,7 @@ class FeatureStore:
 
     def _open_shard(self, shard: Shard) -> dict[str, np.ndarray]:
         return {
-            name: open_array(
-                array_path(self.path, shard.stem, name), shard.sizes[name], row_width(self.params, name)
-            )
+            name: open_array(array_path(self.path, shard.stem, name), shard.sizes[name], row_width(self.params, name))
             for name in ARRAYS
         }
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from msim_tf.database import Database, Schema
 from msim_tf.data.shards import ARRAYS, Shard, row_width
+from msim_tf.database import Database, Schema
 from msim_tf.errors import InputError
 from msim_tf.labels.annotations import ANNOTATIONS_TABLE
 from msim_tf.labels.tables import Labels, divided_groups, joined_groups

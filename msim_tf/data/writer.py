@@ -371,9 +371,7 @@ def _collect(store: Path, database: StoreDatabase) -> None:
 def _extraction(database: StoreDatabase) -> Extraction:
     frames = database.value("SELECT coalesce(sum(frames), 0) FROM clips WHERE status = ?", (OK,))
     counts = {status: database.count(status) for status in (OK, MISSING, PENDING)}
-    return Extraction(
-        counts[OK], frames, database.failures(), database.notes(), counts[MISSING], counts[PENDING]
-    )
+    return Extraction(counts[OK], frames, database.failures(), database.notes(), counts[MISSING], counts[PENDING])
 
 
 def extract_folder(

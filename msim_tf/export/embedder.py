@@ -86,9 +86,7 @@ class Embedder:
             InputError: if nothing can be embedded, or a store holds other features.
         """
         source = Path(source)
-        identifiers, results = (
-            self._stored(source) if is_store(source) else self._extracted(source, pad=pad)
-        )
+        identifiers, results = self._stored(source) if is_store(source) else self._extracted(source, pad=pad)
         vectors: dict[str, np.ndarray] = {}
         failures: dict[str, str] = {}
         for done, (identifier, result) in enumerate(results, 1):

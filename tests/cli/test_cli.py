@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from msim_tf.cli import _COMMANDS, cli, main
-from msim_tf.data.store import FeatureStore, load_manifest
+from msim_tf.data.store import FeatureStore
+from msim_tf.data.store_database import StoreDatabase
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import save_embeddings
 from msim_tf.labels.passages import Passages, save_passages
@@ -62,9 +63,9 @@ def test_every_command_says_what_it_does():
         (["extract", "nowhere", "store"], "nowhere"),
         (["extract", "{empty}", "{new}"], "no audio|no sound"),
         (["extract", "{empty}", "{new}", "--features", "best"], "no feature preset 'best'"),
-        (["label", "{empty}", "labels.csv"], "expected the manifest of a feature store"),
-        (["annotate", "{empty}", "{empty}"], "expected the manifest of a feature store"),
-        (["train", "{empty}", "{new}"], "expected the manifest of a feature store"),
+        (["label", "{empty}", "labels.csv"], "expected the database of a feature store"),
+        (["annotate", "{empty}", "{empty}"], "expected the database of a feature store"),
+        (["train", "{empty}", "{new}"], "expected the database of a feature store"),
         (["train", "{store}", "{new}"], "no track has a label in genre.*msim label"),
         (["train", "{store}", "{new}", "--preset", "huge"], "no training preset 'huge'"),
         (["train", "{store}", "{new}", "--dimensions", "genre,colour"], "unknown colour"),
@@ -100,7 +101,7 @@ def test_wrong_input_is_one_line(arguments, message, tmp_path, store, clips_fold
     import re
 
     assert re.search(message, lines[0]), lines[0]
-    assert not (tmp_path / "new" / "manifest.json").exists() and not (tmp_path / "new" / "run.json").exists()
+    assert not (tmp_path / "new" / "store.db").exists() and not (tmp_path / "new" / "run.json").exists()
 
 
 def test_extract_reports_what_was_left_out(tmp_path, music):
@@ -111,7 +112,8 @@ def test_extract_reports_what_was_left_out(tmp_path, music):
     status, output, errors = run("extract", folder, tmp_path / "store")
     assert status == 1
     assert "1 clips" in output and "left out: bad.ogg" in errors
-    assert [clip.status for clip in load_manifest(tmp_path / "store").clips] == ["failed", "ok"]
+    with StoreDatabase(tmp_path / "store") as database:
+        assert database.execute("SELECT status FROM clips ORDER BY identifier") == [("failed",), ("ok",)]
     again = run("extract", folder, tmp_path / "store")
     assert again[:2] == (status, output)
 
@@ -127,7 +129,7 @@ def test_labels_are_added_and_covered(tmp_path, store):
     assert [line.split()[:3] for line in output.splitlines()[1:]] == [
         [name, str({"mood": 1, "tempo": 1}.get(name, 0)), "known"] for name in DIMENSION_NAMES
     ]
-    assert load_manifest(tmp_path / "store").labels["values"][store.identifiers[0]] == {"mood": ["sad"]}
+    assert FeatureStore(tmp_path / "store").labels.values[store.identifiers[0]] == {"mood": ("sad",)}
     table.write_text("track,dimension,value\nother.wav,mood,sad\n")
     status, _, errors = run("label", tmp_path / "store", table)
     assert status == 2 and "other.wav" in errors

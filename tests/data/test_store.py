@@ -1,6 +1,5 @@
 """What goes into the store comes out of it, whatever happened in between."""
 
-import json
 import os
 import resource
 import signal
@@ -15,15 +14,21 @@ import soundfile
 from synthetic import write_clip
 
 from msim_tf.audio import decode
-from msim_tf.data import writer
-from msim_tf.data.store import FeatureStore, load_manifest, manifest_path
+from msim_tf.data import joining, writer
+from msim_tf.data.store import FeatureStore, check_store
+from msim_tf.data.store_database import StoreDatabase
 from msim_tf.errors import InputError
 from msim_tf.features.extractor import Extractor
 from msim_tf.params import FEATURE_PRESETS
 
 
-def contents(path: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+def contents(path: Path) -> dict[str, object]:
+    """The bytes of every file, but of the database its rows: where SQLite puts them depends on the order of writes."""
+    files = {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+    del files["store.db"]
+    with StoreDatabase(path) as database:
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return files | {name: database.execute(f"SELECT * FROM {name} ORDER BY 1, 2") for name in tables}
 
 
 def test_stored_clips_equal_extracted_ones(store, clips_folder, small_params):
@@ -53,9 +58,10 @@ def test_segments_are_slices_of_their_clips(store, small_params, rng):
 
 def test_many_shards_read_like_one(store, clips_folder, small_params, tmp_path, rng, monkeypatch):
     monkeypatch.setattr(writer, "CLIPS_PER_SHARD", 5)
+    monkeypatch.setattr(joining, "CLIPS_PER_JOINED_SHARD", 5)
     writer.extract_folder(clips_folder, tmp_path / "sharded", small_params)
     sharded = FeatureStore(tmp_path / "sharded")
-    assert len({clip.shard for clip in sharded.clips}) == 3
+    assert len(set(sharded.shards.tolist())) == 3
     clips = rng.integers(0, len(store), 40)
     for name, value in store.read_segments(clips, np.zeros(40, int)).items():
         np.testing.assert_array_equal(sharded.read_segments(clips, np.zeros(40, int))[name], value)
@@ -74,8 +80,7 @@ def test_bad_files_are_listed_and_the_rest_is_done(tmp_path, small_params):
     (music / "empty.ogg").write_bytes(b"")
     (music / "notes.mp3").write_text("this is not music")
     (music / "truncated.wav").write_bytes((music / "good.wav").read_bytes()[:30])
-    manifest = writer.extract_folder(music, tmp_path / "store", small_params)
-    reasons = {clip.identifier: clip.reason for clip in manifest.failed}
+    reasons = writer.extract_folder(music, tmp_path / "store", small_params).failures
     assert set(reasons) == {"short.wav", "silent.wav", "empty.ogg", "notes.mp3", "truncated.wav"}
     assert "shorter than one segment" in reasons["short.wav"] and "0.10 s" in reasons["short.wav"]
     assert "silent" in reasons["silent.wav"]
@@ -132,7 +137,8 @@ def test_killed_extraction_resumes_to_the_same_store(clips_folder, tmp_path, sma
 
 
 def test_a_full_disk_leaves_no_shard_that_looks_whole(clips_folder, tmp_path):
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))  # noqa: E731
+    # Room for the database, and not for the arrays of a shard.
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (80_000, 80_000))  # noqa: E731
     process = start_extraction(clips_folder, tmp_path / "store", stderr=subprocess.PIPE, preexec_fn=limit)
     _, errors = process.communicate()
     assert process.returncode != 0 and "File too large" in errors
@@ -187,23 +193,52 @@ def test_two_writers_do_not_meet(clips_folder, tmp_path, small_params):
         writer.extract_folder(clips_folder, tmp_path / "store", small_params)
 
 
+def test_no_room_for_the_database_is_one_line(clips_folder, tmp_path):
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))  # noqa: E731
+    process = start_extraction(clips_folder, tmp_path / "store", stderr=subprocess.PIPE, preexec_fn=limit)
+    _, errors = process.communicate()
+    assert process.returncode != 0
+    assert (
+        errors.rstrip().splitlines()[-1].startswith(f"msim_tf.errors.InputError: {tmp_path / 'store' / 'store.db'}: ")
+    )
+    assert not (tmp_path / "store" / "shards").exists()
+
+
 @pytest.mark.parametrize(
-    "change, message",
+    "statement, message",
     [
-        (lambda value: value.update(format="other"), "not of format"),
-        (lambda value: value.update(format_version=99), "format version 99"),
-        (lambda value: value.update(digest="0" * 16), "says digest"),
-        (lambda value: value["clips"][0].pop("shard"), "damaged"),
+        ("PRAGMA user_version = 99", "store.db: format version 99, this release reads 1; extract again into a new"),
+        ("PRAGMA application_id = 1", "store.db: a database, but not that of a feature store"),
+        ("UPDATE store SET digest = '0000000000000000'", "says digest 0{16}, but its parameters give"),
+        ("DELETE FROM store", "says nothing of its features"),
+        ("UPDATE clips SET frames = 100000", "the rows of a.wav are not in its shard"),
+        ("UPDATE clips SET row = -1", "the rows of a.wav are not in its shard"),
+        ("UPDATE clips SET frames = 0", "the rows of a.wav are not in its shard"),
+        ("UPDATE clips SET shard = 7", "the rows of a.wav are not in its shard"),
+        ("DELETE FROM shards", "the rows of a.wav are not in its shard"),
+        ("UPDATE clips SET status = 'pending'", "extraction is unfinished .1 clips to go"),
+        ("UPDATE clips SET status = 'failed'", "none of its 1 clips could be extracted"),
     ],
 )
-def test_a_foreign_manifest_is_refused(tmp_path, small_params, change, message):
+def test_a_foreign_or_wrong_database_is_refused(tmp_path, small_params, statement, message):
     write_clip(tmp_path / "music" / "a.wav", 2, 0)
     writer.extract_folder(tmp_path / "music", tmp_path / "store", small_params)
-    value = json.loads(manifest_path(tmp_path / "store").read_text())
-    change(value)
-    manifest_path(tmp_path / "store").write_text(json.dumps(value))
+    with StoreDatabase(tmp_path / "store", writable=True) as database:
+        database.execute(statement)
     with pytest.raises(InputError, match=message):
-        load_manifest(tmp_path / "store")
+        FeatureStore(tmp_path / "store")
+
+
+def test_a_store_of_the_first_release_is_refused_with_the_cure(tmp_path, clips_folder, small_params):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "manifest.json").write_text('{"format": "msim-feature-store", "format_version": 1}')
+    for use in (FeatureStore, lambda path: writer.extract_folder(clips_folder, path, small_params)):
+        with pytest.raises(
+            InputError, match=r"manifest\.json: a feature store of msim 0\.1.* msim extract SOURCE STORE$"
+        ):
+            use(tmp_path / "old")
+    assert len(check_store(tmp_path / "old")) == 1
+    assert set(os.listdir(tmp_path / "old")) == {"manifest.json", ".lock"}
 
 
 def test_a_truncated_shard_is_refused(tmp_path, small_params):
@@ -213,3 +248,4 @@ def test_a_truncated_shard_is_refused(tmp_path, small_params):
     shard.write_bytes(shard.read_bytes()[:-2])
     with pytest.raises(InputError, match="damaged"):
         FeatureStore(tmp_path / "store")
+    assert [str(shard) in line for line in check_store(tmp_path / "store")] == [True]

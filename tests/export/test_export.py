@@ -187,14 +187,12 @@ def test_embedding_a_store_is_that_of_its_audio_within_float16(base, store, clip
 def test_a_store_of_other_features_is_refused(base, store, tmp_path):
     import shutil
 
-    from msim_tf.data.store import load_manifest, manifest_path
+    from msim_tf.data.store_database import StoreDatabase
     from msim_tf.params import FeatureParams
 
     shutil.copytree(store.path, tmp_path / "store")
-    manifest = load_manifest(tmp_path / "store")
-    other = FeatureParams.from_json({**manifest.params.to_json(), "mel_gain": 11.0})
-    value = json.loads(manifest_path(tmp_path / "store").read_text())
-    value["feature_params"], value["digest"] = other.to_json(), other.digest
-    manifest_path(tmp_path / "store").write_text(json.dumps(value))
-    with pytest.raises(InputError, match=f"{other.digest}.*{manifest.params.digest}"):
+    other = FeatureParams.from_json({**store.params.to_json(), "mel_gain": 11.0})
+    with StoreDatabase(tmp_path / "store", writable=True) as database:
+        database.execute("UPDATE store SET feature_params = ?, digest = ?", (json.dumps(other.to_json()), other.digest))
+    with pytest.raises(InputError, match=f"{other.digest}.*{store.params.digest}"):
         Embedder(base).embed(tmp_path / "store")

@@ -16,7 +16,8 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from msim_tf.data.store import FeatureStore, write_labels
+from msim_tf.data.store import FeatureStore
+from msim_tf.data.store_database import write_labels
 from msim_tf.data.teacher_files import write_teacher
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.embeddings import Embeddings

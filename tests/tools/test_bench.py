@@ -15,12 +15,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from synthetic import SMALL, write_clip
+from synthetic import write_clip
 
 from msim_tf.data.store import FeatureStore
 from msim_tf.data.writer import extract_folder
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.embeddings import save_embeddings
+from msim_tf.params import FEATURE_PRESETS
 from msim_tf.search.index import Index
 from msim_tf.search.ranking import normalised
 
@@ -241,7 +242,7 @@ def test_a_simulated_store_is_a_store(bench, store, tmp_path):
     bench.stages.make_store(str(tmp_path), str(tmp_path / "many"), 31)
     many = FeatureStore(tmp_path / "many")
     assert (len(many), len(many.labels.values), len(set(many.labels.groups.values()))) == (31, 31, 4)
-    assert sorted({clip.shard for clip in many.clips}) == [0, 1, 2]
+    assert sorted(set(many.shards.tolist())) == [0, 1, 2]
     for index in (0, 11, 12, 30):
         np.testing.assert_array_equal(many.read_clip(index).mel, store.read_clip(index % 12).mel)
     arguments = str(tmp_path), str(tmp_path / "many"), 31
@@ -265,31 +266,27 @@ def test_a_simulated_index_grows_batch_by_batch_and_answers(bench, tmp_path):
     assert bench.stages.query(str(tmp_path), 430, "", "exact") > 0
 
 
-def test_the_merging_recipe_gives_the_store_of_the_whole(store, clips_folder, tmp_path):
+def test_the_recipe_of_three_steps_gives_the_store_of_the_whole(clips_folder, tmp_path):
     (recipe,) = re.findall(
         r"^```python\n(.*?)^```", (ROOT / "docs" / "scaling.md").read_text(), re.MULTILINE | re.DOTALL
     )
-    for part in ("0", "1"):
-        for path in sorted(clips_folder.rglob("*.wav"))[int(part) :: 2]:
-            link = tmp_path / "chunks" / part / path.relative_to(clips_folder)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path)
-        extract_folder(tmp_path / "chunks" / part, tmp_path / "parts" / part, SMALL)
+    (tmp_path / "music").symlink_to(clips_folder)
+    (tmp_path / "recipe.py").write_text(recipe)
     done = subprocess.run(
-        [sys.executable, "-c", recipe],
+        [sys.executable, "recipe.py"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    merged = FeatureStore(tmp_path / "store")
-    assert sorted(merged.identifiers) == sorted(store.identifiers)
-    for index, identifier in enumerate(merged.identifiers):
-        ours, whole = merged.read_clip(index), store.read_clip(store.identifiers.index(identifier))
+    extract_folder(clips_folder, tmp_path / "whole", FEATURE_PRESETS["paper"])
+    parts, whole = FeatureStore(tmp_path / "store"), FeatureStore(tmp_path / "whole")
+    assert parts.identifiers == whole.identifiers and len(parts) == 8  # four are shorter than a segment
+    for index in range(len(parts)):
         for name in ("mel", "onset", "cens"):
-            np.testing.assert_array_equal(getattr(ours, name), getattr(whole, name))
+            np.testing.assert_array_equal(getattr(parts.read_clip(index), name), getattr(whole.read_clip(index), name))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "shards").iterdir()}
-    again = extract_folder(clips_folder, tmp_path / "store", SMALL)  # the whole folder: nothing is extracted again
-    assert len(again.clips) == len(store) and not again.failed
+    again = extract_folder(tmp_path / "music", tmp_path / "store", FEATURE_PRESETS["paper"])
+    assert again.clips == 8 and len(again.failures) == 4  # nothing is extracted again
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "shards").iterdir()} == before

@@ -7,6 +7,7 @@ same run.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -217,12 +218,15 @@ def librosa_default(y: Any, sr: int) -> dict[str, Any]:
 
 def _our_shard(paths: list[Path], out: Path, shard: int, extractor: Any) -> None:
     """What ``extract_folder`` does with files, without its start: features, and a shard of the store."""
-    from msim_tf.data.store import ClipEntry
-    from msim_tf.data.writer import write_shard
+    from msim_tf.data.shards import ShardClip, ShardWriter
     from msim_tf.features.from_file import features_or_reason
 
-    results = ((ClipEntry(path.name, 0, 0, shard), features_or_reason(path, extractor, pad=False)) for path in paths)
-    assert all(entry.frames for entry in write_shard(out, shard, results))
+    with contextlib.closing(ShardWriter(out, shard, extractor.params)) as writer:
+        for path in paths:
+            outcome = features_or_reason(path, extractor, pad=False)
+            assert not isinstance(outcome, str), outcome
+            writer.add(ShardClip(path.name, 0, 0), outcome)
+        writer.publish()
 
 
 def _librosa_file(path: Path, out: Path, features: Callable[[Any], dict[str, Any]]) -> Path:

@@ -93,10 +93,10 @@ def extract(source: str, folder: str, count: int) -> float:
     if not music.exists():
         _links(Path(source) / "clips", music, count)
     begun = time.perf_counter()
-    manifest = extract_folder(music, store, FEATURE_PRESETS["paper"])
+    done = extract_folder(music, store, FEATURE_PRESETS["paper"])
     seconds = time.perf_counter() - begun
-    if manifest.failed or len(manifest.clips) != count:
-        raise RuntimeError(f"{len(manifest.clips)} clips, {len(manifest.failed)} failed, expected {count}")
+    if done.failures or done.clips != count:
+        raise RuntimeError(f"{done.clips} clips, {len(done.failures)} failed, expected {count}")
     shutil.rmtree(store)
     return seconds
 
@@ -105,31 +105,42 @@ def make_store(source: str, store: str, count: int) -> None:
     """A store of ``count`` labelled tracks, ten of an artist: its shards are links to the one of ``source``."""
     import numpy as np
 
-    from msim_tf.data.store import Manifest, load_manifest, save_manifest, shard_path
+    from msim_tf.data.shards import ARRAYS, array_path, load_shard
+    from msim_tf.data.store_database import OK, StoreDatabase
     from msim_tf.labels.tables import Labels, canonical_label
 
-    held, rng = load_manifest(Path(source) / "store"), np.random.default_rng(0)
+    rng, origin = np.random.default_rng(0), Path(source) / "store"
+    with StoreDatabase(origin) as database:
+        params, ((number, shard),) = database.params, database.shards().items()
+    clips = load_shard(origin, number).clips
     Path(store, "shards").mkdir(parents=True)
-    for shard in range(-(-count // len(held.clips))):
-        for suffix in ("mel.f16", "cens.f16", "onset.f16"):
-            os.link(shard_path(Path(source) / "store", 0, suffix), shard_path(store, shard, suffix))
-    clips = tuple(
-        dataclasses.replace(
-            held.clips[number % len(held.clips)], identifier=f"{number:07d}.ogg", shard=number // len(held.clips)
+    identifiers = [f"{position:07d}.ogg" for position in range(count)]
+    with StoreDatabase(store, params) as database, database.transaction():
+        for copy in range(-(-count // len(clips))):
+            linked = dataclasses.replace(shard, number=copy, stem=f"{copy:05d}{shard.stem[-9:]}")
+            for name in ARRAYS:
+                os.link(array_path(origin, shard.stem, name), array_path(store, linked.stem, name))
+            database.add_shard(linked)
+        database.executemany(
+            "INSERT INTO clips VALUES (?, 0, 0, 0, ?, '', '', ?, ?, ?, ?)",
+            (
+                (name, OK, position // len(clips), clip.frames, clip.row, clip.onset_row)
+                for position, name in enumerate(identifiers)
+                for clip in (clips[position % len(clips)],)
+            ),
         )
-        for number in range(count)
-    )
     tags = {name: [f"{name} {number}" for number in range(12)] for name in ("genre", "mood", "instrument", "era")}
     tags["key"] = [f"{tonic} {mode}" for tonic in "CDEFGAB" for mode in ("major", "minor")]
     values = {
-        clip.identifier: {
+        identifier: {
             **{name: (canonical_label(name, str(rng.choice(known))),) for name, known in tags.items()},
             "tempo": (canonical_label("tempo", f"{rng.uniform(60, 180):.1f}"),),
         }
-        for clip in clips
+        for identifier in identifiers
     }
-    groups = {clip.identifier: f"artist {number // 10}" for number, clip in enumerate(clips)}
-    save_manifest(store, Manifest(held.params, clips, Labels(values, groups).to_json()))
+    groups = {identifier: f"artist {position // 10}" for position, identifier in enumerate(identifiers)}
+    with StoreDatabase(store, writable=True) as database:
+        database.write_labels(Labels(values, groups))
 
 
 _prepared: dict[str, Any] = {}
