@@ -4,7 +4,7 @@ BIN := .venv/bin
 # allow (worksteal), so that what a module prepares is prepared once.
 PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo train-demo test slow fuzz lint types oldest newest golden bench bench-quick clean
+.PHONY: demo train-demo test slow fuzz lint types oldest newest docs golden bench bench-quick clean
 
 demo: .venv/installed  ## the shipped model on the music that ships here: a library, questions, the server
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh
@@ -36,6 +36,9 @@ newest: .venv/lint  ## Python 3.12, if it is here, for the other rooms
 slow: .venv/installed  ## the tests that take minutes: a browser on the page, two hours of sound
 	$(BIN)/python -m pytest -m slow $(PARALLEL) $(ARGS)
 
+docs: .venv/docs  ## the documentation site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 golden: .venv/lint  ## make the golden files again, in the oldest environment
 	$(BIN)/tox exec -e oldest -- python tools/make_golden_loss.py
 	$(BIN)/tox exec -e oldest -- python tools/make_golden_decoder.py
@@ -56,4 +59,8 @@ clean:
 
 .venv/lint: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[lint]"
+	touch $@
+
+.venv/docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
 	touch $@

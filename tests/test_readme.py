@@ -1,4 +1,4 @@
-"""The README keeps its word: its Python runs, and its commands exist with those arguments and options."""
+"""README and documentation keep their word: their Python runs, and their commands exist with those arguments and options."""
 
 import os
 import re
@@ -14,14 +14,20 @@ from msim_tf.cli import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Programs of docs/scaling.md take hours, and are no quick blocks.
+FILES = [file for file in sorted((ROOT / "docs").rglob("*.md")) if file.name != "scaling.md"]
+PAGES = [README, *(file.read_text(encoding="utf-8") for file in FILES)]
 
 
 def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    """The blocks of a language in all pages; the same text in two of them counts once."""
+    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return list(dict.fromkeys(block for page in PAGES for block in pattern.findall(page)))
 
 
 def commands():
-    return [line for block in blocks("console") for line in block.splitlines() if line.startswith("msim ")]
+    lines = (line for block in blocks("console") for line in block.splitlines())
+    return list(dict.fromkeys(line for line in lines if line.startswith("msim ")))
 
 
 def test_there_is_something_to_test():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -33,6 +35,12 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--library", type=_PATH, help="Library made by msim index: adds its search page and HTTP API.")
 @click.option(
+    "--subsonic",
+    metavar="URL",
+    help="Address of a Subsonic server; a proxy before it answers players' instant mix from the library.",
+)
+@click.option("--subsonic-port", type=click.IntRange(0, 65535), default=4534, help="Of the proxy, for players.")
+@click.option(
     "--token", help="What clients of the library must know; made up where --host needs one and none is given."
 )
 def serve(
@@ -42,6 +50,8 @@ def serve(
     rest_port: int,
     poll_seconds: float,
     library: Path | None,
+    subsonic: str | None,
+    subsonic_port: int,
     token: str | None,
 ) -> None:
     """Serve exported MODELS (directories saved_models/NAME) as TensorFlow Serving does, until interrupted.
@@ -54,6 +64,8 @@ def serve(
     from msim_tf.serving import server
     from msim_tf.serving.guard import is_loopback
 
+    if subsonic and not library:
+        raise InputError("--subsonic answers from a library; name one with --library")
     names = {path.resolve().name: path for path in models}
     if len(names) < len(models):
         raise InputError("two of these models have the same name; serve them from directories of different names")
@@ -66,19 +78,36 @@ def serve(
         poll_seconds=poll_seconds,
         token=token or "",
     )
-    server.serve(
-        names,
-        options,
-        site=library_site(library, token=options.token) if library else None,
-        on_start=lambda addresses: _announce(addresses, list(names), library, options.token),
-    )
+    with _subsonic_proxy(subsonic, library, host, subsonic_port) as proxy:
+        server.serve(
+            names,
+            options,
+            site=library_site(library, token=options.token) if library else None,
+            on_start=lambda addresses: _announce(addresses, list(names), library, options.token, proxy),
+        )
 
 
-def _announce(addresses: Addresses, names: list[str], library: Path | None, token: str) -> None:
+@contextmanager
+def _subsonic_proxy(server: str | None, library: Path | None, host: str, port: int) -> Iterator[str]:
+    """The address of a running proxy before ``server``; "" without one."""
+    if server is None or library is None:
+        yield ""
+        return
+    from msim_tf.library.api_state import LiveLibrary
+    from msim_tf.library.recommender import LibraryRecommender
+    from msim_tf.subsonic.server import running_proxy
+
+    with running_proxy(server, LibraryRecommender(LiveLibrary(library)), host=host, port=port) as address:
+        yield address
+
+
+def _announce(addresses: Addresses, names: list[str], library: Path | None, token: str, proxy: str) -> None:
     click.echo(f"serving {', '.join(names)}: gRPC {addresses.grpc}, REST {addresses.rest} (stop with Ctrl-C)")
     if library:
         query = f"?token={quote(token, safe='')}" if token else ""
         click.echo(f"library {library}: {addresses.rest}/{query}")
+    if proxy:
+        click.echo(f"Subsonic players: {proxy}")
 
 
 @click.command(context_settings={"show_default": True})

@@ -2,22 +2,21 @@
 
 import hashlib
 import json
+import logging
 import shutil
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from xml.etree import ElementTree
 
 import httpx
 import pytest
-import uvicorn
 from genuine_server import PASSWORD, USER
 
+from msim_tf.errors import InputError
 from msim_tf.subsonic.matcher import SongMatcher
-from msim_tf.subsonic.proxy import SimilarTrack, subsonic_proxy
-from msim_tf.subsonic.upstream import Upstream
+from msim_tf.subsonic.proxy import SimilarTrack
+from msim_tf.subsonic.server import running_proxy
 
 libsonic = pytest.importorskip("libsonic")
 pytest.importorskip("supysonic")
@@ -90,24 +89,11 @@ def server(music, tmp_path_factory):
         process.stdin.close()
 
 
-def served(app):
-    """Serves an application on a free port of loopback, in a thread."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", access_log=False, lifespan="on")
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    while not running.started:
-        time.sleep(0.01)
-    return running, thread, f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
-
-
 @pytest.fixture(scope="module")
 def proxy(server, library):
     """The address of the proxy before it."""
-    running, thread, address = served(subsonic_proxy(Upstream(server), library))
-    yield address
-    running.should_exit = True
-    thread.join(10)
+    with running_proxy(server, library, port=0) as address:
+        yield address
 
 
 def connect(address):
@@ -256,30 +242,35 @@ def test_odd_counts_are_answered(proxy, song_ids, count):
 
 
 def test_a_server_that_is_gone_is_said(library):
-    running, thread, address = served(subsonic_proxy(Upstream("http://127.0.0.1:9"), library))
-    try:
+    with running_proxy("http://127.0.0.1:9", library, port=0) as address:
         assert httpx.get(f"{address}/app").status_code == 502
         answer = httpx.get(f"{address}/rest/ping.view", params={"f": "json"}).json()["subsonic-response"]
         assert answer["error"] == {"code": 0, "message": "the music server cannot be reached"}
         answer = httpx.get(f"{address}/rest/getSimilarSongs", params=credentials(id="1", f="json")).json()
         assert answer["subsonic-response"]["status"] == "failed"
-    finally:
-        running.should_exit = True
-        thread.join(10)
+
+
+@pytest.mark.parametrize("address", ["music.local", "ftp://music", "http://", "http://[", "http://a:x", "http://a/?b"])
+def test_what_is_no_address_is_one_line(library, address):
+    with pytest.raises(InputError, match="expected the address of a Subsonic server"), running_proxy(address, library):
+        pass
+
+
+def test_a_port_that_is_taken_is_one_line(proxy, library):
+    port = int(proxy.rpartition(":")[2])
+    with (
+        pytest.raises(InputError, match=f"cannot listen on 127.0.0.1:{port}"),
+        running_proxy(proxy, library, port=port),
+    ):
+        pass
 
 
 def test_credentials_are_not_logged(server, song_ids, library, caplog):
     caplog.set_level("DEBUG")
-    caplog.set_level("DEBUG", logger="httpx")
-    running, thread, address = served(subsonic_proxy(Upstream(server), library))
-    secret = credentials(id=song_ids["Song"], f="json")
-    httpx.get(f"{address}/rest/getSimilarSongs", params={**secret, "p": "s3cret-wrong"})
-    running.should_exit = True
-    thread.join(10)
-    # The test's own client logs from its own thread's call; everything else must not know the password.
-    own = [
-        record
-        for record in caplog.records
-        if record.name != "httpx" or "127.0.0.1:" + address.split(":")[2] not in record.getMessage()
-    ]
-    assert not [record for record in own if "s3cret" in record.getMessage()]
+    secret = {**credentials(id=song_ids["Song"], f="json"), "p": "s3cret-wrong"}
+    with running_proxy(server, library, port=0) as address, httpx.Client() as client:
+        logging.getLogger("httpx").setLevel("WARNING")  # of the client of this test
+        client.get(f"{address}/rest/getSimilarSongs", params=secret)
+        client.post(f"{address}/rest/getSimilarSongs", data=secret)
+        client.get(f"{address}/rest/ping.view", params=secret)
+    assert not [record for record in caplog.records if "s3cret" in record.getMessage()]
