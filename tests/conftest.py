@@ -1,4 +1,6 @@
-"""What every test shares: quiet TensorFlow, two logical CPUs (set before the first operation), small parameters, a seed."""
+"""What every test shares: quiet TensorFlow, two logical CPUs (set before the first
+operation), small parameters, a seed.
+"""
 
 import os
 import shutil
@@ -116,6 +118,6 @@ def toy_weights():
 
 @pytest.fixture(scope="session")
 def two_replicas():
-    """MirroredStrategy over two logical CPUs. One for all tests of a process: without NCCL every new one numbers its collective operations
-    from the same start, and two of different shapes under one number abort each other."""
+    """MirroredStrategy over two logical CPUs. One for all tests of a process: without NCCL every new one numbers its
+    collective operations from the same start, and two of different shapes under one number abort each other."""
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -32,8 +32,8 @@ def end_run(folder: tempfile.TemporaryDirectory) -> None:
 def made_once(name: str, make: Callable[[Path], object]) -> Path:
     """The path ``name`` in the folder of the run, made by the first process that asks for it.
 
-    ``make`` writes to its final path, since libraries record where they are. Whoever comes meanwhile waits; what a failed attempt
-    leaves is removed. Tests only read what is shared.
+    ``make`` writes to its final path, since libraries record where they are. Whoever comes meanwhile waits; what a
+    failed attempt leaves is removed. Tests only read what is shared.
     """
     run = Path(os.environ[_RUN])
     path, done = run / name, run / f"{name}.done"

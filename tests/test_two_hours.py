@@ -1,4 +1,6 @@
-"""A two-hour file is extracted and embedded in less than 1.5 GB: the peak of a fresh process, as the kernel counts it."""
+"""A two-hour file is extracted and embedded in less than 1.5 GB: the peak of a fresh
+process, as the kernel counts it.
+"""
 
 import dataclasses
 import subprocess

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the shipped model hears in the excerpts that ship with the repository: a library, questions to it, and the server, through the command
-# line. What it makes lies in demo/ and is reused when it is run again.
+# The shipped model on the excerpts that ship with the repository: a library, queries, and the server, through the
+# command line. The results lie in demo/ and are reused by the next run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 music=tests/data/music
@@ -15,7 +15,7 @@ say "1/4 index: every excerpt by the shipped model"
 msim index "$music" "$out/library" --model "$model"
 say "2/4 query: the nearest tracks to $track, by all dimensions alike and by each alone"
 msim query "$out/library" "$track" --each -k 3
-say "3/4 steer: same mood and tempo, another era; then the genre of one with the tempo of another; then a way from one to the other"
+say "3/4 steer: same mood and tempo, another era; the genre of one with the tempo of another; a path between them"
 msim query "$out/library" "$track" -w mood=1,tempo=1,era=-0.5,genre=0,instrument=0,key=0 -k 3 --per-artist 1 --explain
 msim query "$out/library" --mix "genre=$track" --mix "tempo=zaz__mus2.ogg" -k 3
 msim path "$out/library" "$track" zaz__mus2.ogg --length 6
@@ -27,7 +27,8 @@ trap 'kill $server 2>/dev/null || true' EXIT
 until grep -q '^serving' "$out/server.log"; do kill -0 $server; sleep 0.2; done
 cat "$out/server.log"
 msim predict "$music/$track" --model "$(basename "$model")" \
-    --grpc "$(sed -nE 's/.*gRPC ([^,]+),.*/\1/p' "$out/server.log")" --rest "$(sed -nE 's/.*REST ([^ ]+) .*/\1/p' "$out/server.log")"
+    --grpc "$(sed -nE 's/.*gRPC ([^,]+),.*/\1/p' "$out/server.log")" \
+    --rest "$(sed -nE 's/.*REST ([^ ]+) .*/\1/p' "$out/server.log")"
 kill $server && wait $server || true
 
 say "done in $((SECONDS - begun)) s"

@@ -1,8 +1,8 @@
 """Writes tests/golden/decoder.npz: what tensorflow-io's decoders give for real music.
 
-Runs only where tensorflow-io loads (the environment "oldest"): ``python tools/make_golden_decoder.py``. The current stack compares its own
-decoding with these numbers. Vorbis samples are every 997th of the excerpts that ship here; FLAC and MP3 are encoded from them, and their
-bytes are kept beside the decoded samples, because encoders may change.
+Runs only where tensorflow-io loads (the environment "oldest"): ``python tools/make_golden_decoder.py``. The current
+stack compares its own decoding with these numbers. Vorbis samples are every 997th of the excerpts that ship here; FLAC
+and MP3 are encoded from them, and their bytes are kept beside the decoded samples, because encoders may change.
 """
 
 from __future__ import annotations

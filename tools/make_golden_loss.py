@@ -1,4 +1,5 @@
-"""Makes tests/golden/triplet_semi_hard.npz: what tensorflow-addons says about the triplet loss, for stacks on which it does not run.
+"""Makes tests/golden/triplet_semi_hard.npz: what tensorflow-addons says about the triplet
+loss, for stacks on which it does not run.
 
 Run it in the environment of the extra ``addons`` (TensorFlow 2.15)::
 

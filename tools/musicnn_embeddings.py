@@ -1,16 +1,16 @@
 """Embeddings of MSD_musicnn (Pons and Serra, 2019) for comparison, from the weights inside the PyPI wheel ``musicnn``.
 
-    pip download --no-deps musicnn && unzip musicnn-*.whl -d musicnn_wheel      (or: pip install --no-deps --target musicnn_wheel musicnn)
+    pip install --no-deps --target musicnn_wheel musicnn
     python tools/musicnn_embeddings.py --weights musicnn_wheel/musicnn/MSD_musicnn --audio FOLDER --out musicnn.npz
 
-Install the wheel without its dependencies: it pins an old NumPy and TensorFlow, its own code fails under Keras 3, and under tf_keras it
-returns the same vector for every clip, silently. Here the network is computed from the checkpoint's variables by plain TensorFlow
-operations; vectors that do not differ between clips are an error. Beside the wheel's own extractor under TensorFlow 2.15 the tags of all
-patches agree to 1e-6; of the penultimate layer only the first patch can be compared, because that extractor repeats it for all others. The
-wheel carries the licence of its weights (ISC).
+Install the wheel without its dependencies: it pins an old NumPy and TensorFlow, its own code fails under Keras 3, and
+under tf_keras it returns the same vector for every clip, silently. Here the network is computed from the checkpoint's
+variables by plain TensorFlow operations; vectors that do not differ between clips are an error. Beside the wheel's own
+extractor under TensorFlow 2.15 the tags of all patches agree to 1e-6; of the penultimate layer only the first patch can
+be compared, because that extractor repeats it for all others. The wheel carries the licence of its weights (ISC).
 
-Writes the npz that ``msim evaluate`` reads: one vector per file, the mean over its whole, non-overlapping 3 s patches of the penultimate
-layer (200) or of the 50 tag activations.
+Writes the npz that ``msim evaluate`` reads: one vector per file, the mean over its whole, non-overlapping 3 s patches
+of the penultimate layer (200) or of the 50 tag activations.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 SR, N_FFT, HOP, N_MELS, FRAMES = 16000, 512, 256, 96, 187
 # Order of the output layer (musicnn/configuration.py, MSD_LABELS).
 _TAG_LIST = (
-    "rock,pop,alternative,indie,electronic,female vocalists,dance,00s,alternative rock,jazz,beautiful,metal,chillout,male vocalists,"
-    "classic rock,soul,indie rock,Mellow,electronica,80s,folk,90s,chill,instrumental,punk,oldies,blues,hard rock,ambient,acoustic,"
-    "experimental,female vocalist,guitar,Hip-Hop,70s,party,country,easy listening,sexy,catchy,funk,electro,heavy metal,"
-    "Progressive rock,60s,rnb,indie pop,sad,House,happy"
+    "rock,pop,alternative,indie,electronic,female vocalists,dance,00s,alternative rock,jazz,beautiful,metal,"
+    "chillout,male vocalists,classic rock,soul,indie rock,Mellow,electronica,80s,folk,90s,chill,instrumental,"
+    "punk,oldies,blues,hard rock,ambient,acoustic,experimental,female vocalist,guitar,Hip-Hop,70s,party,country,"
+    "easy listening,sexy,catchy,funk,electro,heavy metal,Progressive rock,60s,rnb,indie pop,sad,House,happy"
 )
 TAGS = tuple(_TAG_LIST.split(","))
 _EPSILON = 1e-3
@@ -48,8 +48,8 @@ Forward = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 def load_weights(folder: Path) -> dict[str, np.ndarray]:
     """The checkpoint's variables by name, without the optimizer's.
 
-    The files are called ``.index`` and ``.data-...``, so the prefix is the folder with a trailing slash; the ``checkpoint`` file beside
-    them names a folder of the authors and is of no use.
+    The files are called ``.index`` and ``.data-...``, so the prefix is the folder with a trailing slash; the
+    ``checkpoint`` file beside them names a folder of the authors and is of no use.
     """
     import tensorflow as tf
 
@@ -78,7 +78,9 @@ def patches(y: np.ndarray) -> np.ndarray:
 
 
 def patch_starts(frames: int, count: int) -> np.ndarray:
-    """First frames of at most ``count`` patches, evenly spread from the first frame to the last and not overlapping: [n] int."""
+    """First frames of at most ``count`` patches, evenly spread from the first frame to the
+    last and not overlapping: [n] int.
+    """
     count = min(count, frames // FRAMES)
     rest = frames - FRAMES
     return np.linspace(0, rest, count).astype(int) if count > 1 else np.full(count, rest // 2)
@@ -118,7 +120,8 @@ def network(weights: dict[str, np.ndarray], x: tf.Tensor) -> tuple[tf.Tensor, tf
         return normalised(tf.nn.relu(value + weights[f"{named('conv2d', number)}/bias"]), number + 1)
 
     def highest(value: tf.Tensor, number: int) -> tf.Tensor:
-        # The maximum over the bands, of each channel's lowest and highest value instead of all: a normalisation may turn its sign.
+        # The maximum over the bands, of each channel's lowest and highest value instead of
+        # all: a normalisation may turn its sign.
         ends = (tf.reduce_max(value, axis=2), tf.reduce_min(value, axis=2))
         return tf.maximum(*(activated(end, number) for end in ends))
 

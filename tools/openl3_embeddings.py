@@ -1,10 +1,11 @@
-"""Embeddings of OpenL3 (Cramer et al., ICASSP 2019), the paper's second baseline, when the package and its weights are there.
+"""Embeddings of OpenL3 (Cramer et al., ICASSP 2019), the paper's second baseline, when
+the package and its weights are there.
 
     python tools/openl3_embeddings.py --audio FOLDER --out openl3.npz
 
-``pip install openl3`` downloads its weights while it installs; without network, or on a Python it does not build for, there are none, and
-this script says so in one line. Writes the npz that ``msim evaluate`` reads: one vector of 512 per file, the mean over the whole file
-(paper, section 4.2), music model on 256 mel bands.
+``pip install openl3`` downloads its weights while it installs; without network, or on a Python it does not build for,
+there are none, and this script says so in one line. Writes the npz that ``msim evaluate`` reads: one vector of 512 per
+file, the mean over the whole file (paper, section 4.2), music model on 256 mel bands.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every stage from a folder of music to a served model, on the excerpts that ship with the repository, through the command line. What it
-# makes lies in demo/train/ and is reused when it is run again; remove it to start afresh.
+# Every stage from a folder of music to a served model, on the excerpts that ship with the repository, through the
+# command line. The results lie in demo/train/ and are reused by the next run; remove the folder to start afresh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 music=tests/data/music
@@ -28,7 +28,8 @@ trap 'kill $server 2>/dev/null || true' EXIT
 until grep -q '^serving' "$out/server.log"; do kill -0 $server; sleep 0.2; done
 cat "$out/server.log"
 msim predict "$music/$track" --model demo \
-    --grpc "$(sed -E 's/.*gRPC ([^,]+),.*/\1/' "$out/server.log")" --rest "$(sed -E 's/.*REST ([^ ]+) .*/\1/' "$out/server.log")"
+    --grpc "$(sed -nE 's/.*gRPC ([^,]+),.*/\1/p' "$out/server.log")" \
+    --rest "$(sed -nE 's/.*REST ([^ ]+) .*/\1/p' "$out/server.log")"
 kill $server && wait $server || true
 say "7/7 embed and query: the nearest tracks to $track"
 msim embed "$out/store" --model "$out/saved_models/demo" --out "$out/demo.npz"
@@ -38,6 +39,7 @@ say "done in $((SECONDS - begun)) s"
 cat <<EOF
 TensorBoard logs: $out/run/tensorboard   (look: .venv/bin/tensorboard --logdir $out/run/tensorboard)
 exported model:   $out/saved_models/demo/1
-Thirty-six excerpts teach a network little: this shows that every stage works. What a model can know, saved_models/open6 shows (make demo).
+Thirty-six excerpts teach a network little: this shows that every stage works. For what a trained model can do, run
+make demo with saved_models/open6.
 Next, with your own music:  .venv/bin/msim extract ~/Music my/store && .venv/bin/msim annotate ~/Music my/store
 EOF

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# How saved_models/open6 was made, from nothing: a free corpus, its labels, the training and the judgement. Every step goes on where it was
-# interrupted. Debian with:  apt-get install mma fluidsynth fluid-soundfont-gm timgm6mb-soundfont musescore-general-soundfont rubberband-cli openmpt123
-# It takes some 22 GB of disk and, on two cores, two hours: half of it for the corpus, its labels and features.
+# Makes saved_models/open6 from nothing: a free corpus, its labels, the training and the evaluation. A step that was
+# interrupted continues when the script is run again. It takes some 22 GB of disk and, on two cores, two hours: half of
+# them for the corpus, its labels and features. It needs Debian with:
+#     apt-get install mma fluidsynth fluid-soundfont-gm timgm6mb-soundfont musescore-general-soundfont \
+#         rubberband-cli openmpt123
 set -euo pipefail
 cd "$(dirname "$0")/.."
 corpus=${1:?"usage: tools/train_open6.sh FOLDER"}

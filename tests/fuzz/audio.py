@@ -1,7 +1,7 @@
 """Damaged sound files of every format, beside whole ones, through ``msim index``.
 
-Fails if a run ends by anything but its own exit status, a file is neither indexed nor counted as failed, a whole file is lost or gets
-another vector, or a run takes minutes.
+Fails if a run ends by anything but its own exit status, a file is neither indexed nor counted as failed, a whole file
+is lost or gets another vector, or a run takes minutes.
 """
 
 import json

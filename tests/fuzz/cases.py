@@ -32,8 +32,9 @@ class Target:
     """Something to feed wrong input.
 
     Attributes:
-        prepare: makes what all cases share in a folder and puts what has to be closed on a stack; returns the function that runs a case.
-            That function returns counts of what it did, and raises AssertionError (or anything else) when the code under test did wrong.
+        prepare: makes what all cases share in a folder and puts what has to be closed on a stack; returns the
+            function that runs a case. That function returns counts of what it did, and raises AssertionError (or
+            anything else) when the code under test did wrong.
         share: of the time of the run.
         longest: seconds that one case may take before it counts as hanging.
     """

@@ -1,8 +1,8 @@
 """Requests made by hypothesis, against both APIs of one running ``msim serve``: TensorFlow Serving's and the library's.
 
-Fails if an answer is 500 or 502, or UNKNOWN or INTERNAL over gRPC; if a connection is dropped without an answer, or an answer takes more
-than ten seconds; if the log has a traceback; if the memory of the server grows and grows; or if a good request afterwards is answered with
-other numbers than at first. Hypothesis shrinks what fails and prints it.
+Fails if an answer is 500 or 502, or UNKNOWN or INTERNAL over gRPC; if a connection is dropped without an answer, or an
+answer takes more than ten seconds; if the log has a traceback; if the memory of the server grows and grows; or if a
+good request afterwards is answered with other numbers than at first. Hypothesis shrinks what fails and prints it.
 """
 
 import contextlib
@@ -214,7 +214,7 @@ def _messages(draw) -> predict_pb2.PredictRequest:
     return request
 
 
-# --- sending them ------------------------------------------------------------------------------------------------------
+# --- sending them ----------------------------------------------------------------------------------------------------
 
 
 def _prepare(shared: Path, stack: contextlib.ExitStack) -> Callable[[Case], Counter]:

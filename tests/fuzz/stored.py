@@ -1,7 +1,7 @@
 """Flipped bits in everything that msim writes: each is either told in one line or without effect, never another answer.
 
-A case damages one file of one artefact and reads the artefact as its users do. Allowed is what reading the whole one gives, or
-``InputError``; anything else, other numbers above all, fails.
+A case damages one file of one artefact and reads the artefact as its users do. Allowed is what reading the whole one
+gives, or ``InputError``; anything else, other numbers above all, fails.
 """
 
 import shutil

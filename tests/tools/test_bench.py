@@ -1,6 +1,7 @@
 """The frame of the benchmarks by hand arithmetic and a clock that the test moves; nothing is timed here.
 
-What the search and scaling sections simulate is compared with what it stands for, and what they compute from it with loops.
+What the search and scaling sections simulate is compared with what it stands for, and
+what they compute from it with loops.
 """
 
 import importlib
@@ -181,7 +182,8 @@ def test_dimensions_of_a_drawn_track_belong_together(bench, rng):
 
 
 def test_smoothing_follows_silverman(bench):
-    # (4 / ((2 + 2) * 64)) ** (1 / 6) = 64 ** (-1 / 6) at two equal eigenvalues; at one of them it is as if there were one dimension.
+    # (4 / ((2 + 2) * 64)) ** (1 / 6) = 64 ** (-1 / 6) at two equal eigenvalues; at one of them
+    # it is as if there were one dimension.
     assert bench.vectors.bandwidth(64, np.array([5.0, 5.0])) == pytest.approx(0.5)
     assert bench.vectors.bandwidth(1000, np.array([5.0, 0.0])) == pytest.approx((4 / 3000) ** 0.2)
     assert bench.vectors.bandwidth(1, np.array([1.0, 1.0])) == 0.9

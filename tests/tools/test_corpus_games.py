@@ -1,4 +1,6 @@
-"""Music out of Debian packages: real packages made by dpkg-deb, behind an ``apt-get`` and ``apt-cache`` that serve them from a folder."""
+"""Music out of Debian packages: real packages made by dpkg-deb, behind an ``apt-get`` and
+``apt-cache`` that serve them from a folder.
+"""
 
 import csv
 import io
@@ -64,12 +66,14 @@ class Archive:
             (tree / name).write_bytes(content)
         (tree / "DEBIAN").mkdir(exist_ok=True)
         (tree / "DEBIAN/control").write_text(
-            f"Package: {package}\nVersion: {version}\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n"
+            f"Package: {package}\nVersion: {version}\nArchitecture: all\n"
+            "Maintainer: x <x@example.org>\nDescription: x\n"
         )
         deb = self.root / f"{package}_{version.replace(':', '%3a')}_all.deb"
         subprocess.run(["dpkg-deb", "-Zgzip", "-b", str(tree), str(deb)], check=True, capture_output=True)
         (self.root / f"{package}.stanza").write_text(
-            f"Package: {package}\nVersion: {version}\nArchitecture: all\nSize: {deb.stat().st_size}\nSHA256: {sha256(deb)}\n\n"
+            f"Package: {package}\nVersion: {version}\nArchitecture: all\n"
+            f"Size: {deb.stat().st_size}\nSHA256: {sha256(deb)}\n\n"
         )
         return deb
 
@@ -317,7 +321,8 @@ def test_a_build_that_was_killed_goes_on_and_ends_the_same(archive, catalogue, t
     assert games.main(["--corpus", str(whole)]) == 0
     script = (
         "import sys; from tools.corpus import games; "
-        f"games.load_catalogue.__defaults__ = ({str(tmp_path / 'games.json')!r},); sys.exit(games.main(['--corpus', {str(killed)!r}]))"
+        f"games.load_catalogue.__defaults__ = ({str(tmp_path / 'games.json')!r},); "
+        f"sys.exit(games.main(['--corpus', {str(killed)!r}]))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script], cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}

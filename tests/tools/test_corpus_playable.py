@@ -25,7 +25,8 @@ ROW_SECONDS = 6 * 2.5 / 125  # a row is 6 ticks, a tick 2.5 / tempo seconds, and
 
 
 def module(*, rows=64, orders=4, title=b"A title", last_effect=0):
-    """A ProTracker module: a looped square wave of 32 samples, at the rate 3546895 / 428 Hz of its middle C, in every pattern's first row.
+    """A ProTracker module: a looped square wave of 32 samples, at the rate 3546895 / 428 Hz of
+    its middle C, in every pattern's first row.
 
     Args:
         rows: after which a pattern breaks off.
@@ -178,7 +179,8 @@ def test_midi_files_are_found_in_wads_and_scores_only_when_asked_for(tmp_path):
         "usr/share/games/doom/free.wad": wad([(b"E1M1", b""), (b"D_E1M1", tune), (b"DSPISTOL", b"RIFFxxxx")]),
         "usr/share/alpha/music/a.mod": module(),
         "usr/share/doc/alpha/copyright": b"GPL",
-        "DEBIAN/control": b"Package: alpha\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n",
+        "DEBIAN/control": b"Package: alpha\nVersion: 1\nArchitecture: all\n"
+        b"Maintainer: x <x@example.org>\nDescription: x\n",
     }
     for name, content in files.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)

@@ -109,7 +109,8 @@ def bits(table):
     return raw - (table.shape[0] - 1) * (table.shape[1] - 1) / (2 * math.log(2) * table.sum())
 
 
-# The colour belongs to the progression, as the mode does: with 80 progressions they are not independent, and need not be.
+# The colour belongs to the progression, as the mode does: with 80 progressions they
+# are not independent, and need not be.
 PAIRS = [pair for pair in itertools.combinations(DRAWN, 2) if set(pair) != {"mode", "colour"}]
 
 
@@ -195,7 +196,8 @@ def note(start, end, role="Chord", program=0, velocity=100):
 
 
 def test_prominent_families_by_hand():
-    # At 60 bpm a beat of 192 ticks is a second. Piano sounds 2 x 1 s (the second second of one note fades), strings 0.5 s, bass is left out.
+    # At 60 bpm a beat of 192 ticks is a second. Piano sounds 2 x 1 s (the second second of one note
+    # fades), strings 0.5 s, bass is left out.
     notes = (note(0, 384), note(384, 576), note(0, 96, program=48), note(0, 1920, role="bass", program=33))
     song = renders_midi.Song(notes, 60.0)
     assert renders_midi.prominent_families(song, 0.0, 10.0) == ("piano", "strings")  # 0.5 of 2.5 is a fifth

@@ -48,7 +48,8 @@ ABC = "X:1\nT:One\n%% {}\nM:4/4\nL:1/4\nK:G\n" + "G A B c | d B A G |" * 30 + "\
         ("© 2014, Creative Commons License (CC-BY)", "CC BY"),
         ("and assigned to the public domain.", "public domain"),
         (
-            "the GNU General Public License as published by\n the FSF; either version 2 of the License, or\n (at your option) any later",
+            "the GNU General Public License as published by\n the FSF; either version 2 of the License, or\n "
+            "(at your option) any later",
             "GPL-2+",
         ),
         ("PDF © 2004 Margaret Greentree", ""),

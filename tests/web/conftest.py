@@ -1,6 +1,7 @@
 """A library of real excerpts under the tiny model, its server, and a headless Chromium that looks at the page.
 
-The tests need Chromium and its driver (Debian: chromium, chromium-driver) and selenium; without them they are skipped, and say so.
+The tests need Chromium and its driver (Debian: chromium, chromium-driver) and selenium;
+without them they are skipped, and say so.
 """
 
 import shutil

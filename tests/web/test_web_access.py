@@ -43,7 +43,8 @@ const low = [];
 let seen = 0;
 for (let node = walker.nextNode(); node; node = walker.nextNode()) {
   const element = node.parentElement;
-  if (!node.textContent.trim() || !element.checkVisibility() || element.closest("script, noscript, svg, option, :disabled")) continue;
+  if (!node.textContent.trim() || !element.checkVisibility()) continue;
+  if (element.closest("script, noscript, svg, option, :disabled")) continue;
   seen += 1;
   const [a, b] = [numbers(getComputedStyle(element).color), backdrop(element)].map(luminance).sort((x, y) => y - x);
   if ((a + 0.05) / (b + 0.05) < 4.5) low.push(node.textContent.trim());

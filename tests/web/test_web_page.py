@@ -89,7 +89,8 @@ def test_radars_tell_the_similarity_in_words(page, index):
 def test_plays_one_track_at_a_time(page):
     page.open(track_hash(QUERY))
     page.until(page.hits)
-    playing = lambda: page.js("const a = document.getElementById('audio'); return a.paused ? 0 : a.currentTime")  # noqa: E731
+    # noqa: E731
+    playing = lambda: page.js("const a = document.getElementById('audio'); return a.paused ? 0 : a.currentTime")
     first, second = page.all(".hit .play")[:2]
     first.click()
     start = page.until(playing, "playing")
@@ -270,7 +271,8 @@ def test_a_dropped_file_is_a_query(page, music):
     page.js(
         """const [bytes, name] = arguments, files = new DataTransfer();
         files.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], name, { type: "audio/ogg" }));
-        document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true }));""",
+        const options = { dataTransfer: files, bubbles: true, cancelable: true };
+        document.body.dispatchEvent(new DragEvent("drop", options));""",
         base64.b64encode((music / "zaz__mus1.ogg").read_bytes()).decode(),
         "<i>dropped</i>.ogg",
     )
@@ -340,7 +342,8 @@ def test_the_map_shows_and_chooses_tracks_by_pointer_and_keyboard(page, index):
     page.until(lambda: page.all("#map-legend li"))
     assert "metal" in page.text("#map-legend")
     coloured = page.js(
-        "const c = document.getElementById('map-canvas'); return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v > 0)"
+        "const c = document.getElementById('map-canvas');"
+        "return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v > 0)"
     )
     assert coloured
     page.js("document.getElementById('map-colour').focus()")

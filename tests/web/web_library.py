@@ -1,4 +1,6 @@
-"""A small library for the tests of the page: real excerpts, and vectors that are random and claim to be the tiny model's."""
+"""A small library for the tests of the page: real excerpts, and vectors that are random
+and claim to be the tiny model's.
+"""
 
 import csv
 import json

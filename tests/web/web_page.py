@@ -122,7 +122,10 @@ def track_hash(track, **more):
 
 
 def order(index, query, weights=None, *, also=(), mix=None, k=10):
-    """Tracks by weighted distance, by a loop. Of several examples the middle is the query: the mean of their unit vectors, made unit again."""
+    """Tracks by weighted distance, by a loop.
+
+    Of several examples the middle is the query: the mean of their unit vectors, made unit again.
+    """
     layout = index.source.layout
     weights = dict.fromkeys(layout.names, 0.5) | (weights or {})
     mix = mix or {}

@@ -1,4 +1,6 @@
-"""``python -m tools.bench [--quick] [--json FILE] [SECTION...]``: each section in a process of its own, so that none warms the next."""
+"""``python -m tools.bench [--quick] [--json FILE] [SECTION...]``: each section in a process of
+its own, so that none warms the next.
+"""
 
 from __future__ import annotations
 

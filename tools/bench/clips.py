@@ -1,4 +1,6 @@
-"""The sound files that benchmarks hear: real excerpts, and stereo mp3 and ogg files at 44.1 kHz made of pairs of them."""
+"""The sound files that benchmarks hear: real excerpts, and stereo mp3 and ogg files
+at 44.1 kHz made of pairs of them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ def sound_files(music: str, count: int) -> list[Path]:
 
 
 def make_stereo_files(music: str, count: int, folder: Path) -> list[Path]:
-    """``count`` stereo files at 44.1 kHz, by turns mp3 and ogg: one excerpt on the left, half of another added on the right."""
+    """``count`` stereo files at 44.1 kHz, by turns mp3 and ogg: one excerpt on the left,
+    half of another added on the right.
+    """
     import numpy as np
     import soundfile
 

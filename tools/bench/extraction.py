@@ -1,8 +1,9 @@
-"""Extraction against librosa, on one core: features from waveforms, and from stereo files at 44.1 kHz to the store on disk.
+"""Extraction against librosa, on one core: features from waveforms, and from stereo
+files at 44.1 kHz to the store on disk.
 
-Peers: librosa at the same settings, a call per feature as its documentation has them ("matched"); the same written as well as its functions
-allow, one STFT for all ("one STFT"); and librosa's default calls. Limit: decoding alone. What is compared in speed is compared in values in the
-same run.
+Peers: librosa at the same settings, a call per feature as its documentation has them ("matched"); the same written as
+well as its functions allow, one STFT for all ("one STFT"); and librosa's default calls. Limit: decoding alone. What is
+compared in speed is compared in values in the same run.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The frame of all benchmarks: what is measured how, and how it is reported. Standard library only.
 
-Alternatives are timed in interleaved rounds, A B C A B C ..., so that whatever else the machine does falls on all of them. A ratio is taken
-within each round; the figure is the median over the rounds, with the least and the greatest beside it. A *bar* is what a figure was meant to
-reach; whether it did is printed, never asserted.
+Alternatives are timed in interleaved rounds, A B C A B C ..., so that whatever else the machine does falls on all of
+them. A ratio is taken within each round; the figure is the median over the rounds, with the least and the greatest
+beside it. A *bar* is what a figure was meant to reach; whether it did is printed, never asserted.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ def section_table(section: Section) -> str:
     lines = [f"{section.name} ({section.seconds:.0f} s)"]
     for figure in section.figures:
         low_high = f"{_number(figure.low)} .. {_number(figure.high)}"
-        line = f"  {figure.name:<{width}} {_number(figure.value):>9} {figure.unit:<10} {low_high:<20} {_verdict(figure):<26}{figure.note}"
-        lines.append(line.rstrip())
+        line = f"  {figure.name:<{width}} {_number(figure.value):>9} {figure.unit:<10} {low_high:<20} "
+        lines.append(f"{line}{_verdict(figure):<26}{figure.note}".rstrip())
     return "\n".join(lines)
 
 
@@ -231,10 +231,12 @@ def _heading(report: Report) -> str:
     facts = report.environment
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     threads = ", ".join(f"{name}={value}" for name, value in facts["threads"].items())
+    quick = " (quick run: few rounds)" if report.quick else ""
     return (
-        f"{facts['processor']}, {facts['cores']} cores, load before {facts['load_before']}; Python {facts['python']}, {versions}\n"
+        f"{facts['processor']}, {facts['cores']} cores, load before {facts['load_before']}; "
+        f"Python {facts['python']}, {versions}\n"
         f"threads: {threads}\n"
-        f"figure: median over interleaved rounds, least .. greatest, bar{' (quick run: few rounds)' if report.quick else ''}"
+        f"figure: median over interleaved rounds, least .. greatest, bar{quick}"
     )
 
 

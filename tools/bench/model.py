@@ -1,8 +1,10 @@
-"""Training step and embedding by width, against the floating-point work of the network and the machine's matrix-product peak.
+"""Training step and embedding by width, against the floating-point work of the network
+and the machine's matrix-product peak.
 
-The work is counted, not estimated: two operations per multiply-add of every convolution and dense layer, three times that for a training step
-(forward, gradient to the input, gradient to the weights). Tempogram, pooling, normalisation and loss are not counted, so per cent of peak is
-what the whole step achieves of the best matrix product that ran in the same rounds.
+The work is counted, not estimated: two operations per multiply-add of every convolution and dense layer,
+three times that for a training step (forward, gradient to the input, gradient to the weights). Tempogram,
+pooling, normalisation and loss are not counted, so per cent of peak is what the whole step achieves of the
+best matrix product that ran in the same rounds.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""The input pipeline: composed, gathered and batched segments per second, against TFRecords of full tempograms, and what training waits for it.
+"""The input pipeline: composed, gathered and batched segments per second, against TFRecords of full
+tempograms, and what training waits for it.
 
-The peers hold what a pipeline without our store would: mel, tempogram and CENS as float32 in a TFRecord file, parsed and batched in parallel by
-``tf.data``, already in the page cache. *Clips* holds whole clips and cuts a segment from anywhere in each that it reads, which is what our
-batches are made of; *segments* has cut them before, so nothing else is ever heard, and is faster for it. Neither draws pairs or knows relations,
-so both do less. All are consumed inside TensorFlow, as ``fit`` does.
+The peers hold what a pipeline without our store would: mel, tempogram and CENS as float32 in a TFRecord file,
+parsed and batched in parallel by ``tf.data``, already in the page cache. *Clips* holds whole clips and cuts a
+segment from anywhere in each that it reads, which is what our batches are made of; *segments* has cut them before,
+so nothing else is ever heard, and is faster for it. Neither draws pairs or knows relations, so both do less. All
+are consumed inside TensorFlow, as ``fit`` does.
 """
 
 from __future__ import annotations
@@ -199,7 +201,9 @@ def _parsed(serialized: Any, shapes: dict[str, list[int]]) -> dict[str, Any]:
 
 
 def _records(path: Path, params: Any, segments: int, steps: int, *, tuned: bool) -> Any:
-    """The peer: ``steps`` batches, shuffled, prefetched; parsed in parallel, each example as the guide does it, or (tuned) a batch at once."""
+    """The peer: ``steps`` batches, shuffled, prefetched; parsed in parallel, each example as the
+    guide does it, or (tuned) a batch at once.
+    """
     import tensorflow as tf
 
     lead = [-1] if tuned else []
@@ -217,7 +221,9 @@ def _records(path: Path, params: Any, segments: int, steps: int, *, tuned: bool)
 
 
 def _cut_records(path: Path, params: Any, steps: int) -> Any:
-    """The peer that holds clips: a segment from anywhere in each clip that is read, shuffled, parsed in parallel, batched, prefetched."""
+    """The peer that holds clips: a segment from anywhere in each clip that is read, shuffled,
+    parsed in parallel, batched, prefetched.
+    """
     import tensorflow as tf
 
     shapes = {name: [rows, -1] for name, rows in _rows(params).items()}
@@ -237,7 +243,9 @@ def _cut_records(path: Path, params: Any, steps: int) -> Any:
 
 
 def _waiting(dataset: Any, options: frame.Options) -> list[frame.Figure]:
-    """Share of the time of training steps that the next batch was waited for, and fed steps against steps on one batch kept in memory."""
+    """Share of the time of training steps that the next batch was waited for, and fed steps
+    against steps on one batch kept in memory.
+    """
     width = 0.25
     model, steps = compiled_network(width), 2 if options.quick else 10
     batches = iter(dataset)

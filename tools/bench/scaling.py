@@ -1,9 +1,11 @@
-"""Scaling: what extraction, a training epoch's data, indexing and a query cost against the number of tracks, and how their memory grows.
+"""Scaling: what extraction, a training epoch's data, indexing and a query cost against the
+number of tracks, and how their memory grows.
 
-The tracks are simulated, the code and the sizes are real: short sound files linked under many names, a store whose shards are links to one
-shard of real excerpts, drawn vectors. Each size runs in a process of its own, whose peak memory is told; the processes take turns. The
-exponent is the slope of log time over log number, round by round: 1 is proportional. What costs the same for every track however many there
-are (decoding, the network) is the business of other sections.
+The tracks are simulated, the code and the sizes are real: short sound files linked under many names, a
+store whose shards are links to one shard of real excerpts, drawn vectors. Each size runs in a process of
+its own, whose peak memory is told; the processes take turns. The exponent is the slope of log time over log
+number, round by round: 1 is proportional. What costs the same for every track however many there are
+(decoding, the network) is the business of other sections.
 """
 
 from __future__ import annotations

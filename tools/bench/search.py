@@ -1,14 +1,16 @@
 """Search: all engines side by side, for every kind of weights; milliseconds per query, recall, memory.
 
-Floor: one BLAS product of the weighted query with all vectors, float32, row by row in memory, on all cores. Peer, which the bars of FAISS are
-against: that product and the ten best of it, what a user of NumPy would write ("NumPy scan"). The peer and the engines answer whole queries,
-``search.query.search``, as the command line and the server do: weights, scan, exact ranking, shares of the distance, metadata; "scan alone" is
-the peer without all that, row numbers and nothing else. "exact" is this package's engine that scores every row (``ExactEngine``, from float32
-copies up to 1 GiB, else from the float16 map). What is found is compared with the product's own ten best.
+Floor: one BLAS product of the weighted query with all vectors, float32, row by row in memory, on all cores. Peer, which
+the bars of FAISS are against: that product and the ten best of it, what a user of NumPy would write ("NumPy scan"). The
+peer and the engines answer whole queries, ``search.query.search``, as the command line and the server do: weights,
+scan, exact ranking, shares of the distance, metadata; "scan alone" is the peer without all that, row numbers and
+nothing else. "exact" is this package's engine that scores every row (``ExactEngine``, from float32 copies up to 1 GiB,
+else from the float16 map). What is found is compared with the product's own ten best.
 
-Queries are tracks that are not in the library, others in every round, so that no engine finds its rows in the processor's cache. All have turns
-of about the same length, after a rest, so FAISS answers fifteen times as many queries in its turn; what the first of them costs, whose code and
-codes the scan before it has driven from the cache, is a figure of its own.
+Queries are tracks that are not in the library, others in every round, so that no engine finds its rows in
+the processor's cache. All have turns of about the same length, after a rest, so FAISS answers fifteen times
+as many queries in its turn; what the first of them costs, whose code and codes the scan before it has
+driven from the cache, is a figure of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ _BARS = {100_000: 10.0, 1_000_000: 15.0}  # times the NumPy scan
 _RECALL = 0.99
 _AT_ONCE = 24  # queries whose scores of everything are held
 _FAISS_TURN = 15  # times as many queries as the others
-_PAUSE = 0.2  # seconds; threads of BLAS wait in a loop for 0.1 s after their last product, on the core that FAISS would share
+# seconds; threads of BLAS wait in a loop for 0.1 s after their last product, on the core that FAISS would share
+_PAUSE = 0.2
 
 
 def run(options: frame.Options) -> list[frame.Figure]:
@@ -182,7 +185,9 @@ def _answer(index: Any, query: Any, weights: Any) -> list[int]:
 
 
 def _recall(indexes: dict[str, Any], matrix: Any, queries: Any, weights: Any, label: str) -> list[frame.Figure]:
-    """Share of the true ten nearest that each engine finds: the mean over the queries, the worst and the best of them."""
+    """Share of the true ten nearest that each engine finds: the mean over the
+    queries, the worst and the best of them.
+    """
     found = {name: [_answer(index, *asked) for asked in zip(queries, weights)] for name, index in indexes.items()}
     widths = indexes["exact"].source.layout.widths
     shares = {name: recall(rows, matrix, queries, weights, widths) for name, rows in found.items()}
@@ -196,7 +201,8 @@ def _recall(indexes: dict[str, Any], matrix: Any, queries: Any, weights: Any, la
 
 
 def recall(found: list[list[int]], matrix: Any, queries: Any, weights: Any, widths: tuple[int, ...]) -> Any:
-    """Share of the nearest that were found, query by query; a row as near as the last of the true ones, within rounding, is one of them.
+    """Share of the nearest that were found, query by query; a row as near as the last of the
+    true ones, within rounding, is one of them.
 
     Args:
         found: rows that each query found; as many as were asked for.
@@ -221,7 +227,9 @@ def recall(found: list[list[int]], matrix: Any, queries: Any, weights: Any, widt
 
 
 def memory(path: str, queries: Any) -> int:
-    """Bytes of its own that a process needs more once it has opened an index and answered: what is mapped from files is not counted."""
+    """Bytes of its own that a process needs more once it has opened an index and answered: what
+    is mapped from files is not counted.
+    """
     import numpy as np
 
     from msim_tf.search.index import Index

@@ -1,7 +1,7 @@
 """Serving: requests per second and latency at several numbers of concurrent clients.
 
-The embedded server runs in a process of its own; clients are threads here. Limit: the bare call of the SavedModel without server, from as
-many threads. The real TensorFlow Serving takes part when its address is given.
+The embedded server runs in a process of its own; clients are threads here. Limit: the bare call of the SavedModel
+without server, from as many threads. The real TensorFlow Serving takes part when its address is given.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The stages whose scaling is measured: each makes its simulated tracks, runs the real code over them, and returns the seconds that count.
+"""The stages whose scaling is measured: each makes its simulated tracks, runs the real code over
+them, and returns the seconds that count.
 
 Every function runs in a process of its own and imports what it needs itself.
 """
@@ -53,7 +54,9 @@ def load_tensorflow(*_: Any) -> None:
 
 
 def make_sources(music: str, folder: str) -> None:
-    """What is linked many times, in ``folder``: ``clips``, short sound files, and ``store``, one full shard of the real excerpts."""
+    """What is linked many times, in ``folder``: ``clips``, short sound files, and ``store``,
+    one full shard of the real excerpts.
+    """
     load_tensorflow()
     import soundfile
 
@@ -179,7 +182,9 @@ def epoch(source: str, store: str, count: int) -> float:
 
 
 def train(source: str, store: str, count: int) -> float:
-    """``msim train`` with a tiny network, from its start until the first step, and then a few steps and an evaluation."""
+    """``msim train`` with a tiny network, from its start until the first step, and
+    then a few steps and an evaluation.
+    """
     load_tensorflow()
     import keras
 
@@ -203,7 +208,9 @@ def train(source: str, store: str, count: int) -> float:
 
 
 def index(folder: str, count: int, embeddings: str) -> float:
-    """An index that grows batch by batch, each saved, as ``msim index`` makes it; the embedding itself is not counted."""
+    """An index that grows batch by batch, each saved, as ``msim index`` makes it; the
+    embedding itself is not counted.
+    """
     import numpy as np
 
     from msim_tf.embeddings import Embeddings

@@ -1,4 +1,6 @@
-"""Start-up, as whole processes: ``msim --help``, the first answer of ``msim query``, and a server that is ready; each beside its floor."""
+"""Start-up, as whole processes: ``msim --help``, the first answer of ``msim query``, and a server
+that is ready; each beside its floor.
+"""
 
 from __future__ import annotations
 

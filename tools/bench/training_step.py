@@ -6,7 +6,9 @@ from typing import Any
 
 
 def compiled_network(width: float, *, mixed: bool = False) -> Any:
-    """The paper's network at ``width``, compiled with its losses and metrics; mixed precision as training's on this machine."""
+    """The paper's network at ``width``, compiled with its losses and metrics; mixed
+    precision as training's on this machine.
+    """
     import dataclasses
 
     import keras

@@ -1,9 +1,10 @@
 """Vectors like those of real tracks, as many as a benchmark wants.
 
-Given the embeddings of some thousand real tracks, more are drawn by a smoothed bootstrap that keeps mean and covariance of every subspace: a
-track is drawn, pulled towards the mean, and noise of the subspace's own covariance is added. How much follows Silverman's rule at the number
-of dimensions that the covariance really has. All subspaces of a draw come from one track, so dimensions stay related as they are. Without a
-file the tracks themselves are synthetic: clusters of unequal weight, and spectra that fall as 1 / rank.
+Given the embeddings of some thousand real tracks, more are drawn by a smoothed bootstrap that keeps mean and covariance
+of every subspace: a track is drawn, pulled towards the mean, and noise of the subspace's own covariance is added. How
+much follows Silverman's rule at the number of dimensions that the covariance really has. All subspaces of a draw come
+from one track, so dimensions stay related as they are. Without a file the tracks themselves are synthetic: clusters of
+unequal weight, and spectra that fall as 1 / rank.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ def synthetic_tracks(layout: EmbeddingLayout, count: int, *, seed: int = 0) -> n
 
 
 def write_library(vectors: TrackVectors, rows: int, directory: Path) -> Index:
-    """An index of ``rows`` drawn tracks with the exact engine, written block by block to ``directory`` and mapped; not yet saved."""
+    """An index of ``rows`` drawn tracks with the exact engine, written block by block to
+    ``directory`` and mapped; not yet saved.
+    """
     rng = np.random.default_rng(1)
 
     def blocks() -> Iterator[np.ndarray]:

@@ -1,1 +1,3 @@
-"""Builders of a free training corpus: thin scripts over ``msim_tf.corpus``, each resumable, with a manifest of sources and licences."""
+"""Builders of a free training corpus: thin scripts over ``msim_tf.corpus``, each resumable,
+with a manifest of sources and licences.
+"""

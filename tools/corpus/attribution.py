@@ -2,7 +2,8 @@
 
     python -m tools.corpus.attribution --corpus ROOT --store TRAIN_STORE --out saved_models/open6/ATTRIBUTION.csv
 
-One row per original, however many clips were cut from it; only what the store holds counts. Mixes are made of these clips.
+One row per original, however many clips were cut from it; only what the store holds
+counts. Mixes are made of these clips.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
 Writes into ROOT, for all tracks of the test store:
 
     mfcc.npz       statistics of MFCC, standardised over the training tracks
-    ridge.npz      ridge regression from statistics of the features to the teacher's penultimate layer (200), fitted on the training tracks
+    ridge.npz      ridge regression from statistics of the features to the teacher's penultimate layer (200),
+                   fitted on the training tracks
 
 The penalty is the one of least squared error on a tenth of the training *groups*, which are then added again.
 """

@@ -2,8 +2,8 @@
 
     python -m tools.corpus.card --judged judged.json --model open6
 
-Three tables: the model's own subspaces beside other systems, with what we aim at; the same with tracks of the anchor's package admitted; and
-what each subspace knows of each kind of label.
+Three tables: the model's own subspaces beside other systems, with what we aim at; the same with tracks of the anchor's
+package admitted; and what each subspace knows of each kind of label.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def figure(share: float | None) -> str:
 
 
 def own_cell(kinds: Mapping[str, Mapping[str, Mapping[str, Any]]], kind: str) -> Mapping[str, Any]:
-    """What a system's subspace of a kind's dimension gets right of it; all of the embedding where it has no subspaces."""
+    """What a system's subspace of a kind's dimension gets right of it; all of the
+    embedding where it has no subspaces.
+    """
     row = kinds.get(kind, {})
     return row.get(own_subspace(kind, row), _NOT_MEASURED)
 

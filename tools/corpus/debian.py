@@ -1,7 +1,7 @@
 """Debian packages as a source of files: checked downloads, reading files out of a package, the licence of each file.
 
-Needs ``apt-get``, ``apt-cache`` and ``dpkg-deb``, and no root: nothing is installed. Archives in a package (zip, pk3, the WAD of Doom) are
-read as folders: a file in one is named ARCHIVE/MEMBER.
+Needs ``apt-get``, ``apt-cache`` and ``dpkg-deb``, and no root: nothing is installed. Archives in a package (zip, pk3,
+the WAD of Doom) are read as folders: a file in one is named ARCHIVE/MEMBER.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def validate_tools() -> None:
     missing = [name for name in ("apt-get", "apt-cache", "dpkg-deb") if shutil.which(name) is None]
     if missing:
         raise InputError(
-            f"{', '.join(missing)} not found: this corpus comes from Debian packages; run it on Debian or in a container of it"
+            f"{', '.join(missing)} not found: this corpus comes from Debian packages; "
+            "run it on Debian or in a container of it"
         )
 
 
@@ -69,7 +70,9 @@ def _is_whole(deb: Path, fields: Mapping[str, str]) -> bool:
 
 
 def _download(package: str, version: str, deb: Path, fields: Mapping[str, str]) -> None:
-    """Downloads beside the cache and moves what is whole into it, so that a kill leaves no half of a package under its name."""
+    """Downloads beside the cache and moves what is whole into it, so that a kill leaves
+    no half of a package under its name.
+    """
     beside = deb.parent / f".tmp-{package}"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -95,7 +98,9 @@ def _last_line(text: str, start: str = "") -> str:
 
 
 def glob_matches(pattern: str, path: str) -> bool:
-    """Whether a pattern of a copyright file matches: "*" is any text, "/" included, "?" one character, anything else itself."""
+    """Whether a pattern of a copyright file matches: "*" is any text, "/" included, "?"
+    one character, anything else itself.
+    """
     parts = re.split(r"([*?])", pattern.removeprefix("./"))
     expression = "".join({"*": ".*", "?": "."}.get(part, re.escape(part)) for part in parts)
     return re.fullmatch(expression, path, re.DOTALL) is not None

@@ -1,12 +1,14 @@
 """Free game music from Debian packages: ``python -m tools.corpus.games --corpus ROOT [--cache DIR] [--packages a,b]``.
 
-Which packages, which of their files, and on which side of the train/test line they stand is data: ``games.json`` beside this file. A package
-is downloaded by ``apt-get download`` (no root needed) and checked against the archive's checksum; its music is read out of the package and
-of the archives in it, played if it is a tracker module or a MIDI file (``tools.corpus.playable``), and cut into excerpts of 30 s. The licence of each file is the one that the package's copyright file states
-for it (https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/), or that the catalogue quotes where that file is free text.
+Which packages, which of their files, and on which side of the train/test line they stand is data: ``games.json``
+beside this file. A package is downloaded by ``apt-get download`` (no root needed) and checked against the archive's
+checksum; its music is read out of the package and of the archives in it, played if it is a tracker module or a MIDI
+file (``tools.corpus.playable``), and cut into excerpts of 30 s. The licence of each file is the one that the
+package's copyright file states for it (https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/), or that
+the catalogue quotes where that file is free text.
 
-Test packages come first, so of music that two packages share, byte for byte, the copy in the test part stays and the other is dropped, and
-so is what an artist of the test part has in a package of the training part.
+Test packages come first, so of music that two packages share, byte for byte, the copy in the test part stays and the
+other is dropped, and so is what an artist of the test part has in a package of the training part.
 What is recorded already is not decoded again; what the catalogue no longer names is removed.
 """
 
@@ -44,7 +46,8 @@ from tools.corpus.playable import APT_LINE, missing_programs, module_title, play
 
 EXCERPT_SECONDS = 30
 MIN_SECONDS = 20  # of a track, and of its last excerpt
-# Per track, so that a few suites of half an hour do not outweigh whole packages. Those of 3 * 7 + 1 contain those of 7 + 1, evenly spread.
+# Per track, so that a few suites of half an hour do not outweigh whole packages. Those of 3 * 7 +
+# 1 contain those of 7 + 1, evenly spread.
 MAX_EXCERPTS = {"train": 22, "test": 8}
 SILENT_RMS = 1e-3  # -60 dB of full scale
 _NON_FREE = re.compile(r"\b(NC|ND)\b|non-?(free|commercial)|unknown", re.IGNORECASE)
@@ -91,7 +94,9 @@ def safe_name(origin: str) -> str:
 
 
 def tracks_of(package: Package, files: Mapping[str, Path], copyright_text: str, tally: Tally) -> list[Track]:
-    """The music that may be taken: of free licence, and not left out by the catalogue; the rest is tallied with its reason."""
+    """The music that may be taken: of free licence, and not left out by the catalogue;
+    the rest is tallied with its reason.
+    """
     paragraphs = [] if package.licence else read_copyright(copyright_text)
     shared = Counter(safe_name(origin) for origin in files)
     tracks = []
@@ -121,7 +126,9 @@ def artist_and_title(path: Path) -> tuple[str, str]:
 
 
 def excerpt_starts(seconds: float, most: int) -> list[int]:
-    """Where the excerpts of a track of ``seconds`` begin: side by side, or, if more than ``most``, evenly spread over it."""
+    """Where the excerpts of a track of ``seconds`` begin: side by side, or, if more
+    than ``most``, evenly spread over it.
+    """
     whole, rest = divmod(seconds, EXCERPT_SECONDS)
     count = int(whole) + (rest >= MIN_SECONDS)
     if count <= most:
@@ -155,7 +162,9 @@ class Builder:
             self.remember(source)
 
     def remember(self, source: str) -> None:
-        """Takes what the ledger holds of a package for heard, so that its music is not taken from another one as well."""
+        """Takes what the ledger holds of a package for heard, so that its music is
+        not taken from another one as well.
+        """
         for clip in self.ledger.clips.values():
             if clip.source == source:
                 self.seen.setdefault(clip.sha256, (clip.source, clip.origin))
@@ -247,7 +256,8 @@ def _reason(error: InputError, track: Track) -> str:
 
 
 def remove_unplanned(ledger: Ledger, planned: set[str], built: set[str], catalogued: set[str]) -> int:
-    """Removes clips that the catalogue no longer gives: of the packages ``built`` those not ``planned``, and of packages not in it all.
+    """Removes clips that the catalogue no longer gives: of the packages ``built`` those not
+    ``planned``, and of packages not in it all.
 
     Returns:
         How many.
@@ -294,7 +304,9 @@ def build_corpus(root: Path, cache: Path, packages: Sequence[Package], catalogue
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0, 1 if the disk is full, 2 for wrong input, 3 if a package could not be had and the others are built."""
+    """Exit status: 0, 1 if the disk is full, 2 for wrong input, 3 if a package could
+    not be had and the others are built.
+    """
     parser = argparse.ArgumentParser(description="Free game music from Debian packages.")
     parser.add_argument("--corpus", type=Path, required=True, help="folder of the corpus")
     parser.add_argument("--cache", type=Path, help="folder of the downloaded packages (default: CORPUS/cache)")

@@ -20,7 +20,8 @@ class Package:
     Attributes:
         package: name of the Debian package.
         part: "train" or "test".
-        music: patterns of the files to take, "usr/share/games/zaz/mus*.ogg"; a file in an archive is ARCHIVE/MEMBER. "*" also matches "/".
+        music: patterns of the files to take, "usr/share/games/zaz/mus*.ogg"; a file in an archive
+            is ARCHIVE/MEMBER. "*" also matches "/".
         source: installed prefix -> prefix in the source package, which is what a copyright file's patterns refer to.
         licence: for music whose copyright file is free text, read by hand; empty: take it from the copyright file.
         artist: of all its music that has no artist in its tags.

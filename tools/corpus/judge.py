@@ -8,11 +8,13 @@ Kinds of labels, each alone:
     tempo, key                                   renders: exact
     genre (exact), instrument (exact)            renders: exact
     tempo (stretched), key (shifted)             games, stretched and shifted: exact relative to each other
-    genre (same package), ...                    as genre, ..., with tracks of the anchor's package and artist admitted, but not its own recording
+    genre (same package), ...                    as genre, ..., with tracks of the anchor's package and artist
+                                                 admitted, but not its own recording
 
-All but the two relative ones are the matrix of ``msim_tf.evaluate.disentanglement``: for every anchor, the share of all pairs of a similar and a dissimilar
-track whose similar track is nearer, none of them of the anchor's own group (package or artist, style file) but where admitted. The relative ones
-are the triplets that ``tools.corpus.stretched`` wrote. Intervals are 95 % and count groups, not tracks.
+All but the two relative ones are the matrix of ``msim_tf.evaluate.disentanglement``: for every anchor, the share of
+all pairs of a similar and a dissimilar track whose similar track is nearer, none of them of the anchor's own group
+(package or artist, style file) but where admitted. The relative ones are the triplets that ``tools.corpus.stretched``
+wrote. Intervals are 95 % and count groups, not tracks.
 """
 
 from __future__ import annotations
@@ -133,7 +135,9 @@ def judge(
 
 
 def own_subspace(kind: str, row: Mapping[str, Cell]) -> str:
-    """Which subspace should know a kind of label: that of its dimension or, of a system without subspaces, all of the embedding."""
+    """Which subspace should know a kind of label: that of its dimension or, of a system
+    without subspaces, all of the embedding.
+    """
     name = kind.split(" ")[0]
     return name if name in row else WHOLE
 
@@ -148,7 +152,9 @@ def lines(name: str, cells: dict[str, dict[str, Cell]]) -> Iterator[str]:
         figures = "".join(
             f"{row[subspace]['accuracy']:>11.3f}{'*' if subspace == best else ' '}" for subspace in subspaces
         )
-        yield f"  {kind:<20}{figures}   {row[own]['accuracy']:.3f} ({row[own]['low']:.3f}-{row[own]['high']:.3f}), {row[own]['anchors']}"
+        cell = row[own]
+        interval = f"({cell['low']:.3f}-{cell['high']:.3f})"
+        yield f"  {kind:<20}{figures}   {cell['accuracy']:.3f} {interval}, {cell['anchors']}"
 
 
 def main() -> int:

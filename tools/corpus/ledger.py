@@ -2,14 +2,17 @@
 
 ::
 
-    ROOT/train/BUILDER/SOURCE/NAME.flac     clips for training and validation; ``msim extract ROOT/train STORE`` takes all builders' at once
+    ROOT/train/BUILDER/SOURCE/NAME.flac     clips for training and validation; ``msim extract ROOT/train STORE``
+                                            takes all builders' at once
     ROOT/test/BUILDER/SOURCE/NAME.flac      clips of sources that nothing is trained or chosen on
-    ROOT/BUILDER.jsonl                      the ledger: one line per finished clip, appended after the clip itself is on disk
-    ROOT/BUILDER-manifest.csv               the ledger as a table, one row per clip: source, version, licence, checksum, where labels came from
+    ROOT/BUILDER.jsonl                      the ledger: one line per finished clip, appended after the clip itself
+                                            is on disk
+    ROOT/BUILDER-manifest.csv               the ledger as a table, one row per clip: source, version, licence,
+                                            checksum, where labels came from
     ROOT/BUILDER-labels-PART.csv            its labels, for ``msim label``; tracks are named relative to ROOT/PART
 
-A clip is in the ledger only when it is whole on disk, and a line of the ledger cut off by a kill is dropped, so a builder that is run again
-does what is missing and nothing twice.
+A clip is in the ledger only when it is whole on disk, and a line of the ledger cut off by a kill is dropped, so a
+builder that is run again does what is missing and nothing twice.
 """
 
 from __future__ import annotations

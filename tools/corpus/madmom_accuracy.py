@@ -1,4 +1,5 @@
-"""How well madmom, the annotator of ``msim annotate``, hears tempo and key: on synthesized clips, of which both are exact.
+"""How well madmom, the annotator of ``msim annotate``, hears tempo and key: on
+synthesized clips, of which both are exact.
 
     python -m tools.corpus.madmom_accuracy --corpus ROOT [--part test] [--workers N]
 

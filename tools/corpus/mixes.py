@@ -2,16 +2,17 @@
 
     python -m tools.corpus.mixes --corpus ROOT --count 6000
 
-A teacher can be asked about any sound, so sound that nobody composed teaches as well as music, and there is no end of it (Beyer et al.,
-"Knowledge distillation: a good teacher is patient and consistent", CVPR 2022: student and teacher must be given the very same input, and
-mixtures of inputs serve best). What a mixture is labelled with is what ``tools.corpus.teacher`` hears in it, not what it was made of.
+A teacher can be asked about any sound, so sound that nobody composed teaches as well as music, and there is no end of
+it (Beyer et al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022: student and teacher
+must be given the very same input, and mixtures of inputs serve best). What a mixture is labelled with is what
+``tools.corpus.teacher`` hears in it, not what it was made of.
 
     ROOT/train/mixes/SOURCE/NUMBER.flac     SOURCE of the louder excerpt
 
-An excerpt is played 2**u times as fast, |u| <= ``OCTAVES``: tempo and pitch move together, as on a turntable, and no label of either is
-kept. Two in three mixes hold a second one, softer by up to ``SOFTEST_DB``; half are put into a room with ``renders_mix.mixed``. A mix
-belongs to the groups of both, so no split of training and validation hears one side's music on the other. Mix NUMBER depends on the seed,
-the number and the clips of the ledgers alone.
+An excerpt is played 2**u times as fast, |u| <= ``OCTAVES``: tempo and pitch move together, as on a turntable, and no
+label of either is kept. Two in three mixes hold a second one, softer by up to ``SOFTEST_DB``; half are put into a room
+with ``renders_mix.mixed``. A mix belongs to the groups of both, so no split of training and validation hears one side's
+music on the other. Mix NUMBER depends on the seed, the number and the clips of the ledgers alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Music that is a score rather than sound, tracker modules and MIDI files, made into sound that ``msim_tf.audio.decode`` reads.
+"""Music that is a score rather than sound, tracker modules and MIDI files, made into
+sound that ``msim_tf.audio.decode`` reads.
 
-Modules are played by ``openmpt123`` (libopenmpt), once through and for ten minutes at most: many loop for ever. MIDI files are played by
-``fluidsynth``, dry, with one of the two General MIDI sound fonts that the training part of the renders uses; which one follows from the
-file's checksum, so it never changes and no package hears only one.
+Modules are played by ``openmpt123`` (libopenmpt), once through and for ten minutes at most: many loop for ever. MIDI
+files are played by ``fluidsynth``, dry, with one of the two General MIDI sound fonts that the training part of the
+renders uses; which one follows from the file's checksum, so it never changes and no package hears only one.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Builds the exactly labelled part of the corpus: mma composes over progressions of ours, fluidsynth plays, and every label is known.
+"""Builds the exactly labelled part of the corpus: mma composes over progressions of ours,
+fluidsynth plays, and every label is known.
 
-Run ``python -m tools.corpus.renders --corpus ROOT``. Killed at any moment, it goes on from there when run again; with a larger ``--clips``
-it continues the same plan. It needs mma, fluidsynth and three sound fonts, which Debian and Ubuntu carry.
+Run ``python -m tools.corpus.renders --corpus ROOT``. Killed at any moment, it goes on from there when
+run again; with a larger ``--clips`` it continues the same plan. It needs mma, fluidsynth and three
+sound fonts, which Debian and Ubuntu carry.
 
-Labels: genre from the style file, instrument from the programs that are prominent, tempo and key as written. What is free to vary varies
-independently (``tools.corpus.renders_plan``).
+Labels: genre from the style file, instrument from the programs that are prominent, tempo and key as written. What is
+free to vary varies independently (``tools.corpus.renders_plan``).
 """
 
 from __future__ import annotations

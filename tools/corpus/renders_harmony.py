@@ -1,9 +1,9 @@
 """Chord progressions to be rendered: phrases of four bars, and the forms that are made of them.
 
-Chords are Roman numerals relative to the tonic and to its *major* scale whatever the mode ("bVI" in C minor is A flat), small letters for
-minor and diminished ("ii0") triads, a trailing 7 for a dominant seventh. Every phrase begins or ends on the tonic, or both, so that the
-key is heard within any window of some seconds, and turns that suit the relative key as well are left out. Phrases that test clips are made
-of occur in no other clip.
+Chords are Roman numerals relative to the tonic and to its *major* scale whatever the mode ("bVI" in C minor is A flat),
+small letters for minor and diminished ("ii0") triads, a trailing 7 for a dominant seventh. Every phrase begins or ends
+on the tonic, or both, so that the key is heard within any window of some seconds, and turns that suit the relative key
+as well are left out. Phrases that test clips are made of occur in no other clip.
 """
 
 from __future__ import annotations
@@ -21,22 +21,33 @@ _HELD_OUT = 5  # every fifth phrase is for testing
 # Bars are divided by spaces, the two chords of a divided bar by a comma.
 _PHRASES = {
     "major": """
-        I IV V7 I | I vi IV V | I vi ii V7 | I V IV I | I I IV V | I IV I V | I V vi IV | I iii IV V | I ii V7 I | I IV ii V7
-        I,IV I,V I,IV V,I | ii V7 I I | IV V I I | I I7 IV iv | IV iv I I | I II7 V7 I | I VI7 II7 V7 | I III7 vi IV | IV I V I | I ii IV I
-        I bVII IV I | I bVII bVI V | I I IV,V I | I IV bVII I | I V ii IV | I bVI bVII I | I bIII IV I | I V7 I I | I II IV I | I II7 IV I
-        I,vi ii,V7 I,vi ii,V7 | I vii0 vi V | I I V V7 | V7 IV I I | V7 V7 I I | I IV iv I | I,V vi,iii IV,I IV,V | ii7 V7 I vi | I I IV I | V7 I V7 I
-        I,I7 IV,iv I,V7 I | I iii vi,V IV | I V I V7 | IV IV I I | I iv I V7 | I vi iii V | I #iv0 ii V7 | I V IV V | I,iii IV,V I I | bVI bVII I I
+        I IV V7 I | I vi IV V | I vi ii V7 | I V IV I | I I IV V
+        I IV I V | I V vi IV | I iii IV V | I ii V7 I | I IV ii V7
+        I,IV I,V I,IV V,I | ii V7 I I | IV V I I | I I7 IV iv | IV iv I I
+        I II7 V7 I | I VI7 II7 V7 | I III7 vi IV | IV I V I | I ii IV I
+        I bVII IV I | I bVII bVI V | I I IV,V I | I IV bVII I | I V ii IV
+        I bVI bVII I | I bIII IV I | I V7 I I | I II IV I | I II7 IV I
+        I,vi ii,V7 I,vi ii,V7 | I vii0 vi V | I I V V7 | V7 IV I I | V7 V7 I I
+        I IV iv I | I,V vi,iii IV,I IV,V | ii7 V7 I vi | I I IV I | V7 I V7 I
+        I,I7 IV,iv I,V7 I | I iii vi,V IV | I V I V7 | IV IV I I | I iv I V7
+        I vi iii V | I #iv0 ii V7 | I V IV V | I,iii IV,V I I | bVI bVII I I
         """,
     "minor": """
-        i iv V7 i | i bVI bVII i | i bVII bVI V7 | i i iv V | i iv i V7 | ii0 V7 i i | i ii0 V7 i | i bVI iv V7 | i V7 i V7 | i iv bVII i
-        i,iv i,V7 i,iv V7,i | i bVII i V7 | iv V7 i i | i bVI V7 i | i i iv i | V7 iv i i | i iv V7 V7 | i V i iv | i IV i IV | i IV i V
-        i bVII IV i | i iv,V7 i i | i iv,V7 i V7 | i bII i V7 | i bII V7 i | i bVI ii0 V7 | iv i V7 i | i i V7 i | i,bVII bVI,V7 i,bVII bVI,V7 | i bIII iv V7
-        i iv v i | i bVI i V | iv iv i i | V7 V7 i i | i,V7 i,V7 iv V7 | i i bVI V7 | i bIII IV V7 | i ii0,V7 i ii0,V7 | i iv ii0 V7 | i v bVI V7
+        i iv V7 i | i bVI bVII i | i bVII bVI V7 | i i iv V | i iv i V7
+        ii0 V7 i i | i ii0 V7 i | i bVI iv V7 | i V7 i V7 | i iv bVII i
+        i,iv i,V7 i,iv V7,i | i bVII i V7 | iv V7 i i | i bVI V7 i | i i iv i
+        V7 iv i i | i iv V7 V7 | i V i iv | i IV i IV | i IV i V
+        i bVII IV i | i iv,V7 i i | i iv,V7 i V7 | i bII i V7 | i bII V7 i
+        i bVI ii0 V7 | iv i V7 i | i i V7 i | i,bVII bVI,V7 i,bVII bVI,V7 | i bIII iv V7
+        i iv v i | i bVI i V | iv iv i i | V7 V7 i i | i,V7 i,V7 iv V7
+        i i bVI V7 | i bIII IV V7 | i ii0,V7 i ii0,V7 | i iv ii0 V7 | i v bVI V7
         """,
 }
 _WHOLES = {
-    "major": "I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7 | I7 IV7 I7 I7 IV7 IV7 I7 I7 ii V7 I7 V7 | I I IV I V V7 I I | I IV I I I I V V7 I IV I I I V7 I I",
-    "minor": "i i i i iv iv i i bVI V7 i i | i iv i i iv iv i i V7 iv i V7 | i i iv i V7 V7 i i | i iv i i i i V V7 i iv i i i V7 i i",
+    "major": "I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7 | I7 IV7 I7 I7 IV7 IV7 I7 I7 ii V7 I7 V7 | "
+    "I I IV I V V7 I I | I IV I I I I V V7 I IV I I I V7 I I",
+    "minor": "i i i i iv iv i i bVI V7 i i | i iv i i iv iv i i V7 iv i V7 | "
+    "i i iv i V7 V7 i i | i iv i i i i V V7 i iv i i i V7 i i",
 }
 _FORMS = ("A", "AB", "AAB", "ABAB", "AABA", "AABB", "ABAC", "ABCB", "AABBAACA", "AABAAABA")
 
@@ -55,7 +66,9 @@ _QUALITIES = tuple(_TONES)
 
 @dataclass(frozen=True)
 class Chord:
-    """One chord relative to the tonic: ``root`` in semitones above it, ``quality`` one of major, minor, diminished, dominant."""
+    """One chord relative to the tonic: ``root`` in semitones above it, ``quality`` one of
+    major, minor, diminished, dominant.
+    """
 
     root: int
     quality: str

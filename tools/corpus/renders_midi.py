@@ -26,7 +26,8 @@ _FAMILY_OF = {program: family for family, programs in FAMILIES.items() for progr
 _BASSES = range(32, 40)
 _SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 
-# Bass and chords for styles that are nothing but drums, by beats per bar; mma's syntax: beat, duration, chord tone or volume, volume.
+# Bass and chords for styles that are nothing but drums, by beats per bar; mma's syntax: beat,
+# duration, chord tone or volume, volume.
 _BASS_PATTERNS = {
     4: (
         "{1 2 1 95; 3 2 5 90}",
@@ -54,7 +55,9 @@ _CHORD_PATTERNS = {
 
 @dataclass(frozen=True)
 class Note:
-    """One note: ticks from the beginning, pitch and velocity; ``role`` is drums, bass, melody, or the name of mma's track."""
+    """One note: ticks from the beginning, pitch and velocity; ``role`` is drums, bass,
+    melody, or the name of mma's track.
+    """
 
     start: int
     end: int
@@ -167,7 +170,9 @@ def _programs(recipe: Recipe, notes: list[Note], rng: random.Random) -> list[Not
 
 
 def _melody(recipe: Recipe, num_bars: int, rng: random.Random) -> list[Note]:
-    """A solo line: chord tones on the beats, steps of the scale between, phrases with rests, two octaves above middle C at most."""
+    """A solo line: chord tones on the beats, steps of the scale between, phrases with rests,
+    two octaves above middle C at most.
+    """
     family = recipe.families[0] if recipe.families else rng.choice(tuple(FAMILIES))
     program = rng.choice(FAMILIES[family])
     beat = _TICKS * recipe.style.felt

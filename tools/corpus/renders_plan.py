@@ -1,10 +1,12 @@
 """Who gets what: the recipe of every clip, a pure function of the seed and the clip's number.
 
-Style, progression, key, tempo, instruments, sound font and mix are drawn independently, so that none of them predicts another. What is
-tested on comes from style files, phrases and a sound font of its own: unseen styles, unseen progressions, unseen sounds.
+Style, progression, key, tempo, instruments, sound font and mix are drawn independently, so that none of
+them predicts another. What is tested on comes from style files, phrases and a sound font of its own:
+unseen styles, unseen progressions, unseen sounds.
 
-The tempo is that of the *felt beat*: the quarter note in simple metres (also in 3/4), the dotted quarter in compound ones (6/8, and 12/8
-written as 4/4 with triplets). ``styles.json`` says per style file how many of mma's beats make a felt one.
+The tempo is that of the *felt beat*: the quarter note in simple metres (also in 3/4), the dotted
+quarter in compound ones (6/8, and 12/8 written as 4/4 with triplets). ``styles.json`` says per style
+file how many of mma's beats make a felt one.
 """
 
 from __future__ import annotations
@@ -168,8 +170,8 @@ def _progressions(part: str, seed: int) -> tuple[Progression, ...]:
 def _style_order(part: str, seed: int) -> tuple[Style, ...]:
     """Style files in the order in which clips take them, long enough to be repeated.
 
-    A family's share of the clips grows with the square root of its number of files: a family of 30 files neither swamps one of 3 nor gets
-    as few clips per file as to be a mere list of singles.
+    A family's share of the clips grows with the square root of its number of files: a family of 30 files neither swamps
+    one of 3 nor gets as few clips per file as to be a mere list of singles.
     """
     rng = random.Random(f"{seed}/styles/{part}")
     families: dict[str, list[Style]] = {}

@@ -1,14 +1,14 @@
 """Builds the scored part of the corpus: music21's bundled scores, played by fluidsynth; era from the composer.
 
-Run ``python -m tools.corpus.scores --corpus ROOT``; it needs ``pip install music21`` beside fluidsynth and the sound fonts of
-``tools.corpus.renders``. Killed at any moment, it goes on from there when run again.
+Run ``python -m tools.corpus.scores --corpus ROOT``; it needs ``pip install music21`` beside fluidsynth and the sound
+fonts of ``tools.corpus.renders``. Killed at any moment, it goes on from there when run again.
 
-Which scores are taken, ``tools.corpus.scores_catalogue`` says. Of each, some windows are played, each with its own tempo, transposition,
-instruments and sound font, so that no dimension predicts another; no collection has more than ``PER_COLLECTION`` clips. Training and
-testing are divided by composer.
+Which scores are taken, ``tools.corpus.scores_catalogue`` says. Of each, some windows are played, each with its own
+tempo, transposition, instruments and sound font, so that no dimension predicts another; no collection has more than
+``PER_COLLECTION`` clips. Training and testing are divided by composer.
 
-Tempo is exact in the felt beat (``felt_beat``). The key is that of the window's own notes by Krumhansl and Schmuckler's method, given only
-where it is clear, and never for modal music.
+Tempo is exact in the felt beat (``felt_beat``). The key is that of the window's own notes by Krumhansl and Schmuckler's
+method, given only where it is clear, and never for modal music.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ _PLAYERS = (
 def felt_beat(numerator: int, denominator: int) -> Fraction | None:
     """The felt beat of a metre in quarter notes; ``None`` where it is not plain.
 
-    The quarter in 2/4, 3/4 and 4/4, the half in 2/2 and 3/2, the dotted quarter in 6/8, 9/8 and 12/8. Tempi that differ by octaves count as
-    equal, so feeling 2/2 in quarters makes no difference.
+    The quarter in 2/4, 3/4 and 4/4, the half in 2/2 and 3/2, the dotted quarter in 6/8, 9/8 and 12/8. Tempi that differ
+    by octaves count as equal, so feeling 2/2 in quarters makes no difference.
     """
     if denominator == 8 and numerator in (6, 9, 12):
         return Fraction(3, 2)
@@ -80,7 +80,9 @@ def player(part_name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Tune:
-    """What is played of one score: per part its name and notes (start, end in quarters, pitch), and where its metres begin."""
+    """What is played of one score: per part its name and notes (start, end in quarters,
+    pitch), and where its metres begin.
+    """
 
     title: str
     parts: tuple[tuple[str, tuple[tuple[float, float, int], ...]], ...]
@@ -285,7 +287,8 @@ def _build_collection(ledger: Ledger, files: Sequence[Source], *, seed: int) -> 
     files = random.Random(f"{seed}/{files[0].collection.folder}").sample(files, len(files))[:PER_COLLECTION]
     for turn in range(PER_SCORE if len(files) > 1 else 2 * PER_SCORE):
         for source in files:
-            clip = f"{source.collection.part}/scores/{source.collection.folder}/{source.path.stem.replace(' ', '_')}-{turn}.flac"
+            name = source.path.stem.replace(" ", "_")
+            clip = f"{source.collection.part}/scores/{source.collection.folder}/{name}-{turn}.flac"
             if count >= PER_COLLECTION:
                 return failures
             try:

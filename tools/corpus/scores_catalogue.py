@@ -1,7 +1,8 @@
 """Which of music21's bundled scores may be used, who composed them, and on which side of the split they are.
 
-A score is taken when its own file states a free licence. Most state none; those come only when asked for (music21 calls its corpus "out of
-copyright in the United States or licensed for use", some of it not commercially). What reserves its rights never comes.
+A score is taken when its own file states a free licence. Most state none; those come only when asked for
+(music21 calls its corpus "out of copyright in the United States or licensed for use", some of it not
+commercially). What reserves its rights never comes.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ class Source:
 
 
 def stated_licence(path: Path) -> str | None:
-    """The free licence that a score's own file states; empty where it states none, ``None`` where it reserves its rights."""
+    """The free licence that a score's own file states; empty where it states none,
+    ``None`` where it reserves its rights.
+    """
     text = _text(path)
     if _RESERVED.search(text):
         return None

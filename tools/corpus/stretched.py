@@ -2,21 +2,23 @@
 
     python -m tools.corpus.stretched --corpus ROOT
 
-Takes two excerpts of a track of the "games" ledger and plays both at two tempi (2**u, |u| <= 0.4, at least 8 % apart modulo octave), and in
-two keys (whole semitones, -5 to +6). No absolute tempo or key is known, but the relative ones are exact. Four triplets per track:
-anchor and positive are different excerpts at the same tempo, the negative is the positive's or the anchor's own excerpt at the other.
+Takes two excerpts of a track of the "games" ledger and plays both at two tempi (2**u, |u| <= 0.4, at least 8 % apart
+modulo octave), and in two keys (whole semitones, -5 to +6). No absolute tempo or key is known, but the relative ones
+are exact. Four triplets per track: anchor and positive are different excerpts at the same tempo, the negative is the
+positive's or the anchor's own excerpt at the other.
 
     ROOT/PART/stretched/SOURCE/NAME-tempoNNNN.flac     NNNN thousandths of the original tempo
     ROOT/PART/stretched/SOURCE/NAME-key+N.flac         N semitones
     ROOT/stretched-triplets-PART.csv                   what ``msim evaluate triplets`` reads, and the factors
 
-Triplets are made only where both excerpts agree before they are changed. Tempo: each has a steady beat (the autocorrelation of its onset
-envelope peaks at ``STEADY`` or more), and their autocorrelations over the logarithm of the lag, folded to one octave, match well and
-best unshifted. Key: so do their mean chroma, by a clear margin. What is left out, and why, is counted.
+Triplets are made only where both excerpts agree before they are changed. Tempo: each has a steady beat (the
+autocorrelation of its onset envelope peaks at ``STEADY`` or more), and their autocorrelations over the
+logarithm of the lag, folded to one octave, match well and best unshifted. Key: so do their mean chroma, by a
+clear margin. What is left out, and why, is counted.
 
-Every clip goes through the stretcher, also where it changes little, so that traces of it do not give the answer away; that anchor and
-positive went through it with equal factors remains. The stretcher is Rubber Band's finer engine (``rubberband``, GPL; a tool at building
-time, no part of what is built). Clips keep the licence of their original.
+Every clip goes through the stretcher, also where it changes little, so that traces of it do not give the answer away;
+that anchor and positive went through it with equal factors remains. The stretcher is Rubber Band's finer engine
+(``rubberband``, GPL; a tool at building time, no part of what is built). Clips keep the licence of their original.
 """
 
 from __future__ import annotations
@@ -100,8 +102,8 @@ def tempo_profile(y: np.ndarray) -> Profile:
     """Where a clip's onsets repeat, whatever the octave.
 
     Returns:
-        [60] the autocorrelation of its onset envelope over log2 of the lag, lags of 0.125 to 2 s summed by octave; and the highest
-        autocorrelation at lags of 0.25 to 1.5 s, 1 for onsets that repeat exactly.
+        [60] the autocorrelation of its onset envelope over log2 of the lag, lags of 0.125 to 2 s summed by octave; and
+        the highest autocorrelation at lags of 0.25 to 1.5 s, 1 for onsets that repeat exactly.
     """
     import librosa
 
@@ -126,7 +128,9 @@ def key_profile(y: np.ndarray) -> Profile:
 
 
 def circular_match(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Correlation of ``a`` with ``b`` turned back by 0, 1, ... steps: [size] in [-1, 1], highest at k for b = np.roll(a, k)."""
+    """Correlation of ``a`` with ``b`` turned back by 0, 1, ... steps: [size] in [-1, 1],
+    highest at k for b = np.roll(a, k).
+    """
     a, b = (x - x.mean() for x in (a, b))
     scale = max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12)
     return np.array([a @ np.roll(b, -shift) for shift in range(len(a))]) / scale
@@ -166,7 +170,9 @@ class Change:
         )
 
     def triplets(self) -> Iterator[dict[str, str | float]]:
-        """Four: each tempo (key) once as that of anchor and positive, the negative once of the positive's and once of the anchor's excerpt."""
+        """Four: each tempo (key) once as that of anchor and positive, the negative once of the
+        positive's and once of the anchor's excerpt.
+        """
         for same, other in ((0, 1), (1, 0)):
             for anchor in (0, 1):
                 members = {"anchor": (anchor, same), "positive": (1 - anchor, same), "negative": (1, other)}

@@ -2,14 +2,17 @@
 
     python -m tools.corpus.teacher --weights musicnn_wheel/musicnn/MSD_musicnn --corpus ROOT --part train
 
-See ``tools/musicnn_embeddings.py`` for where the weights are from. It hears at most ``--segments`` evenly spread patches of 3 s of a clip; ten
-are all of an excerpt of 30 s, as the model that learns from it hears all. Writes two files that ``msim_tf.embeddings`` reads, each vector the
-mean over a clip's patches, and one that ``msim_tf.labels.passages`` reads; clips are named relative to ROOT/PART:
+See ``tools/musicnn_embeddings.py`` for where the weights are from. It hears at most ``--segments`` evenly spread
+patches of 3 s of a clip; ten are all of an excerpt of 30 s, as the model that learns from it hears all. Writes two
+files that ``msim_tf.embeddings`` reads, each vector the mean over a clip's patches, and one that
+``msim_tf.labels.passages`` reads; clips are named relative to ROOT/PART:
 
-    ROOT/teacher-PART-tags.npz          [n, 50] logits, before the sigmoid: activations of rare tags differ only in the third decimal
+    ROOT/teacher-PART-tags.npz          [n, 50] logits, before the sigmoid: activations of rare tags differ only in
+                                        the third decimal
     ROOT/teacher-PART-penultimate.npz   [n, 200]
     ROOT/teacher-PART-passages.npz      [patches, 50 + 200], every patch
-    ROOT/teacher-PART.jsonl             the journal: a line per clip that is done, so a run that was killed goes on where it was
+    ROOT/teacher-PART.jsonl             the journal: a line per clip that is done, so a run that was killed goes on
+                                        where it was
     ROOT/teacher-PART.f32               its vectors, 250 float32 per patch
 
 It can run beside a builder: run again, it does the clips that were finished since.
@@ -119,7 +122,9 @@ class Journal:
         return clip.track in self.entries and self.entries[clip.track]["of"] == _origin(clip)
 
     def add(self, vectors: Iterable[ClipVectors]) -> None:
-        """Records clips, all on disk when it returns: the vectors first, so that no line names some that are not there."""
+        """Records clips, all on disk when it returns: the vectors first, so that no
+        line names some that are not there.
+        """
         lines = []
         for clip, starts, values in vectors:
             self._vectors.write(values.astype("<f4").tobytes())
