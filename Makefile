@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# One test process for each core, at most four: each holds a TensorFlow of its own. The tests of a file stay together as far as the cores
-# allow (worksteal), so that what a module prepares is prepared once.
+# One test process for each core, at most four: each holds a TensorFlow of its own. "worksteal" keeps the tests of a
+# file together as far as the cores allow, so that a module's fixtures are made once.
 PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: demo train-demo test slow fuzz lint types oldest newest docs golden bench bench-quick clean
@@ -27,7 +27,7 @@ types: .venv/lint  ## static types
 fuzz: .venv/installed  ## wrong input in bulk, two minutes, from a seed that is printed: ARGS="--seed 7 --seconds 600"
 	PYTHONPATH=tests:. $(BIN)/python -m fuzz $(ARGS)
 
-oldest: .venv/lint  ## TensorFlow 2.15, Keras 2.15, tensorflow-addons, tensorflow-io on the oldest Python here; the rooms they touch
+oldest: .venv/lint  ## TensorFlow 2.15, Keras 2.15, tensorflow-addons and tensorflow-io: the rooms they touch
 	$(BIN)/tox run -e oldest -- -m "not slow" $(PARALLEL) $(ARGS)
 
 newest: .venv/lint  ## Python 3.12, if it is here, for the other rooms

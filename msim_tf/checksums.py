@@ -1,7 +1,8 @@
 """Checksums of the files that msim writes (CRC-32): of whole files, of the blocks of large arrays, of JSON objects.
 
-They find what disks and copies do to bytes, not what an attacker does. A JSON file of ours carries the checksum of its own
-content under the key ``checksum``. A large array has one per block of 64 KiB, so that a reader verifies only what it reads.
+They find what disks and copies do to bytes, not what an attacker does. A JSON file of ours carries the
+checksum of its own content under the key ``checksum``. A large array has one per block of 64 KiB, so
+that a reader verifies only what it reads.
 """
 
 from __future__ import annotations

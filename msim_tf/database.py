@@ -2,8 +2,8 @@
 
 A file tells in its header what it is: ``application_id`` is the kind of database, ``user_version`` the version of its
 format. The last eight bytes of every page are a checksum that SQLite's checksum VFS
-(https://sqlite.org/cksumvfs.html, shipped by apsw) writes, and verifies whenever it reads the page. So a flipped byte is
-an error, never a wrong answer, and costs nothing measurable.
+(https://sqlite.org/cksumvfs.html, shipped by apsw) writes, and verifies whenever it reads the page. So a flipped byte
+is an error, never a wrong answer, and costs nothing measurable.
 
 Changes go through a rollback journal: a process that is killed at any moment leaves the last transaction whole or
 undone, and a closed database is one file. Every fault of the file or the disk becomes one ``InputError``; wrong SQL
@@ -73,7 +73,8 @@ class Database:
             writable: whether statements may change it; implied by ``create``.
 
         Raises:
-            InputError: if it is missing, damaged, locked, something else, or of a format that this release does not read.
+            InputError: if it is missing, damaged, locked, something else, or of a
+                format that this release does not read.
         """
         self.path, self.schema = Path(path), schema
         self._writable = create or writable

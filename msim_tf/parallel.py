@@ -12,7 +12,10 @@ Outcome = TypeVar("Outcome")
 
 
 def in_order(work: Callable[[Item], Outcome], items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Outcome]]:
-    """Runs ``work`` in threads and yields (item, outcome) in the order of the items; at most ``2 * workers`` are under way."""
+    """Runs ``work`` in threads and yields (item, outcome) in the order of the items.
+
+    At most ``2 * workers`` items are under way.
+    """
     waiting: deque[tuple[Item, Future[Outcome]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:

@@ -21,9 +21,17 @@ sys.path.insert(0, str(REPOSITORY))
 
 from tools.corpus import teacher  # noqa: E402
 from tools.corpus.ledger import CorpusClip, Ledger  # noqa: E402
-
-# noqa: E402
-from tools.musicnn_embeddings import FRAMES, HOP, N_MELS, SR, TAGS, compiled, log_mel, patch_starts, patches_at
+from tools.musicnn_embeddings import (  # noqa: E402
+    FRAMES,
+    HOP,
+    N_MELS,
+    SR,
+    TAGS,
+    compiled,
+    log_mel,
+    patch_starts,
+    patches_at,
+)
 
 
 def _clip(name: str, *, part: str = "train", sha: str = "0" * 64) -> CorpusClip:

@@ -89,8 +89,10 @@ def test_radars_tell_the_similarity_in_words(page, index):
 def test_plays_one_track_at_a_time(page):
     page.open(track_hash(QUERY))
     page.until(page.hits)
-    # noqa: E731
-    playing = lambda: page.js("const a = document.getElementById('audio'); return a.paused ? 0 : a.currentTime")
+
+    def playing():
+        return page.js("const a = document.getElementById('audio'); return a.paused ? 0 : a.currentTime")
+
     first, second = page.all(".hit .play")[:2]
     first.click()
     start = page.until(playing, "playing")
