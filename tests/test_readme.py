@@ -1,4 +1,6 @@
-"""README and documentation keep their word: their Python runs, and their commands exist with those arguments and options."""
+"""README and documentation keep their word: their Python runs, and their commands exist
+with those arguments and options.
+"""
 
 import os
 import re

@@ -1,4 +1,6 @@
-"""Hooks of the documentation site (``mkdocs.yml``): pages that are files of the repository, with links that hold in the site."""
+"""Hooks of the documentation site (``mkdocs.yml``): pages that are files of the
+repository, with links that hold in the site.
+"""
 
 from __future__ import annotations
 
