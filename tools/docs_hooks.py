@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-_SOURCES = {"changelog.md": "CHANGELOG.md", "model_card.md": "saved_models/open6/MODEL_CARD.md"}
+_SOURCES = {
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "security.md": "SECURITY.md",
+    "model_card.md": "saved_models/open6/MODEL_CARD.md",
+}
 _LINK = re.compile(r"\[([^\]]+)\]\((?!https?:|#)([^)]+)\)")
 
 
