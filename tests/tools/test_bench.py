@@ -26,7 +26,7 @@ from msim_tf.params import FEATURE_PRESETS
 from msim_tf.search.index import Index
 from msim_tf.search.ranking import normalised
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
