@@ -1,12 +1,18 @@
 """The musical dimensions and how they share one embedding.
 
-One ordered tuple, ``DIMENSIONS``, gives label keys, relation rules, mask rows, output and signature names, command-line values and table
-rows. No other module knows how many dimensions there are or where a subspace begins.
+One ordered tuple, ``DIMENSIONS``, is the only list of them. Everything else follows from it: label tables, relations, the sampler
+of positives, the network's subspaces and time-averaged heads, its losses, output and signature names, the command line's choices,
+table rows and the sliders of the page. To add a dimension, append a line to the tuple, or name further tag dimensions in the
+environment variable ``MSIM_DIMENSIONS`` ("danceability,language"), which every process of ``msim`` reads when it starts.
+
+Models, stores and libraries name their own dimensions; one that has fewer than there are here stays valid.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,31 +22,63 @@ import numpy as np
 
 from msim_tf.errors import InputError
 
+TRACK = "track"  # the relation "same clip" over the whole embedding, for Lee's track regularisation; no dimension
+TEACHER = "teacher"  # target and output that predict all that a teacher says of a track; no dimension
+TEACHER_SUFFIX = "_teacher"  # of targets and outputs that compare a subspace with the tags of a teacher
+KINDS = ("tag", "tempo", "key")
+# Names of other targets, signatures, rows of a label table, fields of a track's metadata and layers of the network.
+_RESERVED = frozenset(
+    f"{TRACK} {TEACHER} embedding all audio tag tags artist album title year file seconds id path "
+    "mel onset cens tempogram join backbone projection parts".split()
+)
+
 
 @dataclass(frozen=True)
 class Dimension:
     """One musical dimension.
 
     Attributes:
-        name: its one name everywhere.
-        kind: how two tracks are related in it: "tag" (share a value), "tempo" (bpm, octaves equal) or "key" (24 keys).
+        name: its one name everywhere: small letters and digits.
+        kind: what its labels are, and so when two tracks are similar in it (``labels.relations``): "tag" (they share a value),
+            "tempo" (beats per minute within a margin, octaves folded) or "key" (equal or related, of 24 keys).
+        averaged_input: the model input, "onset" or "cens", from whose average over time a network with time-averaged heads
+            projects this dimension; None: from the backbone, as all dimensions of the paper.
     """
 
     name: str
     kind: str
+    averaged_input: str | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[a-z][a-z0-9]*", self.name) or self.name in _RESERVED:
+            raise InputError(
+                f"dimension {self.name!r}: expected small letters and digits, and no name that has another use"
+            )
+        if self.kind not in KINDS:
+            raise InputError(f"dimension {self.name!r} of kind {self.kind!r}: expected one of {', '.join(KINDS)}")
+        if self.averaged_input not in (None, "onset", "cens"):
+            raise InputError(f"dimension {self.name!r} from {self.averaged_input!r}: expected 'onset', 'cens' or None")
 
 
-DIMENSIONS: tuple[Dimension, ...] = (
+def _declared(*dimensions: Dimension, further_tags: str) -> tuple[Dimension, ...]:
+    """The dimensions, and a tag dimension for every comma-separated name in ``further_tags``."""
+    further = (Dimension(name.strip(), "tag") for name in further_tags.split(",") if name.strip())
+    declared = (*dimensions, *further)
+    names = [dimension.name for dimension in declared]
+    if len(set(names)) < len(names):
+        raise InputError(f"dimensions {', '.join(names)}: one is named twice; see the variable MSIM_DIMENSIONS")
+    return declared
+
+
+DIMENSIONS: tuple[Dimension, ...] = _declared(
     Dimension("genre", "tag"),
     Dimension("mood", "tag"),
     Dimension("instrument", "tag"),
     Dimension("era", "tag"),
-    Dimension("tempo", "tempo"),
-    Dimension("key", "key"),
+    Dimension("tempo", "tempo", averaged_input="onset"),
+    Dimension("key", "key", averaged_input="cens"),
+    further_tags=os.environ.get("MSIM_DIMENSIONS", ""),
 )
-TRACK = "track"  # the relation "same clip" over the whole embedding, for Lee's track regularisation; no dimension
-TEACHER = "teacher"  # target and output that predict all that a teacher says of a track; no dimension
-TEACHER_SUFFIX = "_teacher"  # of targets and outputs that compare a subspace with the tags of a teacher
 DIMENSION_NAMES: tuple[str, ...] = tuple(dimension.name for dimension in DIMENSIONS)
 TAG_DIMENSION_NAMES: tuple[str, ...] = tuple(dimension.name for dimension in DIMENSIONS if dimension.kind == "tag")
 
@@ -70,8 +108,8 @@ class EmbeddingLayout:
     widths: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        known = [name for name in DIMENSION_NAMES if name in self.names]
-        if not self.names or list(self.names) != known:
+        ordered = [name for name in DIMENSION_NAMES if name in self.names]
+        if not self.names or list(self.names) != ordered:
             raise InputError(
                 f"dimensions {list(self.names)}: expected some of {', '.join(DIMENSION_NAMES)}, once each, in this order"
             )

@@ -20,5 +20,5 @@ def _export(base: Path) -> None:
     from msim_tf.model.params import NETWORK_PRESETS
 
     keras.utils.set_random_seed(7)  # the same weights, whichever test asks first
-    network = dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, embedding_size=24)
+    network = dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, subspace_width=4)
     export_model(build_network(network, SMALL), network, SMALL, base, training={})

@@ -144,7 +144,9 @@ def embed(ctx: click.Context, file: Path, audio: Path, model: Path, out: Path, c
     "--network", "names", multiple=True, help=f"Only this one, repeatable; default {', '.join(NETWORK_PRESETS)}."
 )
 @field_options(NetworkParams, {"width": "Scale of all filter counts; 1.0 is the paper's."})
-@click.option("--direct-paths", is_flag=True, help="Not the paper's network: tempo and key straight from their inputs.")
+@click.option(
+    "--time-averaged-heads", is_flag=True, help="Not the paper's network: tempo and key straight from their inputs."
+)
 @field_options(
     TrainParams,
     {
@@ -175,7 +177,7 @@ def table1(
     preset_name: str,
     names: tuple[str, ...],
     width: float | None,
-    direct_paths: bool,
+    time_averaged_heads: bool,
     allow_unlabelled: bool,
     file: Path | None,
     agreement: float,
@@ -200,7 +202,7 @@ def table1(
     from msim_tf.evaluate.studies.table1 import Table1Options, run_table1, table1_networks
 
     options = Table1Options(
-        networks=table1_networks(recipe, networks, width=width, direct_paths=direct_paths),
+        networks=table1_networks(recipe, networks, width=width, time_averaged_heads=time_averaged_heads),
         baseline=baseline or ("baseline" if "baseline" in networks else next(iter(networks))),
         metric=metric,
         per_kind=per_label,

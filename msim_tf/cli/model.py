@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from msim_tf.cli.options import field_options, given, import_tensorflow, preset
-from msim_tf.dimensions import DIMENSION_NAMES
+from msim_tf.dimensions import DIMENSION_NAMES, dimension
 from msim_tf.errors import InputError
-from msim_tf.model.params import DIRECT_INPUTS, NETWORK_PRESETS, TRAIN_PRESETS, NetworkParams, TrainParams
+from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, NetworkParams, TrainParams
 
 _PATH = click.Path(path_type=Path)
 _NETWORK_OPTIONS = {
@@ -57,7 +57,7 @@ _NETWORK_OPTIONS = {
         "teacher_weight": "Weight of the loss on a teacher's tags (see msim label); 0 is off.",
         "regression_weight": "Weight of predicting all that a teacher says of a track; 0 is off.",
         "augment": "Also hear tracks at other tempi and in other keys.",
-        "direct_epochs": "Epochs in which only the direct paths learn, from whole clips; 0 for none.",
+        "head_epochs": "Epochs in which only the time-averaged heads learn, from whole clips; 0 for none.",
         "keep": "Which epoch's model is kept: best (least validation loss) or last.",
         "mixed_precision": "Compute in 16 bits.",
         "validation": "Share of tracks, by whole artists, that is held out.",
@@ -136,10 +136,12 @@ def _train_params(
         if unknown:
             raise InputError(f"--dimensions: unknown {', '.join(unknown)}; there are {', '.join(DIMENSION_NAMES)}")
         ordered = tuple(text for text in DIMENSION_NAMES if text in chosen)
-        size = network.embedding_size // len(network.dimensions) * len(ordered)
-        # A direct path needs a backbone's dimension beside it.
-        direct = network.direct_paths and 0 < len(set(ordered) & set(DIRECT_INPUTS)) < len(ordered)
-        network = dataclasses.replace(network, dimensions=ordered, embedding_size=size, direct_paths=direct)
+        # Time-averaged heads stay where one of their dimensions is left, and one for the backbone.
+        with_input = [text for text in ordered if dimension(text).averaged_input]
+        heads = network.time_averaged_heads and 0 < len(with_input) < len(ordered)
+        network = dataclasses.replace(network, dimensions=ordered, time_averaged_heads=heads)
+    if not network.heads:
+        changes = {"head_epochs": 0, **changes}
     return dataclasses.replace(params, network=network, **changes)
 
 

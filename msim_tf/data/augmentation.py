@@ -17,6 +17,7 @@ from functools import partial
 
 import numpy as np
 
+from msim_tf.dimensions import dimension
 from msim_tf.labels import relations
 from msim_tf.labels.encoding import EncodedLabels
 from msim_tf.performance import widened
@@ -56,10 +57,12 @@ def pair_makers(
     keys = np.arange(KEYS)
     related = relations.key_relation(keys, keys, relation=key_relation) > 0
     makers: dict[str, Callable[[np.random.Generator], list[Member] | None]] = {}
-    for name, pair in (("tempo", _tempo_pair), ("key", partial(_key_pair, related=related))):
-        if name in labels.arrays:
-            known = np.intersect1d(np.flatnonzero(labels.known(name)), clips)
-            makers[name] = partial(_drawn, labels=labels.arrays[name], known=known, clips=clips, pair=pair)
+    pairs = {"tempo": _tempo_pair, "key": partial(_key_pair, related=related)}
+    for name, values in labels.arrays.items():
+        kind = dimension(name).kind
+        if kind in pairs:
+            labelled = np.intersect1d(np.flatnonzero(labels.known(name)), clips)
+            makers[name] = partial(_drawn, labels=values, known=labelled, clips=clips, pair=pairs[kind])
     return makers
 
 
@@ -114,7 +117,7 @@ def relation(
     """How augmented members are related in tempo or key.
 
     Args:
-        name: "tempo" or "key".
+        name: a dimension of kind "tempo" or "key".
         labels: encoded labels.
         clips: [n] int.
         stretch: [n] tempo factors.
@@ -125,7 +128,7 @@ def relation(
         [n, n] int8: by labels where both have one, else by the relative tempo or key of crops of one clip, else 0.
     """
     values = labels.arrays[name][clips]
-    if name == "tempo":
+    if dimension(name).kind == "tempo":
         values = values * stretch
         apart = octave_distance(stretch[:, None], stretch)
         relative = (apart <= _SAME_OCTAVES).astype(np.int8) - (apart >= _OTHER_OCTAVES)

@@ -18,14 +18,14 @@ _PATH = Path(__file__).with_name("taxonomy.json")
 
 
 def tags(dimension: str) -> tuple[str, ...]:
-    """The known tags of a dimension, most frequent first.
+    """The known tags of a dimension, most frequent first; none for a dimension that the table does not list.
 
     Raises:
         InputError: if ``dimension`` has no tags.
     """
     if dimension not in TAG_DIMENSION_NAMES:
         raise InputError(f"dimension {dimension!r} has no tags, expected one of {', '.join(TAG_DIMENSION_NAMES)}")
-    return tuple(_table()["dimensions"][dimension])
+    return tuple(_table()["dimensions"].get(dimension, ()))
 
 
 def dimension_of(tag: str) -> str | None:

@@ -1,18 +1,21 @@
 """The network: one branch per input, inception blocks, one embedding, one masked subspace per dimension.
 
-Paper, section 3.2 and Figure 1; Lee et al., ICASSP 2020 (the baseline); Szegedy et al., "Going deeper with convolutions", CVPR 2015 (the filter
-counts, which neither publishes: those of the block 3a sum to the 256 that Lee states). What the model takes is named ``mel``, ``onset``, ``cens``;
-what it gives is a dict by dimension. Inside, maps are ``[batch, frequency, frames, channels]``.
+Sources: Ribecky et al., section 3.2 and Figure 1 ("the paper"); Lee et al., ICASSP 2020 (the baseline); Szegedy et al., "Going
+deeper with convolutions", CVPR 2015 (the filter counts, which neither publishes: those of the block 3a sum to the 256 that Lee
+states). The model takes ``mel``, ``onset`` and ``cens``, and gives a dict by dimension. Inside, maps are
+``[batch, frequency, frames, channels]``.
 
-``direct_paths`` is a variant of ours and off by default. The paper's network stayed at chance for tempo and key on a few thousand clips, while
-a small perceptron on the *time-mean* of the same tempogram or CENS learned both within a minute: six blocks of local maxima blur exactly the
-lag and the pitch class that count. With it, tempo and key are projected from those alone, *in the place of* the backbone, not added to it: at
-chance the backbone adds only noise, and what it knows of genre or mood would leak into subspaces that should not know it. For the key, features
-of single frames are averaged too: they can tell chords, and a key is in its chords more than in the mean of their notes.
+*Time-averaged heads* are a variant of ours and off by default. The paper's network stayed at chance for tempo and key on a few
+thousand clips, while a small perceptron on the time average of the same tempogram or CENS learned both within a minute: six blocks
+of local maxima blur exactly the lag and the pitch class that count. With the option, a dimension that declares an
+``averaged_input`` (tempo, key) is projected from that input's average *instead of* the backbone, not in addition to it: at chance
+the backbone adds only noise, and what it knows of genre or mood would leak into subspaces that should not know it. The key's head
+also averages features of single frames: they can tell chords, and a key is in its chords more than in the mean of its notes.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,10 +26,10 @@ import tensorflow as tf
 # Both register what the file of a trained model names, so that importing this module can load it.
 import msim_tf.model.losses  # noqa: F401
 import msim_tf.model.metrics  # noqa: F401
-from msim_tf.dimensions import TAG_DIMENSION_NAMES, TEACHER, TEACHER_SUFFIX, TRACK
+from msim_tf.dimensions import TAG_DIMENSION_NAMES, TEACHER, TEACHER_SUFFIX, TRACK, EmbeddingLayout, dimension
 from msim_tf.errors import InputError
 from msim_tf.model.layers import SubspaceMask, Tempogram
-from msim_tf.model.params import DIRECT_INPUTS, NetworkParams, layout
+from msim_tf.model.params import NetworkParams, layout, network_preset
 from msim_tf.params import FeatureParams
 
 EMBEDDING = "embedding"  # layer whose output is the whole embedding
@@ -35,32 +38,40 @@ _STEM = 64  # rows and frames after the stem, filters of its convolution
 _JOIN = 16  # rows and frames where branches meet
 _BRANCH_BLOCKS = 2
 _BLOCKS = 6
-_DIRECT_UNITS = {"tempo": 128, "key": 256}
+_HEAD_UNITS = {"onset": 128, "cens": 256}  # hidden units of a time-averaged head, by its input
 _CHORD_UNITS = 128
 
 
-def build_network(network: NetworkParams, features: FeatureParams) -> keras.Model:
+def build_network(network: NetworkParams | str, features: FeatureParams | None = None) -> keras.Model:
     """Builds the functional model.
 
     Args:
-        network: which network.
-        features: gives the input shapes; ``paper`` and ``literal`` both lead to the paper's 16 x 16 maps where branches meet.
+        network: which network, or the name of a preset, e.g. "multi384".
+        features: gives the input shapes, by default those of the paper; ``paper`` and ``literal`` both lead to the paper's
+            16 x 16 maps where branches meet.
 
     Returns:
-        A model from a dict of the inputs, each [batch, *features.input_shapes[name]] in any float type, to a dict of the subspaces, each
-        [batch, width] float32 under the name of its dimension (and, when asked for, "track" [batch, embedding_size] and "teacher"
-        [batch, regression_size]).
+        A model from a dict of the inputs, each [batch, *features.input_shapes[name]] in any float type, to a dict of the
+        subspaces, each [batch, subspace_width] float32 under the name of its dimension (and, where the parameters say so,
+        "track" [batch, embedding_size] and "teacher" [batch, regression_size]).
 
     Raises:
-        InputError: if the features do not fit the maps.
+        InputError: if there is no such preset, or the features do not fit the maps.
     """
-    inputs = {name: keras.Input(features.input_shapes[name], name=name, dtype="float32") for name in network.inputs}
+    network = network_preset(network) if isinstance(network, str) else network
+    features = features or FeatureParams()
+
     # Two-dimensional features [batch, rows, frames], under the names of their branches' inputs.
-    maps = {"mel": _standardised(inputs["mel"], network)}
+    inputs = {name: keras.Input(features.input_shapes[name], name=name, dtype="float32") for name in network.inputs}
+    zscore = keras.layers.Normalization(
+        axis=None, mean=network.mel_mean, variance=network.mel_variance, name="mel_zscore", dtype="float32"
+    )
+    maps = {"mel": zscore(inputs["mel"])}
     if "onset" in inputs:
         maps["onset"] = Tempogram(features.tempogram_lags, network.slow_stride, name="tempogram")(inputs["onset"])
-        maps["cens"] = _every(inputs["cens"], network.slow_stride)
+        maps["cens"] = _every_frame(inputs["cens"], network.slow_stride)
 
+    # Each branch leads to [batch, 16, 16, channels]; there they are joined, and four more blocks halve both axes to 1 x 1.
     strides = {name: 1 if name == "mel" else network.slow_stride for name in maps}
     branches = [_branch(x, name, network.width, strides[name]) for name, x in maps.items()]
     x = keras.layers.Concatenate(name="join")(branches) if len(branches) > 1 else branches[0]
@@ -68,8 +79,10 @@ def build_network(network: NetworkParams, features: FeatureParams) -> keras.Mode
         x = _inception_block(x, f"block{number}", network.trunk_width or network.width)
     backbone = keras.layers.Flatten(name="backbone")(x)
 
-    projection = _projection(backbone, maps, network)
-    embedding = _layer_normalisation(EMBEDDING)(projection)
+    # [batch, embedding_size], layer-normalised as a whole before the masks (paper, section 3.2).
+    embedding = _layer_normalisation(EMBEDDING)(_projection(backbone, maps, network))
+
+    # One output per dimension, and those that only a training needs.
     slices = layout(network)
     outputs = {name: SubspaceMask(slices.mask([name]), name=name)(embedding) for name in network.dimensions}
     if network.track_output:
@@ -78,18 +91,26 @@ def build_network(network: NetworkParams, features: FeatureParams) -> keras.Mode
         outputs[name + TEACHER_SUFFIX] = SubspaceMask(slices.mask([name]), name=name + TEACHER_SUFFIX)(embedding)
     if network.regression_size:
         tags = [name for name in network.dimensions if name in TAG_DIMENSION_NAMES]
-        heard = SubspaceMask(slices.mask(tags), name="tag_subspaces")(embedding)
-        outputs[TEACHER] = keras.layers.Dense(network.regression_size, name=TEACHER, dtype="float32")(heard)
+        tag_subspaces = SubspaceMask(slices.mask(tags), name="tag_subspaces")(embedding)
+        outputs[TEACHER] = keras.layers.Dense(network.regression_size, name=TEACHER, dtype="float32")(tag_subspaces)
     return keras.Model(inputs, outputs, name="msim")
 
 
 def embedding_model(model: keras.Model) -> keras.Model:
-    """The model from the same inputs to the whole embedding, [batch, embedding_size] float32; shares all weights with ``model``."""
+    """The model from the same inputs to the whole embedding, [batch, embedding_size] float32; shares all weights."""
     return keras.Model(model.input, model.get_layer(EMBEDDING).output, name="msim_embedding")
 
 
 def embedding_function(model: keras.Model) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-    """A function from a dict of segments, any float type, to their embeddings [n, embedding_size] float32; takes what the model needs of it."""
+    """A function that embeds segments.
+
+    Args:
+        model: of ``build_network``.
+
+    Returns:
+        A function from a dict of segments in any float type, of which it reads the model's inputs, to their embeddings,
+        [n, embedding_size] float32.
+    """
     embed = tf.function(embedding_model(model), reduce_retracing=True)
     names = tuple(model.input)
 
@@ -99,11 +120,20 @@ def embedding_function(model: keras.Model) -> Callable[[Mapping[str, np.ndarray]
     return embedded
 
 
-def direct_model(model: keras.Model) -> keras.Model:
-    """The direct paths alone, from their inputs to a dict of tempo and key, each [batch, width] float32; shares all weights with ``model``."""
-    outputs = {name: model.get_layer(f"{name}_norm").output for name in DIRECT_INPUTS if name in model.output}
-    inputs = {DIRECT_INPUTS[name]: model.input[DIRECT_INPUTS[name]] for name in outputs}
-    return keras.Model(inputs, outputs, name="msim_direct")
+def head_model(model: keras.Model) -> keras.Model:
+    """The time-averaged heads alone, sharing all weights with ``model``.
+
+    Args:
+        model: of ``build_network`` with time-averaged heads.
+
+    Returns:
+        A model from the heads' inputs to a dict by dimension, each [batch, subspace_width] float32.
+    """
+    layers = {layer.name for layer in model.layers}
+    outputs = {name: model.get_layer(f"{name}_norm").output for name in model.output if f"{name}_norm" in layers}
+    averaged = {dimension(name).averaged_input for name in outputs}
+    inputs = {name: tensor for name, tensor in model.input.items() if name in averaged}
+    return keras.Model(inputs, outputs, name="msim_heads")
 
 
 def in_float32(model: keras.Model) -> keras.Model:
@@ -131,13 +161,7 @@ def filters(count: int, width: float) -> int:
     return max(4, 4 * round(count * width / 4))
 
 
-def _standardised(mel: Any, network: NetworkParams) -> Any:
-    return keras.layers.Normalization(
-        axis=None, mean=network.mel_mean, variance=network.mel_variance, name="mel_zscore", dtype="float32"
-    )(mel)
-
-
-def _every(x: Any, stride: int) -> Any:
+def _every_frame(x: Any, stride: int) -> Any:
     """Every ``stride``-th frame: [batch, rows, frames] -> [batch, rows, ceil(frames / stride)]."""
     if stride == 1:
         return x
@@ -145,23 +169,35 @@ def _every(x: Any, stride: int) -> Any:
 
 
 def _branch(x: Any, name: str, width: float, stride: int) -> Any:
-    """Stem and two blocks: [batch, rows, frames] -> [batch, 16, 16, channels]; ``stride`` says what was left out of the frames before."""
+    """The stem and two blocks of one input.
+
+    Args:
+        x: [batch, rows, frames].
+        name: of the input.
+        width: scales the filter counts.
+        stride: every so many-th frame was kept, so that much less pooling over time is needed.
+
+    Returns:
+        [batch, 16, 16, channels].
+    """
     rows, frames = x.shape[1:]
     stem_frames = _STEM // stride
     x = keras.layers.Reshape((rows, frames, 1), name=f"{name}_channel")(x)
+
+    # Stem: a 5x5 convolution, then pooling to [64, 64 / stride]. Twelve chroma are too few to be halved: they are padded to
+    # the common 16 rows, and only time is pooled.
     halve_rows = name != "cens"
-    if halve_rows:
-        pool = (_pool_size(rows, _STEM, f"rows of {name}"), _pool_size(frames, stem_frames, f"frames of {name}"))
-    else:
-        # Twelve chroma are too few to be halved: padded to the common 16 rows, and only time is pooled.
+    row_pool = _pool_size(rows, _STEM, f"rows of {name}") if halve_rows else 1
+    if not halve_rows:
         if rows > _JOIN:
             raise InputError(f"{rows} rows of {name}: the network takes at most {_JOIN}")
         below = (_JOIN - rows) // 2
-        pad = ((below, _JOIN - rows - below), (0, 0))
-        x = keras.layers.ZeroPadding2D(pad, name=f"{name}_pad")(x)
-        pool = (1, _pool_size(frames, stem_frames, f"frames of {name}"))
+        x = keras.layers.ZeroPadding2D(((below, _JOIN - rows - below), (0, 0)), name=f"{name}_pad")(x)
+    frame_pool = _pool_size(frames, stem_frames, f"frames of {name}")
     x = _conv(x, filters(_STEM, width), 5, (1, 1), f"{name}_stem_5x5")
-    x = keras.layers.MaxPooling2D(pool, name=f"{name}_stem_pool")(x)
+    x = keras.layers.MaxPooling2D((row_pool, frame_pool), name=f"{name}_stem_pool")(x)
+
+    # Two blocks halve what is still longer than 16.
     for number in range(1, _BRANCH_BLOCKS + 1):
         halve_frames = stem_frames >> (number - 1) > _JOIN
         strides = (2 if halve_rows else 1, 2 if halve_frames else 1)
@@ -181,8 +217,9 @@ def _pool_size(length: int, target: int, what: str) -> int:
 
 def _inception_block(x: Any, name: str, width: float, *, strides: tuple[int, int] = (2, 2)) -> Any:
     """A "naive" module with strides, then a "dimension reduction" module of 256 (times ``width``) channels."""
-    # A 1x1 convolution with strides is written as picking, then convolving: the backward pass of the former writes beyond its buffer on CPUs
-    # when channels are fewer than a vector register holds (uxlfoundation/oneDNN, issue 6035), and kills the process.
+    # A 1x1 convolution with strides is written as picking, then convolving: the backward pass of the former writes beyond its
+    # buffer on CPUs when channels are fewer than a vector register holds (uxlfoundation/oneDNN, issue 6035), and kills the
+    # process.
     picked = keras.layers.MaxPooling2D(1, strides=strides, name=f"{name}_naive_pick")(x)
     x = keras.layers.Concatenate(name=f"{name}_naive")(
         [
@@ -192,6 +229,7 @@ def _inception_block(x: Any, name: str, width: float, *, strides: tuple[int, int
             keras.layers.MaxPooling2D(3, strides=strides, padding="same", name=f"{name}_naive_pool")(x),
         ]
     )
+    # "Inception module with dimension reduction", figure 2(b) of Szegedy et al.: 64 + 128 + 32 + 32 channels.
     reduced3 = _conv(x, filters(96, width), 1, (1, 1), f"{name}_3x3_reduce")
     reduced5 = _conv(x, filters(16, width), 1, (1, 1), f"{name}_5x5_reduce")
     pooled = keras.layers.MaxPooling2D(3, strides=1, padding="same", name=f"{name}_pool")(x)
@@ -210,41 +248,67 @@ def _conv(x: Any, count: int, kernel: int, strides: tuple[int, int], name: str) 
 
 
 def _projection(backbone: Any, maps: dict[str, Any], network: NetworkParams) -> Any:
-    """The embedding before its layer normalisation: [batch, embedding_size]."""
-    direct = [name for name in network.dimensions if network.direct_paths and name in DIRECT_INPUTS]
-    if not direct:
+    """The embedding before its layer normalisation.
+
+    Args:
+        backbone: [batch, features].
+        maps: the two-dimensional features, each [batch, rows, frames], by input.
+        network: which dimensions have heads of their own.
+
+    Returns:
+        [batch, embedding_size], the subspaces in the order of the layout.
+    """
+    if not network.heads:
         return keras.layers.Dense(network.embedding_size, name="projection")(backbone)
-    width = network.embedding_size // len(network.dimensions)
-    rest = keras.layers.Dense(network.embedding_size - width * len(direct), name="projection")(backbone)
-    # Each part is normalised alone before all are together: else the part with the largest scale would decide the common mean and
-    # variance, its mean would be added to every other subspace, and distances over the whole embedding would be its distances.
-    parts = [_layer_normalisation("projection_norm")(rest)]
-    for name in direct:
-        parts.append(_direct_path(maps[DIRECT_INPUTS[name]], width, name))
-    # The directly projected dimensions are the last of ``DIMENSIONS``, so this is the order of the layout.
+    # One dense layer projects all dimensions of the backbone together.
+    names = network.backbone_dimensions
+    projected = keras.layers.Dense(network.subspace_width * len(names), name="projection")(backbone)
+    # Each part is normalised alone before all are together: else the part with the largest scale would decide the common mean
+    # and variance, its mean would be added to every other subspace, and distances over the whole embedding would be its.
+    projected = _layer_normalisation("projection_norm")(projected)
+    parts = []
+    for from_backbone, run in itertools.groupby(network.dimensions, key=lambda name: name in names):
+        neighbours = tuple(run)
+        if not from_backbone:
+            parts += [_time_averaged_head(maps[network.heads[name]], network, name) for name in neighbours]
+        elif neighbours == names:
+            parts.append(projected)
+        else:
+            # Dimensions with heads stand between these and the rest of the backbone's: pick their coordinates.
+            mask = EmbeddingLayout(names, (network.subspace_width,) * len(names)).mask(neighbours)
+            parts.append(SubspaceMask(mask, name=f"projection_{neighbours[0]}")(projected))
     return keras.layers.Concatenate(name="parts")(parts)
 
 
-def _direct_path(x: Any, width: int, name: str) -> Any:
-    """[batch, rows, frames] -> [batch, width], from means over time.
+def _time_averaged_head(x: Any, network: NetworkParams, name: str) -> Any:
+    """Projects one dimension from means over time.
 
-    What is averaged is standardised over its rows. All entries of an averaged CENS are positive and alike, and the key is in their contrast.
+    Args:
+        x: [batch, rows, frames], the tempogram or the CENS.
+        network: gives the input's name and the width.
+        name: the dimension.
+
+    Returns:
+        [batch, subspace_width].
     """
+    averaged = network.heads[name]
+    # [batch, rows]: what is averaged is standardised over its rows. All entries of an averaged CENS are positive and alike,
+    # and the key is in their contrast.
     mean = keras.layers.GlobalAveragePooling1D(data_format="channels_first", name=f"{name}_time_mean", dtype="float32")
-    found = _layer_normalisation(f"{name}_contrast")(mean(x))
-    if name == "key":
-        found = keras.layers.Concatenate(name=f"{name}_statistics")([found, _chords(x, name)])
-    found = keras.layers.Dense(_DIRECT_UNITS[name], activation="relu", name=f"{name}_hidden")(found)
-    found = keras.layers.Dense(width, name=f"{name}_projection")(found)
-    return _layer_normalisation(f"{name}_norm")(found)
+    statistics = _layer_normalisation(f"{name}_contrast")(mean(x))
+    if averaged == "cens":
+        statistics = keras.layers.Concatenate(name=f"{name}_statistics")([statistics, _chords(x, name)])
+    hidden = keras.layers.Dense(_HEAD_UNITS[averaged], activation="relu", name=f"{name}_hidden")(statistics)
+    projected = keras.layers.Dense(network.subspace_width, name=f"{name}_projection")(hidden)
+    return _layer_normalisation(f"{name}_norm")(projected)
 
 
 def _chords(x: Any, name: str) -> Any:
-    """[batch, rows, frames] -> [batch, units]: the mean over time of what a perceptron hears in each frame."""
+    """[batch, rows, frames] -> [batch, units]: the mean over time of a perceptron's response to each frame."""
     frames = keras.layers.Permute((2, 1), name=f"{name}_frames")(x)
     frames = _layer_normalisation(f"{name}_frame_contrast")(frames)
-    heard = keras.layers.Conv1D(_CHORD_UNITS, 1, activation="relu", name=f"{name}_frame_hidden")(frames)
-    mean = keras.layers.GlobalAveragePooling1D(name=f"{name}_frame_mean", dtype="float32")(heard)
+    responses = keras.layers.Conv1D(_CHORD_UNITS, 1, activation="relu", name=f"{name}_frame_hidden")(frames)
+    mean = keras.layers.GlobalAveragePooling1D(name=f"{name}_frame_mean", dtype="float32")(responses)
     return _layer_normalisation(f"{name}_frame_norm")(mean)
 
 

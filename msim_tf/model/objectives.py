@@ -12,6 +12,7 @@ from msim_tf.dimensions import TEACHER, TRACK
 from msim_tf.model.losses import ConditionalTripletLoss, ContrastiveLoss, RegressionLoss, TeacherLoss, loss_weights
 from msim_tf.model.metrics import triplet_metrics
 from msim_tf.model.network import build_network
+from msim_tf.model.optimizers import build_adam
 from msim_tf.model.params import TrainParams
 from msim_tf.params import FeatureParams
 
@@ -53,7 +54,7 @@ def compiled_model(
     with strategy.scope():
         model = build_network(network, features)
         model.compile(
-            optimizer=keras.optimizers.Adam(_learning_rate(params, steps), global_clipnorm=params.clip_norm or None),
+            optimizer=build_adam(_learning_rate(params, steps), params.clip_norm),
             loss=losses,
             loss_weights=weights,
             metrics={name: triplet_metrics(margin=params.margin, fallback=params.fallback) for name in dimensions},

@@ -1,6 +1,7 @@
 """Which network, and how it is trained: ``NetworkParams``, ``TrainParams`` and their presets. Needs no TensorFlow.
 
-Every deviation from the paper is a field here with a name of its own; the presets ``paper`` and those of ``NETWORK_PRESETS`` are the paper's.
+Every deviation from the paper is a field here with a name of its own; the presets ``paper`` and those of
+``NETWORK_PRESETS`` are the paper's.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from msim_tf.dimensions import DIMENSION_NAMES, TAG_DIMENSION_NAMES, EmbeddingLayout
+from msim_tf.dimensions import DIMENSION_NAMES, TAG_DIMENSION_NAMES, EmbeddingLayout, dimension
 from msim_tf.errors import InputError
 
 MULTI_INPUT = ("mel", "onset", "cens")
-DIRECT_INPUTS = {"tempo": "onset", "key": "cens"}  # dimension -> the input that its direct path starts from
+SUBSPACE_WIDTH = 64  # 384 coordinates for six dimensions, 256 for four (paper, section 3.2)
 
 
 @dataclass(frozen=True)
@@ -23,27 +24,31 @@ class NetworkParams:
     Attributes:
         inputs: ("mel",) or ("mel", "onset", "cens").
         dimensions: names, in the order of ``DIMENSIONS``.
-        embedding_size: coordinates of the whole embedding; divides into equal subspaces.
+        subspace_width: coordinates of each dimension's subspace; the embedding has that many times the number of dimensions.
         width: scales every filter count of the convolutions, 1.0 is the paper's; each is at least 4 and a multiple of 4.
-        trunk_width: the same for the blocks after the branches have met, where maps are small and a filter is cheap; 0 means ``width``.
+        trunk_width: the same for the blocks after the branches have met, where maps are small and a filter is cheap;
+            0 means ``width``.
         mel_mean: mean of the mel-spectrograms of the training split; the default is Lee's.
         mel_variance: their variance, > 0; the default is Lee's.
-        direct_paths: project tempo and key from the time-averaged tempogram and CENS (ours; see the module's docstring).
-        slow_stride: 1, 2 or 4; the branches of tempogram and CENS see every so many-th frame only (ours: both change slowly, a tempogram's
-            window is 9 s long, and the two branches are most of the work).
+        time_averaged_heads: project the dimensions that declare an ``averaged_input`` (tempo, key) from the average of that
+            input over time instead of from the backbone (ours; see ``model.network``).
+        slow_stride: 1, 2 or 4; the branches of tempogram and CENS use every so many-th frame only (ours: both change slowly,
+            a tempogram's window is 9 s long, and the two branches are most of the work).
         track_output: also give the whole embedding as output "track", for the track regularisation of Lee et al., ISMIR 2020.
-        regression_size: coordinates that the tag dimensions together also predict, output "teacher", for the loss on all that a teacher says.
-        teacher_outputs: dimensions that also give their subspace as output "<dimension>_teacher", for the loss on a teacher's tags.
+        regression_size: coordinates that the tag dimensions together also predict, output "teacher", for the loss on all
+            that a teacher says.
+        teacher_outputs: dimensions that also give their subspace as output "<dimension>_teacher", for the loss on a
+            teacher's tags.
     """
 
     inputs: tuple[str, ...] = MULTI_INPUT
     dimensions: tuple[str, ...] = DIMENSION_NAMES
-    embedding_size: int = 384
+    subspace_width: int = SUBSPACE_WIDTH
     width: float = 1.0
     trunk_width: float = 0.0
     mel_mean: float = 0.2
     mel_variance: float = 0.25**2
-    direct_paths: bool = False
+    time_averaged_heads: bool = False
     slow_stride: int = 1
     track_output: bool = False
     teacher_outputs: tuple[str, ...] = ()
@@ -59,16 +64,32 @@ class NetworkParams:
             raise InputError(f"NetworkParams.trunk_width is {self.trunk_width}, expected >= 0")
         if self.slow_stride not in (1, 2, 4):
             raise InputError(f"NetworkParams.slow_stride is {self.slow_stride}, expected 1, 2 or 4")
-        EmbeddingLayout.equal(self.dimensions, self.embedding_size)
+        layout(self)  # refuses unknown names, another order and widths below 1
         if self.regression_size and not set(self.dimensions) & set(TAG_DIMENSION_NAMES):
             raise InputError(
                 f"a teacher's regression with dimensions {self.dimensions}: expected one of {TAG_DIMENSION_NAMES}"
             )
-        if self.direct_paths and (self.inputs != MULTI_INPUT or not set(self.dimensions) - set(DIRECT_INPUTS)):
+        if self.time_averaged_heads and (self.inputs != MULTI_INPUT or not self.backbone_dimensions):
             raise InputError(
-                f"NetworkParams.direct_paths with inputs {self.inputs} and dimensions {self.dimensions}: expected inputs "
-                f"{MULTI_INPUT}, and a dimension besides {' and '.join(DIRECT_INPUTS)}"
+                f"NetworkParams.time_averaged_heads with inputs {self.inputs} and dimensions {self.dimensions}: "
+                f"expected inputs {MULTI_INPUT}, and a dimension that the backbone projects"
             )
+
+    @property
+    def embedding_size(self) -> int:
+        """Coordinates of the whole embedding."""
+        return self.subspace_width * len(self.dimensions)
+
+    @property
+    def heads(self) -> dict[str, str]:
+        """Dimension -> the input whose average over time it is projected from; empty without time-averaged heads."""
+        inputs = {name: dimension(name).averaged_input for name in self.dimensions if self.time_averaged_heads}
+        return {name: averaged for name, averaged in inputs.items() if averaged is not None}
+
+    @property
+    def backbone_dimensions(self) -> tuple[str, ...]:
+        """The dimensions that are projected from the backbone."""
+        return tuple(name for name in self.dimensions if name not in self.heads)
 
     def to_json(self) -> dict[str, Any]:
         """The parameters as a JSON object."""
@@ -83,26 +104,37 @@ class NetworkParams:
         """
         unknown = set(value) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
-            raise InputError(f"unknown network parameters: {', '.join(sorted(unknown))}; made by a newer version?")
+            raise InputError(f"unknown network parameters: {', '.join(sorted(unknown))}; made by another version?")
         restored: dict[str, Any] = {
-            name: tuple(held) if isinstance(held, list) else held for name, held in value.items()
+            name: tuple(stored) if isinstance(stored, list) else stored for name, stored in value.items()
         }
         return cls(**restored)
 
 
-# Table 1 of the paper; "multi384" is the proposed model.
+def layout(network: NetworkParams) -> EmbeddingLayout:
+    """Which coordinates of the embedding belong to which dimension: equal subspaces (paper, section 2.2)."""
+    return EmbeddingLayout(network.dimensions, (network.subspace_width,) * len(network.dimensions))
+
+
+# Table 1 of the paper; "multi384" is the proposed model. Numbers in the names are coordinates with the paper's six dimensions.
 NETWORK_PRESETS: dict[str, NetworkParams] = {
-    "baseline": NetworkParams(inputs=("mel",), dimensions=TAG_DIMENSION_NAMES, embedding_size=256),
-    "multi4": NetworkParams(dimensions=TAG_DIMENSION_NAMES, embedding_size=256),
-    "single258": NetworkParams(inputs=("mel",), embedding_size=258),
+    "baseline": NetworkParams(inputs=("mel",), dimensions=TAG_DIMENSION_NAMES),
+    "multi4": NetworkParams(dimensions=TAG_DIMENSION_NAMES),
+    "single258": NetworkParams(inputs=("mel",), subspace_width=43),
     "single384": NetworkParams(inputs=("mel",)),
     "multi384": NetworkParams(),
 }
 
 
-def layout(network: NetworkParams) -> EmbeddingLayout:
-    """Which coordinates of the embedding belong to which dimension."""
-    return EmbeddingLayout.equal(network.dimensions, network.embedding_size)
+def network_preset(name: str) -> NetworkParams:
+    """A preset of ``NETWORK_PRESETS``.
+
+    Raises:
+        InputError: if there is none of that name.
+    """
+    if name not in NETWORK_PRESETS:
+        raise InputError(f"no network preset {name!r}; there are {', '.join(NETWORK_PRESETS)}")
+    return NETWORK_PRESETS[name]
 
 
 @dataclass(frozen=True)
@@ -112,12 +144,12 @@ class TrainParams:
     Attributes:
         network: the network.
         epochs: passes of ``steps_per_epoch`` batches.
-        steps_per_epoch: batches per epoch; 0 means as many as hear each training clip about once.
+        steps_per_epoch: batches per epoch; 0 means as many as use each training clip about once.
         validation_steps: batches of the validation split; 0 likewise.
         batch_size: segments per replica.
         learning_rate: initial learning rate of Adam.
-        schedule: "plateau" (paper 3.4: divide by 5 after ``patience`` epochs without a better validation loss) or "cosine" (decay to
-            ``min_learning_rate`` over the whole training after ``warmup_steps``).
+        schedule: "plateau" (paper 3.4: divide by 5 after ``patience`` epochs without a better validation loss) or "cosine"
+            (decay to ``min_learning_rate`` over the whole training after ``warmup_steps``).
         plateau_factor: what the learning rate is multiplied with on a plateau.
         patience: epochs without a better validation loss before that.
         min_learning_rate: floor of the learning rate.
@@ -129,16 +161,16 @@ class TrainParams:
         objective: "triplet" (the paper's conditional triplet loss) or "contrastive" (ours: masked supervised contrastive loss).
         temperature: of the contrastive loss.
         track_weight: weight of Lee's track regularisation; 0 switches it off.
-        teacher_weight: weight of the loss on a teacher's tags (``msim label`` takes them), 0 switches it off; relations are then soft: the
-            cosine of two tracks in a subspace is drawn to that of their tags.
-        regression_weight: weight of the loss on predicting all that a teacher says of a segment (its scores of tags and its own embedding); 0
-            switches it off. The layer that predicts is of no use afterwards and is not exported.
-        augment: also hear tracks at other tempi and in other keys, see ``features.augmentation``.
-        direct_epochs: passes of ``direct_steps`` batches after all others, in which only the direct paths learn, from the mean of
-            ``direct_crops`` segments of each clip as retrieval compares tracks; 0 for none.
-        direct_steps: batches of such an epoch.
-        direct_crops: segments of each clip.
-        direct_learning_rate: initial learning rate of that stage; a cosine ends it at 0.
+        teacher_weight: weight of the loss on a teacher's tags (``msim label`` takes them), 0 switches it off; relations are
+            then soft: the cosine of two tracks in a subspace is drawn to that of their tags.
+        regression_weight: weight of the loss on predicting all that a teacher says of a segment (its scores of tags and its
+            own embedding); 0 switches it off. The layer that predicts is of no use afterwards and is not exported.
+        augment: also train on tracks at other tempi and in other keys, see ``data.augmentation``.
+        head_epochs: passes of ``head_steps`` batches after all others, in which only the time-averaged heads learn, from the
+            mean of ``head_crops`` segments of each clip as retrieval compares tracks; 0 for none.
+        head_steps: batches of such an epoch.
+        head_crops: segments of each clip.
+        head_learning_rate: initial learning rate of that stage; a cosine ends it at 0.
         keep: which model is kept: "best", of the epoch with the least validation loss, or "last".
         mixed_precision: compute in float16 on a GPU, bfloat16 on a CPU.
         validation: share of the tracks, by whole groups, that is held out.
@@ -166,10 +198,10 @@ class TrainParams:
     teacher_weight: float = 0.0
     regression_weight: float = 0.0
     augment: bool = False
-    direct_epochs: int = 0
-    direct_steps: int = 200
-    direct_crops: int = 4
-    direct_learning_rate: float = 2e-3
+    head_epochs: int = 0
+    head_steps: int = 200
+    head_crops: int = 4
+    head_learning_rate: float = 2e-3
     keep: str = "best"
     mixed_precision: bool = False
     validation: float = 0.15
@@ -182,8 +214,8 @@ class TrainParams:
             raise InputError(f"objective {self.objective!r}: expected 'triplet' or 'contrastive'")
         if self.keep not in ("best", "last"):
             raise InputError(f"keep {self.keep!r}: expected 'best' or 'last'")
-        if self.direct_epochs and not self.network.direct_paths:
-            raise InputError(f"direct_epochs is {self.direct_epochs}, but this network has no direct paths")
+        if self.head_epochs and not self.network.heads:
+            raise InputError(f"head_epochs is {self.head_epochs}, but this network has no time-averaged heads")
         for name in ("epochs", "learning_rate", "margin", "temperature"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} is {getattr(self, name)}, expected > 0")
@@ -198,13 +230,14 @@ class TrainParams:
         return cls(**{**value, "network": NetworkParams.from_json(value["network"])})
 
 
-# "paper" is section 3.4 as it stands. It needs the paper's data: at this learning rate a few thousand clips teach it nothing. "small" is ours,
-# for a few hours of music on a laptop: the learning rate was the best of those tried, and a cosine ends in the time that was asked for.
-# "open6" made the model of that name in saved_models/: tens of hours of music that a teacher has tagged, an hour on two cores.
+# "paper" is section 3.4 as it stands. It needs the paper's data: at this learning rate a few thousand clips teach it nothing.
+# "small" is ours, for a few hours of music on a laptop: the learning rate was the best of those tried, and a cosine ends in the
+# time that was asked for. "open6" made the model of that name in saved_models/: tens of hours of music that a teacher has
+# tagged, an hour on two cores.
 TRAIN_PRESETS: dict[str, TrainParams] = {
     "paper": TrainParams(),
     "small": TrainParams(
-        network=dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.25, direct_paths=True),
+        network=dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.25, time_averaged_heads=True),
         epochs=30,
         learning_rate=1e-3,
         schedule="cosine",
@@ -215,7 +248,7 @@ TRAIN_PRESETS: dict[str, TrainParams] = {
     ),
     "open6": TrainParams(
         network=dataclasses.replace(
-            NETWORK_PRESETS["multi384"], width=0.25, trunk_width=0.5, direct_paths=True, slow_stride=4
+            NETWORK_PRESETS["multi384"], width=0.25, trunk_width=0.5, time_averaged_heads=True, slow_stride=4
         ),
         epochs=40,
         steps_per_epoch=240,
@@ -230,7 +263,7 @@ TRAIN_PRESETS: dict[str, TrainParams] = {
         teacher_weight=3.0,
         regression_weight=8.0,
         augment=True,
-        direct_epochs=90,
+        head_epochs=90,
         mixed_precision=True,
         validation=0.1,
         seed=1,

@@ -1,7 +1,7 @@
-"""The last stage of a training with direct paths: they alone learn, from the mean of several segments of each clip.
+"""The last stage of a training with time-averaged heads: they alone learn, from the mean of several segments of each clip.
 
 What retrieval compares is a track, the mean of its segments (paper 4.1). A 3 s segment often holds one chord or too few beats; trained on
-segments alone a path learns to be sure of what it cannot know. The direct paths share no weight with the backbone and are small, so they can be
+segments alone a path learns to be sure of what it cannot know. The time-averaged heads share no weight with the backbone and are small, so they can be
 trained on tracks in minutes.
 """
 
@@ -19,11 +19,11 @@ from msim_tf.data.store import FeatureStore
 from msim_tf.labels.encoding import EncodedLabels
 from msim_tf.model.layers import FoldCrops, MeanOfCrops
 from msim_tf.model.losses import loss_weights
-from msim_tf.model.network import direct_model
+from msim_tf.model.network import head_model
 from msim_tf.model.params import TrainParams
 
 
-def train_direct_paths(
+def train_heads(
     model: keras.Model,
     store: FeatureStore,
     labels: EncodedLabels,
@@ -34,14 +34,14 @@ def train_direct_paths(
     loss: keras.losses.Loss,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[float]:
-    """Trains the direct paths of ``model`` in place; call it in the scope of the strategy that made the model.
+    """Trains the time-averaged heads of ``model`` in place; call it in the scope of the strategy that made the model.
 
     Args:
-        model: of ``build_network`` with direct paths.
+        model: of ``build_network`` with time-averaged heads.
         store: the features.
         labels: of all tracks of the store.
         clips: indices of the training tracks.
-        params: how; its ``direct_*``.
+        params: how; its ``head_*``.
         replicas: of the strategy.
         loss: of one dimension.
         callbacks: further Keras callbacks.
@@ -49,7 +49,7 @@ def train_direct_paths(
     Returns:
         The mean loss of each epoch.
     """
-    paths = direct_model(model)
+    paths = head_model(model)
     names = tuple(paths.output)
     arrays = {name: labels.arrays[name] for name in names}
     batches = BatchParams(
@@ -57,7 +57,7 @@ def train_direct_paths(
         replicas=replicas,
         key_relation=params.key_relation,
         augment=params.augment,
-        crops=params.direct_crops,
+        crops=params.head_crops,
         seed=params.seed + 2,  # after those of training and validation
     )
     composer = BatchComposer(
@@ -66,10 +66,10 @@ def train_direct_paths(
         store.params.segment_frames,
         batches,
     )
-    steps = params.direct_epochs * params.direct_steps
+    steps = params.head_epochs * params.head_steps
     data = make_dataset(store, clips, composer, tuple(paths.input), first=0, last=steps)
-    rate = keras.optimizers.schedules.CosineDecay(params.direct_learning_rate, decay_steps=steps)
-    several = _on_crops(paths, params.direct_crops)
+    rate = keras.optimizers.schedules.CosineDecay(params.head_learning_rate, decay_steps=steps)
+    several = _on_crops(paths, params.head_crops)
     several.compile(
         optimizer=keras.optimizers.Adam(rate),
         loss=dict.fromkeys(names, loss),
@@ -78,8 +78,8 @@ def train_direct_paths(
     )
     history = several.fit(
         data,
-        epochs=params.direct_epochs,
-        steps_per_epoch=params.direct_steps,
+        epochs=params.head_epochs,
+        steps_per_epoch=params.head_steps,
         shuffle=False,
         verbose=0,
         callbacks=list(callbacks),
@@ -95,4 +95,4 @@ def _on_crops(paths: keras.Model, crops: int) -> keras.Model:
     }
     subspaces = paths({name: FoldCrops(name=f"fold_{name}")(value) for name, value in inputs.items()})
     outputs = {name: MeanOfCrops(crops, name=name)(value) for name, value in subspaces.items()}
-    return keras.Model(inputs, outputs, name="msim_direct_crops")
+    return keras.Model(inputs, outputs, name="msim_heads_on_crops")

@@ -38,10 +38,10 @@ from msim_tf.model.evaluation_images import EvaluationImages
 from msim_tf.model.network import in_float32
 from msim_tf.model.objectives import compiled_model, dimension_loss
 from msim_tf.model.params import NetworkParams, TrainParams
-from msim_tf.model.time_averaged_heads import train_direct_paths
+from msim_tf.model.time_averaged_heads import train_heads
 
 FORMAT = "msim-training-run"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ def train(
     held_out = _make_split(store, labels, parts["validation"], params, strategy.num_replicas_in_sync, training=False)
     started = time.time()
     _fit(store, run, params, train_part, held_out, strategy, callbacks)
-    direct = _finish(store, run, params, labels, train_part, strategy, callbacks) if params.direct_epochs else {}
-    summary = {**_kept_row(run_path / "history.csv", params.keep), **direct, "seconds": round(time.time() - started, 1)}
+    heads = _finish(store, run, params, labels, train_part, strategy, callbacks) if params.head_epochs else {}
+    summary = {**_kept_row(run_path / "history.csv", params.keep), **heads, "seconds": round(time.time() - started, 1)}
     save_json(run_path / "summary.json", summary)
     shutil.rmtree(run_path / "backup", ignore_errors=True)
     return dataclasses.replace(run, summary=summary)
@@ -281,11 +281,11 @@ def _finish(
     strategy: tf.distribute.Strategy,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> dict[str, float]:
-    """Trains the direct paths of the best model on; what killed in between is done again from the start."""
+    """Trains the time-averaged heads of the best model on; what killed in between is done again from the start."""
     keras.utils.set_random_seed(params.seed)
     with strategy.scope():
         model = load_model(run)
-        losses = train_direct_paths(
+        losses = train_heads(
             model,
             store,
             labels,
@@ -296,7 +296,7 @@ def _finish(
             callbacks=callbacks,
         )
     own.save_model(model, run.model_path)
-    return {"direct_first_loss": losses[0], "direct_loss": losses[-1]}
+    return {"head_first_loss": losses[0], "head_loss": losses[-1]}
 
 
 def _callbacks(

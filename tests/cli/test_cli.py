@@ -192,7 +192,7 @@ def test_embeddings_of_another_model_are_refused(tmp_path, rng, clips_folder, st
     from msim_tf.model.network import build_network
     from msim_tf.model.params import NETWORK_PRESETS
 
-    network = dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, embedding_size=24)
+    network = dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, subspace_width=4)
     model = build_network(network, store.params)
     base = tmp_path / "models" / "tiny"
     export_model(model, network, store.params, base, training={})

@@ -214,7 +214,7 @@ def test_table1_calls_the_study_with_the_same_budget_for_all(labelled_store, tmp
     assert list(seen["options"].networks) == ["baseline", "single384"] and seen["triplets"] is None
     for params in seen["options"].networks.values():
         assert (params.epochs, params.seed, params.network.width, params.batch_size) == (2, 4, 0.05, 48)
-        assert not params.network.direct_paths
+        assert not params.network.time_averaged_heads
     assert (seen["options"].baseline, seen["options"].per_kind) == ("baseline", 7)
     assert [system.name for system in seen["externals"]] == ["theirs"]
     invoke("table1", labelled_store.path, "--out", tmp_path / "t1", "--network", "single384")

@@ -27,9 +27,9 @@ RECIPE = TrainParams(
     epochs=2, steps_per_epoch=2, validation_steps=1, batch_size=8, learning_rate=1e-2, validation=0.5, seed=3
 )
 NETWORKS = {
-    "baseline": dataclasses.replace(NETWORK_PRESETS["baseline"], dimensions=("genre", "mood"), embedding_size=8),
+    "baseline": dataclasses.replace(NETWORK_PRESETS["baseline"], dimensions=("genre", "mood"), subspace_width=4),
     "single384": dataclasses.replace(
-        NETWORK_PRESETS["single384"], dimensions=("genre", "tempo", "key"), embedding_size=12
+        NETWORK_PRESETS["single384"], dimensions=("genre", "tempo", "key"), subspace_width=4
     ),
 }
 
@@ -166,8 +166,8 @@ def test_a_store_gives_the_clips_of_triplets(labelled_store):
 
 
 def test_networks_differ_only_in_the_network():
-    made = table1_networks(RECIPE, NETWORK_PRESETS, width=0.5, direct_paths=True)
-    assert {name: params.network.direct_paths for name, params in made.items()} == {
+    made = table1_networks(RECIPE, NETWORK_PRESETS, width=0.5, time_averaged_heads=True)
+    assert {name: params.network.time_averaged_heads for name, params in made.items()} == {
         "baseline": False,
         "multi4": True,
         "single258": False,
@@ -176,8 +176,8 @@ def test_networks_differ_only_in_the_network():
     }
     for name, params in made.items():
         assert dataclasses.replace(params, network=RECIPE.network) == RECIPE
-        assert dataclasses.replace(params.network, width=1.0, direct_paths=False) == NETWORK_PRESETS[name]
-    assert not any(params.network.direct_paths for params in table1_networks(RECIPE, NETWORK_PRESETS).values())
+        assert dataclasses.replace(params.network, width=1.0, time_averaged_heads=False) == NETWORK_PRESETS[name]
+    assert not any(params.network.time_averaged_heads for params in table1_networks(RECIPE, NETWORK_PRESETS).values())
 
 
 class Interrupted:

@@ -18,7 +18,7 @@ from msim_tf.model.network import build_network, embedding_model
 from msim_tf.model.params import NETWORK_PRESETS, TrainParams, layout
 from msim_tf.model.training import Run
 
-NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, embedding_size=24)
+NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, subspace_width=4)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_metadata_and_warmup_are_there(base, small_params):
 
 
 def test_single_input_models_take_mel_only(small_params, tmp_path):
-    network = dataclasses.replace(NETWORK_PRESETS["baseline"], width=0.03, embedding_size=24)
+    network = dataclasses.replace(NETWORK_PRESETS["baseline"], width=0.03, subspace_width=6)
     model = build_network(network, small_params)
     version = export.export_model(model, network, small_params, tmp_path / "mel_only", training={})
     loaded = Servable.load(version)

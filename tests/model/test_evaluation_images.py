@@ -16,7 +16,7 @@ from msim_tf.model.callbacks import embed_sample, sample_tracks
 from msim_tf.model.evaluation_images import EvaluationImages
 from msim_tf.model.params import NETWORK_PRESETS, TrainParams
 
-PARAMS = TrainParams(network=dataclasses.replace(NETWORK_PRESETS["single384"], embedding_size=12))
+PARAMS = TrainParams(network=dataclasses.replace(NETWORK_PRESETS["single384"], subspace_width=2))
 
 
 def _model(features, names):

@@ -18,8 +18,8 @@ from msim_tf.model.params import NETWORK_PRESETS, NetworkParams, layout
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
 
 FEATURES = FeatureParams(n_mels=64, tempogram_lags=64, segment_frames=64)  # the smallest that fit
-NARROW = NetworkParams(embedding_size=24, width=0.01)  # 4 filters everywhere
-DIRECT = dataclasses.replace(NARROW, direct_paths=True)
+NARROW = NetworkParams(subspace_width=4, width=0.01)  # 4 filters everywhere
+WITH_HEADS = dataclasses.replace(NARROW, time_averaged_heads=True)
 
 
 def some_inputs(rng, features, network, batch=4, dtype=np.float32):
@@ -87,7 +87,7 @@ def test_width_scales_filters_to_multiples_of_four(count, width, expected):
     assert filters(count, width) == expected
 
 
-@pytest.mark.parametrize("network", [NARROW, DIRECT], ids=["paper", "direct"])
+@pytest.mark.parametrize("network", [NARROW, WITH_HEADS], ids=["paper", "heads"])
 def test_masks_are_disjoint_and_together_the_whole_embedding(rng, network):
     model = build_network(dataclasses.replace(network, track_output=True), FEATURES)
     inputs = some_inputs(rng, FEATURES, network)
@@ -112,7 +112,7 @@ def test_mel_is_standardised_by_the_given_statistics(rng):
         np.testing.assert_allclose(subspace, expected[name], atol=1e-5)
 
 
-@pytest.mark.parametrize("network", [NARROW, DIRECT], ids=["paper", "direct"])
+@pytest.mark.parametrize("network", [NARROW, WITH_HEADS], ids=["paper", "heads"])
 def test_half_precision_inputs_are_taken_as_they_are_stored(rng, network):
     model = build_network(network, FEATURES)
     stored = some_inputs(rng, FEATURES, network, dtype=np.float16)
@@ -124,9 +124,9 @@ def test_half_precision_inputs_are_taken_as_they_are_stored(rng, network):
         np.testing.assert_allclose(subspace, whole[name], atol=1e-5)
 
 
-def test_direct_paths_hear_nothing_but_the_mean_over_time_of_their_input(rng):
-    model = build_network(DIRECT, FEATURES)
-    inputs = some_inputs(rng, FEATURES, DIRECT)
+def test_time_averaged_heads_hear_nothing_but_the_mean_over_time_of_their_input(rng):
+    model = build_network(WITH_HEADS, FEATURES)
+    inputs = some_inputs(rng, FEATURES, WITH_HEADS)
 
     def directions(**changed):  # all that the cosine distance inside a subspace sees
         return {name: x / np.linalg.norm(x, axis=1, keepdims=True) for name, x in model({**inputs, **changed}).items()}
@@ -145,7 +145,7 @@ def test_direct_paths_hear_nothing_but_the_mean_over_time_of_their_input(rng):
 
 
 def test_a_trained_model_loads_in_another_process_without_custom_objects(rng, tmp_path):
-    network = dataclasses.replace(DIRECT, track_output=True)
+    network = dataclasses.replace(WITH_HEADS, track_output=True)
     names = (*network.dimensions, "track")
     model = build_network(network, FEATURES)
     model.compile(
@@ -176,7 +176,7 @@ def test_a_trained_model_loads_in_another_process_without_custom_objects(rng, tm
 
 
 def test_one_step_on_two_replicas_reaches_every_weight(rng, two_replicas):
-    network = dataclasses.replace(DIRECT, width=0.1)  # with four filters a layer is dead by chance too often
+    network = dataclasses.replace(WITH_HEADS, width=0.1)  # with four filters a layer is dead by chance too often
     with two_replicas.scope():
         keras.utils.set_random_seed(1)
         model = build_network(network, FEATURES)
@@ -197,10 +197,10 @@ def test_one_step_on_two_replicas_reaches_every_weight(rng, two_replicas):
 
 
 def test_mixed_precision_computes_in_half_and_answers_in_float32(rng):
-    full = build_network(DIRECT, FEATURES)
+    full = build_network(WITH_HEADS, FEATURES)
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        half = build_network(DIRECT, FEATURES)
+        half = build_network(WITH_HEADS, FEATURES)
     finally:
         keras.mixed_precision.set_global_policy("float32")
     half.set_weights(full.get_weights())
@@ -208,7 +208,7 @@ def test_mixed_precision_computes_in_half_and_answers_in_float32(rng):
     assert {half.get_layer(name).compute_dtype for name in ("tempogram", "mel_zscore", "embedding", "key")} == {
         "float32"
     }
-    inputs = some_inputs(rng, FEATURES, DIRECT)
+    inputs = some_inputs(rng, FEATURES, WITH_HEADS)
     expected = full(inputs)
     for name, subspace in half(inputs).items():
         assert subspace.dtype == tf.float32
@@ -242,7 +242,10 @@ def test_slow_stride_leaves_out_frames_and_changes_no_weight(rng, stride, frames
 
 
 def test_params_survive_json():
-    for network in (*NETWORK_PRESETS.values(), dataclasses.replace(DIRECT, mel_mean=1 / 3, teacher_outputs=("mood",))):
+    for network in (
+        *NETWORK_PRESETS.values(),
+        dataclasses.replace(WITH_HEADS, mel_mean=1 / 3, teacher_outputs=("mood",)),
+    ):
         assert NetworkParams.from_json(json.loads(json.dumps(network.to_json()))) == network
     older = {name: value for name, value in NARROW.to_json().items() if name != "trunk_width"}
     assert NetworkParams.from_json(older) == NARROW
@@ -270,10 +273,10 @@ def test_trunk_width_scales_the_blocks_after_the_join_only():
         ({"dimensions": ("tempo", "key"), "regression_size": 3}, "a teacher's regression with dimensions"),
         ({"trunk_width": -0.5}, r"trunk_width is -0\.5, expected >= 0"),
         ({"slow_stride": 3}, "slow_stride is 3, expected 1, 2 or 4"),
-        ({"embedding_size": 100}, "100 does not divide into 6"),
+        ({"subspace_width": 0}, "one positive width for each"),
         ({"dimensions": ("genre", "smell")}, "smell"),
-        ({"inputs": ("mel",), "direct_paths": True}, "direct_paths with inputs"),
-        ({"dimensions": ("tempo", "key"), "direct_paths": True}, "a dimension besides tempo and key"),
+        ({"inputs": ("mel",), "time_averaged_heads": True}, "time_averaged_heads with inputs"),
+        ({"dimensions": ("tempo", "key"), "time_averaged_heads": True}, "a dimension that the backbone projects"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(change, match):

@@ -1,4 +1,4 @@
-"""The last stage of a training: the direct paths alone learn, from several crops of each clip."""
+"""The last stage of a training: the time-averaged heads alone learn, from several crops of each clip."""
 
 import dataclasses
 
@@ -11,12 +11,12 @@ from msim_tf.data.batch_sampler import BatchComposer, BatchParams
 from msim_tf.data.pipeline import make_dataset
 from msim_tf.errors import InputError
 from msim_tf.labels.encoding import encode
-from msim_tf.model.network import build_network, direct_model
+from msim_tf.model.network import build_network, head_model
 from msim_tf.model.params import NETWORK_PRESETS, TrainParams
 from msim_tf.model.time_averaged_heads import _on_crops
 from msim_tf.model.training import load_model, train
 
-NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, embedding_size=24, direct_paths=True)
+NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, subspace_width=4, time_averaged_heads=True)
 PARAMS = TrainParams(
     network=NETWORK,
     epochs=1,
@@ -26,8 +26,8 @@ PARAMS = TrainParams(
     objective="contrastive",
     validation=0.25,
     augment=True,
-    direct_epochs=3,
-    direct_steps=5,
+    head_epochs=3,
+    head_steps=5,
 )
 
 
@@ -37,13 +37,13 @@ def model(labelled_store):
     return build_network(NETWORK, labelled_store.params)
 
 
-def test_the_direct_model_is_the_subspace_of_the_whole(model, labelled_store):
+def test_the_head_model_is_the_subspace_of_the_whole(model, labelled_store):
     starts = np.zeros(4, int)
     segments = labelled_store.read_segments(np.arange(4), starts)
     inputs = {name: tf.cast(value, tf.float32) for name, value in segments.items()}
-    whole, direct = model(inputs), direct_model(model)({name: inputs[name] for name in ("onset", "cens")})
-    assert list(direct) == ["tempo", "key"]
-    for name, value in direct.items():
+    whole, alone = model(inputs), head_model(model)({name: inputs[name] for name in ("onset", "cens")})
+    assert list(alone) == ["tempo", "key"]
+    for name, value in alone.items():
         # All parts of the embedding have mean 0 already, so normalising the whole only scales it: directions stay.
         unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (whole[name].numpy(), value.numpy())]
         np.testing.assert_allclose(*unit, atol=1e-5)
@@ -52,7 +52,7 @@ def test_the_direct_model_is_the_subspace_of_the_whole(model, labelled_store):
 def test_a_clip_is_the_mean_of_its_crops(model, labelled_store, rng):
     shapes = labelled_store.params.input_shapes
     crops = {name: rng.random((2, 3, *shapes[name])).astype(np.float32) for name in ("onset", "cens")}
-    paths = direct_model(model)
+    paths = head_model(model)
     found = _on_crops(paths, 3)(crops)
     for row in range(2):
         alone = paths({name: value[row] for name, value in crops.items()})
@@ -75,11 +75,11 @@ def test_crops_are_of_one_clip_at_one_tempo_in_one_key(labelled_store):
         np.testing.assert_array_equal(inputs["onset"][:, crop], alone["onset"])
 
 
-def test_the_stage_changes_the_direct_paths_and_nothing_else(labelled_store, tmp_path):
+def test_the_stage_changes_the_time_averaged_heads_and_nothing_else(labelled_store, tmp_path):
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
-    without = train(labelled_store, tmp_path / "a", dataclasses.replace(PARAMS, direct_epochs=0), strategy=strategy)
+    without = train(labelled_store, tmp_path / "a", dataclasses.replace(PARAMS, head_epochs=0), strategy=strategy)
     run = train(labelled_store, tmp_path / "b", PARAMS, strategy=strategy)
-    assert run.summary["direct_loss"] < run.summary["direct_first_loss"] and "direct_loss" not in without.summary
+    assert run.summary["head_loss"] < run.summary["head_first_loss"] and "head_loss" not in without.summary
     before, after = load_model(without), load_model(run)
     changed = {
         layer.name
@@ -90,6 +90,6 @@ def test_the_stage_changes_the_direct_paths_and_nothing_else(labelled_store, tmp
     assert changed == {"tempo_hidden", "tempo_projection", "key_frame_hidden", "key_hidden", "key_projection"}
 
 
-def test_a_network_without_direct_paths_has_no_such_stage():
-    with pytest.raises(InputError, match="no direct paths"):
-        dataclasses.replace(PARAMS, network=dataclasses.replace(NETWORK, direct_paths=False))
+def test_a_network_without_time_averaged_heads_has_no_such_stage():
+    with pytest.raises(InputError, match="no time-averaged heads"):
+        dataclasses.replace(PARAMS, network=dataclasses.replace(NETWORK, time_averaged_heads=False))

@@ -27,7 +27,7 @@ from msim_tf.model.callbacks import SaveBest
 from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, TrainParams
 from msim_tf.model.training import load_model, load_run, train
 
-NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, embedding_size=24)
+NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, subspace_width=4)
 PARAMS = TrainParams(
     network=NETWORK,
     epochs=6,
@@ -42,7 +42,7 @@ PARAMS = TrainParams(
 
 # Tracing the multi-input network takes most of a test's time; one input is enough where the network is not the point.
 SINGLE = dataclasses.replace(
-    PARAMS, network=dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, embedding_size=24)
+    PARAMS, network=dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, subspace_width=4)
 )
 
 

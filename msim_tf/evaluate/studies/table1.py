@@ -80,7 +80,7 @@ def table1_networks(
     networks: Mapping[str, NetworkParams],
     *,
     width: float | None = None,
-    direct_paths: bool = False,
+    time_averaged_heads: bool = False,
 ) -> dict[str, TrainParams]:
     """The same recipe for each network.
 
@@ -88,14 +88,14 @@ def table1_networks(
         recipe: how to train; its network gives the width only.
         networks: e.g. ``NETWORK_PRESETS``.
         width: another width.
-        direct_paths: switch the direct paths on in the networks that have the inputs for them.
+        time_averaged_heads: switch the time-averaged heads on in the networks that have the inputs for them.
     """
     width = recipe.network.width if width is None else width
     return {
         name: dataclasses.replace(
             recipe,
             network=dataclasses.replace(
-                network, width=width, direct_paths=direct_paths and network.inputs == MULTI_INPUT
+                network, width=width, time_averaged_heads=time_averaged_heads and network.inputs == MULTI_INPUT
             ),
         )
         for name, network in networks.items()
