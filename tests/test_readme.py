@@ -66,3 +66,13 @@ def test_make_targets_exist():
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_paths_in_code_quotes_exist(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    paths = set(
+        re.findall(r"`((?:msim_tf|tests|tools|docs|serving|saved_models)/[\w./-]*|[\w-]+\.(?:md|toml|cfg))`", text)
+    )
+    missing = sorted(path for path in paths if not (ROOT / path).exists())
+    assert not missing and (paths or name == "SECURITY.md")
