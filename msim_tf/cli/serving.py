@@ -41,7 +41,34 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--subsonic-port", type=click.IntRange(0, 65535), default=4534, help="Of the proxy, for players.")
 @click.option(
-    "--token", help="What clients of the library must know; made up where --host needs one and none is given."
+    "--token",
+    help="What every request must send (Authorization: Bearer TOKEN, by gRPC as metadata). With --library and a --host "
+    "that other machines reach, one is made up if none is given.",
+)
+@click.option(
+    "--max-request-mb",
+    type=click.IntRange(min=1),
+    help="Largest request in MiB, and a 16th of its bytes in values. By default from the models' signatures: 256 rows "
+    "and 65,536 along other free axes of an input at 16 bytes per value, so 256 segments or 12.7 minutes of audio at "
+    "22,050 Hz.",
+    show_default=False,
+)
+@click.option(
+    "--budget-mb",
+    type=click.IntRange(min=1),
+    help="MiB that all requests under way may hold; others are answered with 429. By default twice the largest request.",
+    show_default=False,
+)
+@click.option(
+    "--max-connections",
+    type=click.IntRange(min=1),
+    default=512,
+    help="Open connections of each API; fewer if ulimit -n is low.",
+)
+@click.option(
+    "--root-path",
+    default="",
+    help="Path below which a proxy shows this server, e.g. /msim; requests may arrive with it or without.",
 )
 def serve(
     models: tuple[Path, ...],
@@ -53,6 +80,10 @@ def serve(
     subsonic: str | None,
     subsonic_port: int,
     token: str | None,
+    max_request_mb: int | None,
+    budget_mb: int | None,
+    max_connections: int,
+    root_path: str,
 ) -> None:
     """Serve exported MODELS (directories saved_models/NAME) as TensorFlow Serving does, until interrupted.
 
@@ -77,6 +108,10 @@ def serve(
         rest_port=rest_port,
         poll_seconds=poll_seconds,
         token=token or "",
+        max_request_bytes=max_request_mb * 2**20 if max_request_mb else None,
+        budget_bytes=budget_mb * 2**20 if budget_mb else None,
+        max_connections=max_connections,
+        root_path=root_path,
     )
     with _subsonic_proxy(subsonic, library, host, subsonic_port) as proxy:
         server.serve(
@@ -120,6 +155,7 @@ def _announce(addresses: Addresses, names: list[str], library: Path | None, toke
 @click.option(
     "--features", default="paper", help="Preset of the model's features, to compute the segment that is sent."
 )
+@click.option("--token", default="", help="What the server asks for, if it has a token.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0.1), default=60.0, help="Seconds to wait for the server and for an answer."
 )
@@ -131,6 +167,7 @@ def predict(
     signatures: tuple[str, ...],
     seconds: float,
     features: str,
+    token: str,
     timeout: float,
 ) -> None:
     """Ask a running server, ours or TensorFlow Serving, about AUDIO: one line per signature.
@@ -142,9 +179,9 @@ def predict(
     params = preset(FEATURE_PRESETS, features, "feature")
     clients: dict[str, Client] = {}
     if grpc_address:
-        clients["gRPC"] = GrpcClient(grpc_address)
+        clients["gRPC"] = GrpcClient(grpc_address, token=token)
     if rest_url:
-        clients["REST"] = RestClient(rest_url)
+        clients["REST"] = RestClient(rest_url, token=token)
     if not clients:
         raise InputError("no server given; name it by --grpc HOST:PORT, --rest URL, or both")
     for client in clients.values():

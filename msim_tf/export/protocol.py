@@ -200,13 +200,27 @@ def write_typed_tensor(proto: Any, array: np.ndarray) -> None:
     getattr(proto, dtype.field).extend(values)
 
 
-def tensor_array(proto: Any) -> np.ndarray:
+def tensor_size(proto: Any) -> int:
+    """How many elements a ``TensorProto`` declares, however few it holds.
+
+    Raises:
+        ValueError: if its shape is none.
+    """
+    # TensorFlow ignores ``unknown_rank`` in a tensor: its sizes count.
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"{shape} is not the shape of a tensor")
+    return math.prod(shape)
+
+
+def tensor_array(proto: Any, *, max_bytes: int = MAX_TENSOR_BYTES) -> np.ndarray:
     """The array of a ``TensorProto``, from raw content or typed fields.
 
-    Fewer typed values than elements: the last one is repeated, none at all means zeros (TensorFlow's rule).
+    TensorFlow's rules: of fewer typed values than elements the last one is repeated, none at all means zeros, and of more the first count.
 
     Args:
         proto: a TensorProto, of this module or genuine.
+        max_bytes: a larger array is refused before it is made.
 
     Returns:
         A writable array; strings as ``object`` holding bytes.
@@ -218,11 +232,9 @@ def tensor_array(proto: Any) -> np.ndarray:
     if dtype is None:
         raise ValueError(f"tensors of data type {proto.dtype} are not supported")
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    size = math.prod(shape)
-    if proto.tensor_shape.unknown_rank or min(shape, default=0) < 0:
-        raise ValueError(f"{shape} is not the shape of a tensor")
-    if size * np.dtype(dtype.numpy).itemsize > MAX_TENSOR_BYTES:
-        raise ValueError(f"a tensor of shape {shape} is larger than {MAX_TENSOR_BYTES} bytes")
+    size = tensor_size(proto)
+    if size * np.dtype(dtype.numpy).itemsize > max_bytes:
+        raise ValueError(f"a tensor of shape {shape} is larger than {max_bytes} bytes")
     values = _content_values(proto, dtype) if proto.tensor_content else _typed_values(proto, dtype, size)
     if len(values) != size:
         raise ValueError(f"{len(values)} values do not fill a tensor of shape {shape}")
@@ -244,6 +256,6 @@ def _typed_values(proto: Any, dtype: DType, size: int) -> np.ndarray:
     bits = np.array(field, np.uint16 if dtype.name == "half" else dtype.numpy)
     values = bits.view(dtype.numpy) if dtype.name == "half" else bits
     if len(values) >= size:
-        return values
+        return values[:size]
     last = values[-1] if len(values) else (b"" if dtype.name == "string" else 0)
     return np.concatenate([values, np.full(size - len(values), last, dtype.numpy)])

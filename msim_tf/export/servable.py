@@ -7,7 +7,7 @@ shapes are left to the operations. Knows nothing of HTTP or gRPC.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import tensorflow as tf
 from tensorflow.python.client import pywrap_tf_session
 
 from msim_tf.errors import InputError
+from msim_tf.export import error_texts as texts
 from msim_tf.export.metadata import METADATA_FILE
 from msim_tf.export.protocol import byte_strings
 from msim_tf.export.signatures import DEFAULT_SIGNATURE, Signature, signature_from_proto
@@ -97,7 +98,7 @@ class Servable:
             ServingError: with the code and text that the real server would give.
         """
         chosen = self.signature(signature)
-        _validate_inputs(chosen, feeds)
+        validate_input_names(chosen, feeds)
         names = _output_names(chosen, output_filter)
         tensors = {name: _fed(feeds[name]) for name in chosen.inputs}
         values = self._run_session(
@@ -118,7 +119,7 @@ class Servable:
         """
         name = name or DEFAULT_SIGNATURE
         if name not in self.signatures:
-            raise ServingError("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
+            raise texts.UNKNOWN_SIGNATURE_GRPC.error(signature=name)
         return self.signatures[name]
 
     def close(self) -> None:
@@ -150,7 +151,7 @@ class Servable:
         graph = self._session.graph
         # The initialiser's signature names an operation, without ":0".
         if ":" not in name:
-            raise ServingError("INVALID_ARGUMENT", f"Malformed TENSOR_NAME '{name}'")
+            raise texts.MALFORMED_TENSOR_NAME.error(name=name)
         return graph.get_tensor_by_name(name)._as_tf_output()
 
     def _warm_up(self) -> None:
@@ -163,9 +164,7 @@ def _load_session(path: Path) -> tuple[tf.compat.v1.Session, Any]:
     if not path.is_dir():
         raise InputError(f"{path} not found; expected the directory of a model version, e.g. saved_models/NAME/1")
     if not (path / "saved_model.pb").is_file():
-        raise InputError(
-            f"{path}: not a SavedModel (no saved_model.pb); expected a directory such as saved_models/NAME/1"
-        )
+        raise texts.NO_SAVED_MODEL.error(path=path)
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph)
     try:
@@ -195,35 +194,33 @@ def _run_options(timeout: float | None) -> Iterator[Any]:
         pywrap_tf_session.TF_DeleteBuffer(buffer)
 
 
-def _validate_inputs(signature: Signature, feeds: Mapping[str, np.ndarray]) -> None:
-    """Refuses wrong names with the real server's texts."""
-    given, expected = sorted(feeds), sorted(signature.inputs)
-    if len(given) != len(expected):
-        extra, missing = (",".join(sorted(set(a) - set(b))) for a, b in ((given, expected), (expected, given)))
-        raise ServingError(
-            "INVALID_ARGUMENT",
-            f"input size does not match signature: {len(given)}!={len(expected)} len({{{','.join(given)}}}) != "
-            f"len({{{','.join(expected)}}}). Sent extra: {{{extra}}}. Missing but required: {{{missing}}}.",
+def validate_input_names(signature: Signature, names: Iterable[str]) -> None:
+    """Refuses inputs that are not those of ``signature``, before anything is made of them.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT with the real server's text.
+    """
+    sent, expected = sorted(names), sorted(signature.inputs)
+    if len(sent) != len(expected):
+        raise texts.WRONG_INPUTS.error(
+            sent_count=len(sent),
+            expected_count=len(expected),
+            sent=",".join(sent),
+            expected=",".join(expected),
+            extra=",".join(sorted(set(sent) - set(expected))),
+            missing=",".join(sorted(set(expected) - set(sent))),
         )
     for name in expected:
-        if name not in feeds:
-            raise ServingError(
-                "INVALID_ARGUMENT",
-                f"Signature input alias: {name}(feed name: {signature.inputs[name].tensor_name}) not found in request and no "
-                f"default value provided. Inputs expected to be in the request {{{','.join(given)}}}, or default input alias set: ",
-            )
+        if name not in sent:
+            raise texts.MISSING_INPUT.error(name=name, tensor=signature.inputs[name].tensor_name, sent=",".join(sent))
 
 
 def _output_names(signature: Signature, output_filter: Sequence[str]) -> list[str]:
     for position, name in enumerate(output_filter):
         if name not in signature.outputs:
-            expected = ",".join(sorted(signature.outputs))
-            raise ServingError(
-                "INVALID_ARGUMENT",
-                f"output tensor alias not found in signature: {name} Outputs expected to be in the set {{{expected}}}.",
-            )
+            raise texts.UNKNOWN_OUTPUT.error(name=name, expected=",".join(sorted(signature.outputs)))
         if name in output_filter[:position]:
-            raise ServingError("INVALID_ARGUMENT", f"duplicate output tensor alias: {name}")
+            raise texts.REPEATED_OUTPUT.error(name=name)
     return list(output_filter) or list(signature.outputs)
 
 

@@ -117,11 +117,14 @@ class GrpcClient:
     Args:
         address: "host:port", the real server's default port is 8500.
         max_message_bytes: of an answer; -1 for no limit.
+        token: what a server with a token asks for; "" sends none.
     """
 
-    def __init__(self, address: str, *, max_message_bytes: int = -1) -> None:
+    def __init__(self, address: str, *, max_message_bytes: int = -1, token: str = "") -> None:
         if "://" in address or ":" not in address:
             raise InputError(f"gRPC address {address!r}: expected host:port, e.g. 127.0.0.1:8500")
+        if not token.isascii():
+            raise InputError("gRPC metadata carries ASCII only; the token holds other characters")
         options = [
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", -1),
@@ -130,6 +133,7 @@ class GrpcClient:
             ("grpc.max_reconnect_backoff_ms", 1000),
         ]
         self.address = address
+        self._call_metadata = [("authorization", f"Bearer {token}")] if token else []
         self._channel = grpc.insecure_channel(address, options=options)
         self._predict = self._method("PredictionService/Predict", protocol.PredictRequest, protocol.PredictResponse)
         self._metadata = self._method(
@@ -207,7 +211,7 @@ class GrpcClient:
 
         def method(request: Any, timeout: float) -> Any:
             try:
-                return call(request, timeout=timeout)
+                return call(request, timeout=timeout, metadata=self._call_metadata)
             except grpc.RpcError as error:
                 details = error.details() or "no further details"
                 where = f" (gRPC server {self.address})" if error.code() is grpc.StatusCode.UNAVAILABLE else ""
@@ -243,12 +247,14 @@ class RestClient:
     """A client over REST; see ``Client`` for the methods.
 
     Args:
-        url: "http://host:port" or "host:port", the real server's default port is 8501.
+        url: "http://host:port" or "host:port", the real server's default port is 8501; below a proxy with its path.
+        token: what a server with a token asks for; "" sends none.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, token: str = "") -> None:
         self.url = _base_url(url)
-        self._http = httpx.Client(base_url=self.url, trust_env=False)
+        headers = {"authorization": f"Bearer {token}".encode()} if token else {}
+        self._http = httpx.Client(base_url=self.url, headers=headers, trust_env=False)
         self._signatures: dict[tuple[str, int | None, str], Signature] = {}
 
     def predict(

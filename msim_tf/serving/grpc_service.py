@@ -2,28 +2,36 @@
 
 Served: Predict, GetModelMetadata, GetModelStatus. Classify and Regress find no classification inputs, as in the real server with these
 models; MultiInference and HandleReloadConfigRequest are UNIMPLEMENTED.
+
+A message arrives as bytes, so that the token and the memory budget are checked before it is parsed, and the inputs' names, types and sizes
+before any array is made: a TensorProto of 48 bytes may declare gigabytes.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import grpc
+import numpy as np
+from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
-from msim_tf.export.protocol import tensor_array, write_typed_tensor
-from msim_tf.export.signatures import DEFAULT_SIGNATURE
+from msim_tf.export import error_texts as texts
+from msim_tf.export.protocol import DTYPE_OF_NUMBER, tensor_array, tensor_size, write_typed_tensor
+from msim_tf.export.servable import validate_input_names
+from msim_tf.export.signatures import DEFAULT_SIGNATURE, Signature
 from msim_tf.export.status import ServingError
-from msim_tf.serving.json_tensors import invalid
+from msim_tf.serving.guard import has_token
+from msim_tf.serving.limits import Budget, MemoryReturn
 from msim_tf.serving.versions import Models
 
 _LOG = logging.getLogger(__name__)
@@ -34,43 +42,89 @@ _MESSAGE_LIMIT = 1024
 _State = get_model_status_pb2.ModelVersionStatus.State
 
 
-def add_services(server: grpc.Server, models: Models) -> None:
+@dataclass(frozen=True)
+class GrpcGuard:
+    """What stands before every method.
+
+    Attributes:
+        token: what the metadata ``authorization`` must carry; "" for none.
+        max_values: elements of all inputs of one request.
+        budget: bytes of all requests under way.
+        memory: hands memory back after large requests.
+    """
+
+    token: str
+    max_values: int
+    budget: Budget
+    memory: MemoryReturn
+
+
+def add_services(server: grpc.Server, models: Models, guard: GrpcGuard) -> None:
     """Registers both services for ``models``."""
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_PredictionService(models), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(models), server)
+    predictions, statuses = _PredictionService(models, guard.max_values), _ModelService(models)
+    services = {
+        "PredictionService": {
+            "Predict": (predictions.predict, predict_pb2.PredictRequest),
+            "GetModelMetadata": (predictions.metadata, get_model_metadata_pb2.GetModelMetadataRequest),
+            "Classify": (predictions.classify, classification_pb2.ClassificationRequest),
+            "Regress": (predictions.regress, regression_pb2.RegressionRequest),
+        },
+        "ModelService": {"GetModelStatus": (statuses.status, get_model_status_pb2.GetModelStatusRequest)},
+    }
+    for name, methods in services.items():
+        handlers = {key: _handler(method, message, guard) for key, (method, message) in methods.items()}
+        generic = grpc.method_handlers_generic_handler(f"tensorflow.serving.{name}", handlers)
+        server.add_generic_rpc_handlers((generic,))
 
 
-def _abort(context: grpc.ServicerContext, code: str, message: str) -> NoReturn:
-    if len(message) > _MESSAGE_LIMIT:
-        message = message[:_MESSAGE_LIMIT] + "...TRUNCATED"
-    context.abort(getattr(grpc.StatusCode, code), message)
-    raise AssertionError("abort raises")
+def _handler(method: Callable[..., Any], message_class: Any, guard: GrpcGuard) -> grpc.RpcMethodHandler:
+    """The method behind the guard; whatever it raises becomes a gRPC status."""
 
-
-def _with_status(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Turns what a method raises into a gRPC status."""
-
-    @wraps(method)
-    def wrapped(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+    def answer(data: bytes, context: grpc.ServicerContext) -> Any:
         try:
-            return method(self, request, context)
+            _check_token(context, guard.token)
+            with guard.budget.reservation() as reservation:
+                reservation.grow(len(data))
+                try:
+                    return method(message_class.FromString(data), context)
+                finally:
+                    guard.memory.after(len(data))
         except ServingError as error:
-            code, message = error.code, error.message
+            fault = error
+        except DecodeError:
+            fault = ServingError("INTERNAL", "Exception deserializing request!")
         except MemoryError:
-            code, message = "RESOURCE_EXHAUSTED", "Not enough memory for the request"
+            fault = texts.OUT_OF_MEMORY.error()
         except Exception:  # a fault of ours must reach the client as an answer and the log as a traceback
             _LOG.exception("%s", method.__name__)
-            code, message = "INTERNAL", "Internal error; see the server's log"
-        _abort(context, code, message)
+            fault = texts.INTERNAL_ERROR.error()
+        _abort(context, fault)
 
-    return wrapped
+    return grpc.unary_unary_rpc_method_handler(answer, None, lambda response: response.SerializeToString())
+
+
+def _check_token(context: grpc.ServicerContext, token: str) -> None:
+    if not token:
+        return
+    values = [value for key, value in context.invocation_metadata() if key == "authorization"]
+    if not any(has_token(value if isinstance(value, str) else value.decode("latin-1"), token) for value in values):
+        raise texts.NO_TOKEN.error()
+
+
+def _abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
+    message = error.message
+    if len(message) > _MESSAGE_LIMIT:
+        message = message[:_MESSAGE_LIMIT] + "...TRUNCATED"
+    # A message may quote bytes that are not UTF-8.
+    context.abort(getattr(grpc.StatusCode, error.code), message.encode("utf-8", "replace").decode())
+    raise AssertionError("abort raises")
 
 
 def _named_spec(request: Any) -> Any:
     if not request.HasField("model_spec"):
-        raise invalid("Missing ModelSpec")
+        raise texts.NO_MODEL_SPEC.error()
     if not request.model_spec.name:
-        raise invalid("ModelSpec has no name specified.")
+        raise texts.NO_MODEL_NAME_GRPC.error()
     return request.model_spec
 
 
@@ -79,17 +133,18 @@ def _which(spec: Any) -> dict[str, Any]:
     return {"name": spec.name, "version": version, "label": spec.version_label}
 
 
-class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, models: Models) -> None:
+class _PredictionService:
+    def __init__(self, models: Models, max_values: int) -> None:
         self._models = models
+        self._max_values = max_values
 
-    @_with_status
-    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def predict(self, request: Any, context: grpc.ServicerContext) -> Any:
         """Runs one signature; the client's deadline bounds the run."""
         spec = _named_spec(request)
         response = predict_pb2.PredictResponse()
         with self._models.lease(**_which(spec)) as (version, servable):
-            inputs = {name: _input(name, proto) for name, proto in request.inputs.items()}
+            signature = servable.signature(spec.signature_name)
+            inputs = _input_arrays(request.inputs, signature, self._max_values)
             outputs = servable.run(spec.signature_name, inputs, request.output_filter, timeout=context.time_remaining())
         response.model_spec.name = spec.name
         response.model_spec.version.value = version
@@ -98,16 +153,15 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             write_typed_tensor(response.outputs[name], array)
         return response
 
-    @_with_status
-    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def metadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         """The signatures of a model, the one field there is."""
         if not request.HasField("model_spec"):
-            raise invalid("Missing ModelSpec")
+            raise texts.NO_MODEL_SPEC.error()
         if not request.metadata_field:
-            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
-        for name in request.metadata_field:
-            if name != "signature_def":
-                raise invalid(f"Metadata field {name} is not supported")
+            raise texts.NO_METADATA_FIELD.error()
+        for field in request.metadata_field:
+            if field != "signature_def":
+                raise texts.UNKNOWN_METADATA_FIELD.error(field=field)
         response = get_model_metadata_pb2.GetModelMetadataResponse()
         signatures = get_model_metadata_pb2.SignatureDefMap()
         spec = _named_spec(request)
@@ -119,13 +173,11 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         response.metadata["signature_def"].Pack(signatures)
         return response
 
-    @_with_status
-    def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def classify(self, request: Any, context: grpc.ServicerContext) -> Any:
         """Refused: the signatures here are predict signatures."""
         self._refuse(request, "classification")
 
-    @_with_status
-    def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def regress(self, request: Any, context: grpc.ServicerContext) -> Any:
         """Refused: the signatures here are predict signatures."""
         self._refuse(request, "regression")
 
@@ -133,18 +185,17 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         spec = _named_spec(request)
         with self._models.lease(**_which(spec)) as (_, servable):
             signature = servable.signature_defs.get(spec.signature_name or DEFAULT_SIGNATURE, "")
-            raise invalid(f"No {kind} inputs found in SignatureDef: {signature}")
+            raise texts.NO_KIND_OF_INPUTS.error(kind=kind, signature=signature)
 
 
-class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
+class _ModelService:
     def __init__(self, models: Models) -> None:
         self._models = models
 
-    @_with_status
-    def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def status(self, request: Any, context: grpc.ServicerContext) -> Any:
         """States of all versions, or of one."""
         if not request.HasField("model_spec"):
-            raise invalid("Missing ModelSpec")
+            raise texts.NO_MODEL_SPEC.error()
         spec = request.model_spec
         version = spec.version.value if spec.HasField("version") else None
         response = get_model_status_pb2.GetModelStatusResponse()
@@ -155,8 +206,34 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
         return response
 
 
-def _input(name: str, proto: Any) -> Any:
+def _input_arrays(protos: Mapping[str, Any], signature: Signature, max_values: int) -> dict[str, np.ndarray]:
+    """The inputs as arrays, after names, types and sizes were checked.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT with the real server's text; RESOURCE_EXHAUSTED for more than ``max_values`` elements.
+    """
+    validate_input_names(signature, protos)
+    try:
+        sizes = {name: tensor_size(proto) for name, proto in protos.items()}
+    except ValueError:
+        raise texts.BAD_TENSOR.error(name=next(iter(protos))) from None
+    if sum(sizes.values()) > max_values:
+        raise texts.TOO_MANY_VALUES.error(limit=max_values)
+    if any(proto.dtype != signature.inputs[name].number for name, proto in protos.items()):
+        # Arrays without elements make TensorFlow name the wrong type in its own words.
+        return {name: _empty(name, proto) for name, proto in protos.items()}
+    return {name: _array(name, proto) for name, proto in protos.items()}
+
+
+def _array(name: str, proto: Any) -> np.ndarray:
     try:
         return tensor_array(proto)
     except ValueError:
-        raise invalid(f"tensor parsing error: {name}") from None
+        raise texts.BAD_TENSOR.error(name=name) from None
+
+
+def _empty(name: str, proto: Any) -> np.ndarray:
+    dtype = DTYPE_OF_NUMBER.get(proto.dtype)
+    if dtype is None:
+        raise texts.BAD_TENSOR.error(name=name)
+    return np.empty(0, dtype.numpy)

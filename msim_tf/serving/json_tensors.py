@@ -1,8 +1,8 @@
-"""Tensors as the JSON of TensorFlow Serving's REST API, both ways, and the real server's words for what is wrong with a request.
+"""Tensors as the JSON of TensorFlow Serving's REST API, both ways.
 
 Numbers are converted in bulk: a request is flattened level by level and becomes one NumPy array; only a faulty one is searched value by
-value, to say where the fault lies. Text is read and written by orjson; where it cannot, NaN and infinities, by Python's ``json``, whose literals
-are the real server's.
+value, to say where the fault lies. Answers are written by orjson; NaN and infinities by Python's ``json``, whose literals are the real
+server's.
 """
 
 from __future__ import annotations
@@ -10,38 +10,54 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import orjson
 
+from msim_tf.export import error_texts as texts
 from msim_tf.export.protocol import DTYPE_OF_NUMBER
 from msim_tf.export.signatures import TensorInfo
 from msim_tf.export.status import ServingError
 
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint32", "uint64")
 _FLOATS = ("float32", "float64")
-# Error texts quote the faulty value; nobody reads more of it than this.
-_QUOTED_CHARACTERS = 4096
-
-
-def invalid(message: str) -> ServingError:
-    """An INVALID_ARGUMENT error."""
-    return ServingError("INVALID_ARGUMENT", message)
+# Error texts quote the faulty value; the real server cuts it here.
+_QUOTED_BYTES = 256
+_INDENT = "    "
+# NumPy's limit; TensorFlow's is 254.
+MAX_RANK = 64 if int(np.__version__.split(".")[0]) >= 2 else 32
 
 
 def quoted(value: Any) -> str:
-    """``value`` as the real server quotes it in errors: JSON with four spaces, cut when long."""
+    """``value`` as the real server quotes it in errors: JSON, objects with four spaces, lists on one line, cut when long."""
     parts: list[str] = []
     length = 0
-    for part in json.JSONEncoder(indent=4, ensure_ascii=False).iterencode(value):
+    for part in _quoted_parts(value, 0):
         parts.append(part)
         length += len(part)
-        if length > _QUOTED_CHARACTERS:
-            return "".join(parts)[:_QUOTED_CHARACTERS] + "..."
+        if length > _QUOTED_BYTES:
+            return "".join(parts)[:_QUOTED_BYTES] + "..."
     return "".join(parts)
+
+
+def _quoted_parts(value: Any, level: int) -> Iterator[str]:
+    """The text of ``value`` piece by piece; the reader stops before deep nesting becomes deep recursion."""
+    if isinstance(value, list):
+        for position, item in enumerate(value):
+            yield ", " if position else "["
+            yield from _quoted_parts(item, level + 1)
+        yield "]" if value else "[]"
+    elif isinstance(value, dict):
+        for position, (key, item) in enumerate(value.items()):
+            yield ("," if position else "{") + "\n" + _INDENT * (level + 1)
+            yield json.dumps(key[:_QUOTED_BYTES], ensure_ascii=False) + ": "
+            yield from _quoted_parts(item, level + 1)
+        yield "\n" + _INDENT * level + "}" if value else "{}"
+    else:
+        yield json.dumps(value[:_QUOTED_BYTES] if isinstance(value, str) else value, ensure_ascii=False)
 
 
 def to_json(value: Any) -> bytes:
@@ -50,7 +66,7 @@ def to_json(value: Any) -> bytes:
 
 
 def from_json(text: bytes) -> Any:
-    """The value of JSON text, NaN and infinities included.
+    """The value of a server's answer, NaN and infinities included.
 
     Raises:
         ValueError: ``json.JSONDecodeError`` if it is no JSON.
@@ -59,7 +75,7 @@ def from_json(text: bytes) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:  # json reads what orjson does not, such as NaN, or says where the fault is
-        return json.loads(text)
+        return json.loads(text.decode("utf-8", "surrogateescape"))
 
 
 def json_value(array: np.ndarray, *, as_bytes: bool = False) -> Any:
@@ -67,10 +83,7 @@ def json_value(array: np.ndarray, *, as_bytes: bool = False) -> Any:
 
     Args:
         array: any shape; finite floats are written with as few digits as bring the same number back.
-        as_bytes: write strings as ``{"b64": ...}``, which carries any bytes.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT for bytes that are no UTF-8, unless ``as_bytes``.
+        as_bytes: write strings as ``{"b64": ...}``. Without it bytes that are not UTF-8 are written as they are, like the real server's.
     """
     if array.dtype.kind in "OSU":
         return _strings_to_json(array, as_bytes).tolist()
@@ -96,26 +109,31 @@ def _strings_to_json(array: np.ndarray, as_bytes: bool) -> np.ndarray:
     return result.reshape(array.shape)
 
 
-def _text(data: bytes) -> str:
+def _text(data: bytes) -> Any:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise invalid('a string is not UTF-8; the name of a binary output must end in "_bytes"') from None
+        text = json.dumps(data.decode("utf-8", "surrogateescape"), ensure_ascii=False)
+        return orjson.Fragment(text.encode("utf-8", "surrogateescape"))
 
 
-def json_to_array(value: Any, info: TensorInfo) -> np.ndarray:
+def json_to_array(value: Any, info: TensorInfo, name: str = "") -> np.ndarray:
     """An array from a JSON value or nested lists, strictly of the input's type.
 
     Args:
         value: parsed JSON.
         info: the input; only its type matters, its shape is not checked (as in the real server).
+        name: the input's name, for the error of lists nested too deep.
 
     Raises:
         ServingError: INVALID_ARGUMENT or UNIMPLEMENTED with the real server's text.
     """
     shape, leaves = _flattened(value)
+    if len(shape) > MAX_RANK:
+        raise texts.BAD_TENSOR.error(name=name)
     if leaves is None or not _are_of_type(leaves, info):
-        raise _fault(value, 0, shape, info) or invalid("Encountered list at unexpected level")
+        # The search finds what the bulk conversion saw; were it to find nothing, the request would still be refused.
+        raise _fault(value, 0, shape, info) or texts.BAD_TENSOR.error(name=name)
     if info.dtype == "object":
         flat = np.empty(len(leaves), object)
         flat[:] = [_bytes(leaf) for leaf in leaves]
@@ -171,50 +189,41 @@ def is_binary(value: Any) -> bool:
 
 def _bytes(leaf: str | Mapping[str, str]) -> bytes:
     if isinstance(leaf, str):
-        return _utf8(leaf)
-    text = leaf["b64"].rstrip("=")
+        return leaf.encode("utf-8", "surrogateescape")
+    # Blanks are skipped and the padding may be left out.
+    text = "".join(leaf["b64"].split()).rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise invalid("Unable to base64 decode") from None
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise invalid("JSON Parse error: The surrogate pair in string is invalid.") from None
+        raise texts.BAD_BASE64.error() from None
 
 
 def _fault(value: Any, level: int, shape: Sequence[int], info: TensorInfo) -> ServingError | None:
     """The first fault in reading order, in the real server's words."""
     if not isinstance(value, list):
         if level != len(shape):
-            return invalid(
-                f"JSON Value: {quoted(value)} found at incorrect level: {level + 1} in the JSON DOM. Expected at level: {len(shape)}"
-            )
+            return texts.WRONG_LEVEL.error(value=quoted(value), actual=level + 1, expected=len(shape))
         return _leaf_fault(value, info)
     if level >= len(shape):
-        return invalid(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
+        return texts.UNEXPECTED_LIST.error(level=level, rank=len(shape))
     if len(value) != shape[level]:
-        return invalid(
-            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
-        )
+        return texts.UNEXPECTED_SIZE.error(actual=len(value), level=level, expected=shape[level])
     return next(filter(None, (_fault(item, level + 1, shape, info) for item in value)), None)
 
 
 def _leaf_fault(value: Any, info: TensorInfo) -> ServingError | None:
     dtype = DTYPE_OF_NUMBER.get(info.number)
-    name = dtype.name if dtype else f"data type {info.number}"
+    expected = dtype.name if dtype else f"data type {info.number}"
     if info.dtype not in (*_INTEGERS, *_FLOATS, "bool", "object"):
-        return ServingError("UNIMPLEMENTED", f"Conversion of JSON Value: {quoted(value)} to type: {name}")
+        return texts.NO_CONVERSION.error(value=quoted(value), expected=expected)
     if _are_of_type([value], info):
         return None
     if info.dtype == "object" and isinstance(value, dict):
-        return invalid(f"JSON Value: {quoted(value)} not formatted correctly for base64 data")
-    return invalid(f"JSON Value: {quoted(value)} Type: {_json_type(value)} is not of expected type: {name}")
+        return texts.NO_BASE64_OBJECT.error(value=quoted(value))
+    return texts.WRONG_TYPE.error(value=quoted(value), actual=json_type(value), expected=expected)
 
 
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
+    """The real server's name of a JSON value's type; "True" and "False" have types of their own."""
     names = {dict: "Object", list: "Array", str: "String", int: "Number", float: "Number", type(None): "Null"}
     return str(value) if isinstance(value, bool) else names[type(value)]

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from msim_tf.export import error_texts as texts
 from msim_tf.export.signatures import Signature, TensorInfo
 from msim_tf.export.status import ServingError
-from msim_tf.serving.json_tensors import (
-    from_json,
-    invalid,
-    is_binary,
-    json_rows,
-    json_to_array,
-    json_value,
-    quoted,
-    to_json,
-)
-
-# What Python's parser says, in the words of the real server's.
-_PARSE_ERRORS = {
-    "Expecting property name enclosed in double quotes": "Missing a name for object member.",
-    "Illegal trailing comma before end of object": "Missing a name for object member.",
-    "Expecting ':' delimiter": "Missing a colon after a name of object member.",
-    "Expecting ',' delimiter": "Missing a comma or ] after an array element.",
-    "Unterminated string starting at": "Missing a closing quotation mark in string.",
-    "Invalid control character at": "Invalid encoding in string.",
-    "Invalid \\escape": "Invalid escape character in string.",
-    "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
-    "Extra data": "The document root must not be followed by other values.",
-}
+from msim_tf.serving.json_parser import parse_json
+from msim_tf.serving.json_tensors import is_binary, json_rows, json_to_array, json_type, json_value, quoted, to_json
 
 
 def parse_body(body: bytes) -> dict[str, Any]:
@@ -41,17 +20,11 @@ def parse_body(body: bytes) -> dict[str, Any]:
     Raises:
         ServingError: INVALID_ARGUMENT if it is empty, no JSON, or no object.
     """
-    if not body.strip():
-        raise invalid("JSON Parse error: The document is empty")
-    try:
-        value = from_json(body)
-    except json.JSONDecodeError as error:
-        text = _PARSE_ERRORS.get(error.msg, "Invalid value.")
-        raise invalid(f"JSON Parse error: {text} at offset: {error.pos}") from None
-    except (RecursionError, ValueError):  # nested too deep, a number of thousands of digits, or no UTF-8
-        raise invalid("JSON Parse error: Terminate parsing due to Handler error. at offset: 0") from None
+    if not body:
+        raise texts.EMPTY_BODY.error()
+    value = parse_json(body)
     if not isinstance(value, dict):
-        raise invalid(f"JSON Value: {quoted(value)} Is not object")
+        raise texts.NOT_AN_OBJECT.error(value=quoted(value))
     return value
 
 
@@ -63,10 +36,26 @@ def signature_name(body: Mapping[str, Any]) -> str:
     """
     name = body.get("signature_name", "")
     if not isinstance(name, str):
-        raise invalid(
-            f"JSON Value: {quoted(body)} not formatted correctly. 'signature_name' key must be a string value."
-        )
+        raise texts.BAD_SIGNATURE_NAME.error(value=quoted(body))
     return name
+
+
+def check_examples(body: Mapping[str, Any]) -> None:
+    """Checks the body of a classify or regress request as far as the real server does before it looks for the model.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT if there are no examples.
+    """
+    if "examples" not in body:
+        raise texts.NO_EXAMPLES.error(value=quoted(body))
+    examples = body["examples"]
+    if not isinstance(examples, list):
+        raise texts.EXAMPLES_NOT_A_LIST.error(value=quoted(body))
+    if not examples:
+        raise texts.EMPTY_EXAMPLES.error(value=quoted(body))
+    for example in examples:
+        if not isinstance(example, dict):
+            raise texts.EXAMPLE_NOT_AN_OBJECT.error(actual=json_type(example))
 
 
 def request_inputs(body: Mapping[str, Any], signature: Signature) -> tuple[dict[str, np.ndarray], bool]:
@@ -80,20 +69,16 @@ def request_inputs(body: Mapping[str, Any], signature: Signature) -> tuple[dict[
     """
     if "instances" not in body:
         if "inputs" not in body:
-            raise invalid("Missing 'inputs' or 'instances' key")
+            raise texts.NEITHER_KEY.error()
         return _columns(body["inputs"], signature.inputs), False
     if "inputs" in body:
-        raise _bad_body(body, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ")
+        raise texts.BOTH_KEYS.error(value=quoted(body))
     instances = body["instances"]
     if not isinstance(instances, list):
-        raise _bad_body(body, "Excepting 'instances' to be an list/array")
+        raise texts.INSTANCES_NOT_A_LIST.error(value=quoted(body))
     if not instances:
-        raise _bad_body(body, "No values in 'instances' array")
+        raise texts.NO_INSTANCES.error(value=quoted(body))
     return _rows(instances, signature.inputs), True
-
-
-def _bad_body(body: Mapping[str, Any], text: str) -> ServingError:
-    return invalid(f"JSON Value: {quoted(body)} {text}")
 
 
 def _columns(value: Any, inputs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]:
@@ -101,30 +86,26 @@ def _columns(value: Any, inputs: Mapping[str, TensorInfo]) -> dict[str, np.ndarr
     if isinstance(value, dict) and not is_binary(value):
         missing = next((name for name in inputs if name not in value), None)
         if missing is not None:
-            raise invalid(f"Missing named input: {missing} in 'inputs' object.")
-        return {name: json_to_array(value[name], info) for name, info in inputs.items()}
+            raise texts.MISSING_NAMED_INPUT.error(name=missing)
+        return {name: json_to_array(value[name], info, name) for name, info in inputs.items()}
     if len(inputs) > 1:
-        raise invalid(
-            "inputs is a plain value/list, but expecting an object as multiple input tensors required as per tensorinfo_map"
-        )
-    return {name: json_to_array(value, info) for name, info in inputs.items()}
+        raise texts.PLAIN_INPUTS.error()
+    return {name: json_to_array(value, info, name) for name, info in inputs.items()}
 
 
 def _rows(instances: list[Any], inputs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]:
     """Arrays of the row format, batched along a new first axis."""
     if len(inputs) > 1 and not isinstance(instances[0], dict):
-        raise invalid(
-            "instances is a plain list, but expecting list of objects as multiple input tensors required as per tensorinfo_map"
-        )
+        raise texts.PLAIN_INSTANCES.error()
     named = _is_named(instances[0])
     for position, row in enumerate(instances):
         if named != _is_named(row):
-            expected, got = ("object", "list") if named else ("value/list", "object")
-            raise invalid(f"Expecting {expected} but got {got} at item {position} of input list")
+            expected, actual = ("object", "list") if named else ("value/list", "object")
+            raise texts.MIXED_INSTANCES.error(expected=expected, actual=actual, position=position)
         if named and set(row) != set(inputs):
             raise _wrong_keys(position, row, inputs)
     return {
-        name: _batched([row[name] if named else row for row in instances], info, f" key: {name}" if named else "")
+        name: _batched([row[name] if named else row for row in instances], info, name, named=named)
         for name, info in inputs.items()
     }
 
@@ -136,34 +117,32 @@ def _is_named(row: Any) -> bool:
 def _wrong_keys(position: int, row: Mapping[str, Any], inputs: Mapping[str, TensorInfo]) -> ServingError:
     unknown = next((name for name in row if name not in inputs), None)
     if unknown is not None:
-        return _bad_row(position, f" key: {unknown}", f"JSON object: does not have named input: {unknown}")
-    return invalid(
-        f"Failed to process element: {position} of 'instances' list. JSON object: {quoted(row)} "
-        f"keys must be equal to: {','.join(sorted(inputs))}"
-    )
+        return _bad_row(position, f" key: {unknown}", texts.UNKNOWN_NAMED_INPUT.format(name=unknown))
+    return texts.WRONG_KEYS.error(position=position, value=quoted(row), expected=",".join(sorted(inputs)))
 
 
-def _bad_row(position: int, key: str, text: str, code: str = "INVALID_ARGUMENT") -> ServingError:
-    return invalid(f"Failed to process element: {position}{key} of 'instances' list. Error: {code}: {text}")
+def _bad_row(position: int, key: str, message: str, code: str = "INVALID_ARGUMENT") -> ServingError:
+    return texts.BAD_INSTANCE.error(position=position, key=key, code=code, message=message)
 
 
-def _batched(rows: list[Any], info: TensorInfo, key: str) -> np.ndarray:
+def _batched(rows: list[Any], info: TensorInfo, name: str, *, named: bool) -> np.ndarray:
     """[rows, ...] one input; converted in bulk, row by row only to find what is wrong."""
     try:
-        return json_to_array(rows, info)
+        return json_to_array(rows, info, name)
     except ServingError as whole:
         error = whole
+    key = f" key: {name}" if named else ""
     first = None
     for position, row in enumerate(rows):
         try:
-            array = json_to_array(row, info)
+            array = json_to_array(row, info, name)
         except ServingError as fault:
             raise _bad_row(position, key, fault.message, fault.code) from None
         first = array if first is None else first
         if array.size != first.size:
-            raise _bad_row(position, key, f"Expecting tensor size: {first.size} but got: {array.size}")
+            raise _bad_row(position, key, texts.WRONG_SIZE.format(expected=first.size, actual=array.size))
         if array.shape != first.shape:
-            raise _bad_row(position, key, f"Expecting shape {_shape(first)} but got: {_shape(array)}")
+            raise _bad_row(position, key, texts.WRONG_SHAPE.format(expected=_shape(first), actual=_shape(array)))
     raise error
 
 
@@ -199,7 +178,7 @@ def _validate_rows(outputs: Mapping[str, np.ndarray]) -> None:
     size = None
     for name, array in outputs.items():
         if not array.ndim:
-            raise invalid(f"Tensor name: {name} has no shape information ")
+            raise texts.NO_ROWS.error(name=name)
         if size not in (None, len(array)):
-            raise invalid(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {size}")
+            raise texts.UNEQUAL_ROWS.error(name=name, actual=len(array), expected=size)
         size = len(array)

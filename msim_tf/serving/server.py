@@ -8,28 +8,34 @@ Unlike the real server it says at once what is wrong with a model instead of wai
 from __future__ import annotations
 
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import grpc
-import uvicorn
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from msim_tf.errors import InputError
 from msim_tf.export.metadata import version_directories
 from msim_tf.export.servable import Servable
-from msim_tf.serving.grpc_service import add_services
+from msim_tf.serving.grpc_service import GrpcGuard, add_services
 from msim_tf.serving.guard import is_loopback
-from msim_tf.serving.rest import rest_app
+from msim_tf.serving.http_server import (
+    RestServer,
+    connection_limit,
+    listening_socket,
+    repeated_faults_once_a_minute,
+)
+from msim_tf.serving.limits import Budget, MemoryReturn, most_request_bytes, values_within
+from msim_tf.serving.rest import RestGuard, rest_app
 from msim_tf.serving.versions import Models, Poller, ServedModel
 
-_STOP_SECONDS = 5.0
+# For requests under way when the server is stopped, by each API.
+_STOP_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,13 @@ class ServerOptions:
         grpc_port: 0 takes any free one.
         rest_port: likewise.
         poll_seconds: time between looks for new versions.
-        max_request_bytes: a larger request is answered with 413 (REST) or RESOURCE_EXHAUSTED (gRPC).
+        max_request_bytes: a larger request is answered with 413 (REST) or RESOURCE_EXHAUSTED (gRPC), and so is one with more values
+            than a 16th of it; None derives it from the models' signatures, see ``limits``.
+        budget_bytes: of all requests under way together; beyond it a request is answered with 429 or RESOURCE_EXHAUSTED. None is twice
+            ``max_request_bytes``.
+        max_connections: open at the same time, for REST and for gRPC; fewer if the process may open few files.
+        body_seconds: in which the body of a REST request must arrive.
+        root_path: below which a proxy shows the server, e.g. "/msim".
         timeout: seconds for one REST request's run; gRPC clients bring their own deadline.
         max_load_retries: attempts after the first to load a broken version.
         retry_seconds: pause between them.
@@ -54,13 +66,27 @@ class ServerOptions:
     grpc_port: int = 8500
     rest_port: int = 8501
     poll_seconds: float = 1.0
-    max_request_bytes: int = 512 * 2**20
+    max_request_bytes: int | None = None
+    budget_bytes: int | None = None
+    max_connections: int = 512
+    body_seconds: float = 120.0
+    root_path: str = ""
     timeout: float = 30.0
     max_load_retries: int = 5
     retry_seconds: float = 60.0
-    grpc_threads: int = 8
+    grpc_threads: int = 64
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     token: str = ""
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What both APIs share: bytes of a request and of all requests, connections of each API, and the way back for memory."""
+
+    request_bytes: int
+    connections: int
+    budget: Budget
+    memory: MemoryReturn
 
 
 # Makes the application that answers what is not TensorFlow Serving's on the REST port: a web page and its API.
@@ -130,13 +156,26 @@ def running_server(
     if site and not options.token and not is_loopback(options.host):
         raise InputError(f"the library on {options.host} can be reached by other machines and needs a token")
     with ExitStack() as stack:
+        stack.enter_context(repeated_faults_once_a_minute())
         served = _load_models(models, options, stack)
+        limits = _limits(served, options)
+        stack.callback(limits.memory.stop)
         poller = Poller(served, options.poll_seconds)
-        grpc_address = _start_grpc(served, options, stack)
-        rest_address = _start_rest(served, options, stack, site)
+        grpc_address = _start_grpc(served, options, limits, stack)
+        rest_address = _start_rest(served, options, limits, site, stack)
         poller.start()
         stack.callback(poller.stop)
         yield Addresses(grpc_address, f"http://{rest_address}")
+
+
+def _limits(models: Models, options: ServerOptions) -> _Limits:
+    signatures = []
+    for model in models:
+        with model.lease() as (_, servable):
+            signatures.append(servable.signatures)
+    request_bytes = options.max_request_bytes or most_request_bytes(signatures)
+    budget = Budget(options.budget_bytes or 2 * request_bytes)
+    return _Limits(request_bytes, connection_limit(options.max_connections), budget, MemoryReturn())
 
 
 def _load_models(models: Mapping[str, str | Path], options: ServerOptions, stack: ExitStack) -> Models:
@@ -187,17 +226,24 @@ def _validate_loaded(model: ServedModel) -> None:
         raise InputError(f"model {model.name}: version {version} cannot be loaded: {failures[version]}")
 
 
-def _start_grpc(models: Models, options: ServerOptions, stack: ExitStack) -> str:
+def _start_grpc(models: Models, options: ServerOptions, limits: _Limits, stack: ExitStack) -> str:
     """Starts the gRPC server; returns its "host:port"."""
-    limits = [
-        ("grpc.max_receive_message_length", options.max_request_bytes),
+    channel_options = [
+        ("grpc.max_receive_message_length", limits.request_bytes),
         ("grpc.max_send_message_length", -1),
         # Without this a second server would silently share the port.
         ("grpc.so_reuseport", 0),
+        ("grpc.max_allowed_incoming_connections", limits.connections),
+        # Peers that are gone without a word, and those that connect and never speak.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.server_handshake_timeout_ms", 15_000),
+        ("grpc.max_connection_idle_ms", 600_000),
     ]
     pool = ThreadPoolExecutor(options.grpc_threads, thread_name_prefix="msim-grpc")
-    server = grpc.server(pool, options=limits)
-    add_services(server, models)
+    server = grpc.server(pool, options=channel_options, maximum_concurrent_rpcs=4 * options.grpc_threads)
+    values = values_within(limits.request_bytes)
+    add_services(server, models, GrpcGuard(options.token, values, limits.budget, limits.memory))
     try:
         port = server.add_insecure_port(_address(options.host, options.grpc_port))
     except RuntimeError:
@@ -209,71 +255,48 @@ def _start_grpc(models: Models, options: ServerOptions, stack: ExitStack) -> str
     return _address(options.host, port)
 
 
-class _RestServer(uvicorn.Server):
-    """uvicorn that says when it is ready."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn, then ``ready``."""
-        await super().startup(sockets)
-        self.ready.set()
-
-
-def _start_rest(models: Models, options: ServerOptions, stack: ExitStack, site: Site | None) -> str:
+def _start_rest(models: Models, options: ServerOptions, limits: _Limits, site: Site | None, stack: ExitStack) -> str:
     """Starts the REST server in a thread; returns its "host:port"."""
-    app = rest_app(models, max_request_bytes=options.max_request_bytes, timeout=options.timeout)
-    if site:
-        app = _beside(app, site(models))
-    listener = _listener(options)
-    stack.callback(listener.close)
-    config = uvicorn.Config(
-        app,
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(_STOP_SECONDS),
+    guard = RestGuard(
+        token=options.token,
+        loopback=is_loopback(options.host),
+        max_bytes=limits.request_bytes,
+        body_seconds=options.body_seconds,
+        run_seconds=options.timeout,
+        budget=limits.budget,
+        memory=limits.memory,
     )
-    server = _RestServer(config)
-    # uvicorn leaves the process's signals alone when it does not run in the main thread.
-    thread = threading.Thread(target=server.run, args=([listener],), name="msim-rest", daemon=True)
-    thread.start()
-    stack.callback(lambda: _stop_rest(server, thread))
-    if not server.ready.wait(30):
-        raise InputError("the REST server did not start within 30 s")
+    app = _routed(rest_app(models, guard), site(models) if site else None, options.root_path.rstrip("/"))
+    try:
+        listener = listening_socket(options.host, options.rest_port)
+    except (OSError, OverflowError) as error:
+        raise _port_error("REST", options.host, options.rest_port) from error
+    stack.callback(listener.close)
+    server = RestServer(app, max_connections=limits.connections, stop_seconds=_STOP_SECONDS)
+    stack.callback(server.stop)
+    server.start(listener)
     return _address(options.host, listener.getsockname()[1])
 
 
-def _beside(rest: ASGIApp, site: ASGIApp) -> ASGIApp:
-    """Answers paths below /v1/ by ``rest`` and all others by ``site``."""
+def _routed(rest: ASGIApp, site: ASGIApp | None, root_path: str) -> ASGIApp:
+    """Paths below /v1/ go to ``rest``, all others to ``site`` if there is one; /healthz is answered here, to everybody.
+
+    A proxy may send the path with ``root_path`` before it or without; both mean the same.
+    """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        below_v1 = scope.get("path", "").lower().startswith("/v1/")
-        await (rest if below_v1 else site)(scope, receive, send)
+        path = scope["path"]
+        if root_path and path.startswith(root_path + "/"):
+            raw_path = scope["raw_path"][len(root_path.encode()) :]
+            scope = {**scope, "path": path[len(root_path) :], "raw_path": raw_path}
+        if scope["path"] == "/healthz":
+            await PlainTextResponse("ok\n")(scope, receive, send)
+        elif site is None or scope["path"].lower().startswith("/v1/"):
+            await rest(scope, receive, send)
+        else:
+            await site({**scope, "root_path": root_path}, receive, send)
 
     return app
-
-
-def _stop_rest(server: Any, thread: threading.Thread) -> None:
-    server.should_exit = True
-    thread.join()
-
-
-def _listener(options: ServerOptions) -> socket.socket:
-    """The bound REST socket: bound here, because uvicorn would end the process if it cannot be."""
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    # With its protocol named, asyncio switches Nagle's algorithm off; else each answer on a kept connection waits 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((options.host, options.rest_port))
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise _port_error("REST", options.host, options.rest_port) from error
-    return listener
 
 
 def _port_error(api: str, host: str, port: int) -> InputError:

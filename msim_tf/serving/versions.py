@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from msim_tf.export import error_texts as texts
 from msim_tf.export.metadata import version_directories
 from msim_tf.export.signatures import Signature
 from msim_tf.export.status import ServingError
@@ -83,7 +84,8 @@ class _Failure:
     attempts: int = 0
     next_attempt: float = 0.0
     files: object = None
-    error: str = ""
+    code: str = "UNKNOWN"
+    message: str = ""
 
 
 class ServedModel:
@@ -129,6 +131,8 @@ class ServedModel:
             return
         self._forget_deleted(directories)
         wanted = max(directories, default=None)
+        if wanted is not None and wanted not in self._status:
+            self._set(VersionStatus(wanted, "START"))
         if wanted is None:
             self._replace(None)
         elif self._current is None or wanted != self._current.version:
@@ -165,20 +169,24 @@ class ServedModel:
         """
         with self._lock:
             if version is not None and version not in self._status:
-                raise ServingError("NOT_FOUND", f"Could not find version {version} of model {self.name}")
-            found = sorted(self._status.values(), key=lambda status: -status.version)
-        if not found:
-            raise no_versions(self.name)
-        return [status for status in found if version in (None, status.version)]
+                raise texts.NO_SUCH_VERSION.error(version=version, model=self.name)
+            statuses = sorted(self._status.values(), key=lambda status: -status.version)
+        if not statuses:
+            raise texts.NO_VERSIONS.error(model=self.name)
+        return [status for status in statuses if version in (None, status.version)]
 
     def failures(self) -> dict[int, str]:
         """Versions that could not be loaded so far, with the last error."""
         with self._lock:
-            return {version: failure.error for version, failure in self._failures.items() if failure.attempts}
+            return {version: failure.message for version, failure in self._failures.items() if failure.attempts}
 
     def close(self) -> None:
-        """Unloads what is loaded, after the requests under way."""
+        """Unloads what is loaded; requests still under way end with an error, so wait for them first."""
+        with self._lock:
+            loaded = self._current
         self._replace(None)
+        if loaded and loaded.leases:
+            loaded.servable.close()
 
     def _try(self, wanted: int, directories: Mapping[int, Path]) -> None:
         """Loads the highest version; if that cannot be and nothing is served, the next lower one that loads."""
@@ -202,6 +210,7 @@ class ServedModel:
                 return False
         elif failure.attempts:
             failure = self._failures[version] = _Failure()
+        # Between attempts the state stays LOADING, as in the real server.
         self._set(VersionStatus(version, "LOADING"))
         try:
             servable = self._load(directory)
@@ -215,12 +224,12 @@ class ServedModel:
     def _failed(self, version: int, failure: _Failure, files: object, error: Exception) -> None:
         failure.attempts += 1
         failure.files = files
-        failure.error = str(error)
+        failure.code = error.code if isinstance(error, ServingError) else "UNKNOWN"
+        failure.message = error.message if isinstance(error, ServingError) else str(error)
         failure.next_attempt = time.monotonic() + self._retry_seconds
         _LOG.warning("model %s: version %d not loaded, attempt %d: %s", self.name, version, failure.attempts, error)
         if failure.attempts > self._max_load_retries:
-            code, message = (error.code, error.message) if isinstance(error, ServingError) else ("UNKNOWN", str(error))
-            self._set(VersionStatus(version, "END", code, message))
+            self._set(VersionStatus(version, "END", failure.code, failure.message))
 
     def _replace(self, new: _Loaded | None) -> None:
         """Puts ``new`` in the place of what is served, which is closed once nobody uses it."""
@@ -241,10 +250,10 @@ class ServedModel:
         self._set(VersionStatus(loaded.version, "END"))
 
     def _forget_deleted(self, directories: Mapping[int, Path]) -> None:
-        """A broken version whose directory is gone is no longer tried."""
+        """A broken version whose directory is gone is no longer tried; its error stays in its status."""
         for version in [version for version in self._failures if version not in directories]:
-            del self._failures[version]
-            self._set(VersionStatus(version, "END"))
+            failure = self._failures.pop(version)
+            self._set(VersionStatus(version, "END", failure.code, failure.message))
 
     def _set(self, status: VersionStatus) -> None:
         with self._lock:
@@ -252,7 +261,7 @@ class ServedModel:
 
     def _labelled(self, label: str) -> int:
         if label not in self.labels:
-            raise ServingError("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
+            raise texts.UNKNOWN_LABEL.error(label=label)
         return self.labels[label]
 
 
@@ -274,7 +283,7 @@ class Models:
         """
         if name not in self._models:
             if label:
-                raise ServingError("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
+                raise texts.UNKNOWN_LABEL.error(label=label)
             raise not_found(name, version)
         with self._models[name].lease(version, label) as leased:
             yield leased
@@ -283,8 +292,8 @@ class Models:
         """``ServedModel.statuses`` of the model called ``name``."""
         if name not in self._models:
             if version is None:
-                raise no_versions(name)
-            raise ServingError("NOT_FOUND", f"Could not find version {version} of model {name}")
+                raise texts.NO_VERSIONS.error(model=name)
+            raise texts.NO_SUCH_VERSION.error(version=version, model=name)
         return self._models[name].statuses(version)
 
 
@@ -315,13 +324,9 @@ class Poller:
 
 def not_found(name: str, version: int | None) -> ServingError:
     """The real server's error for a model or version that is not served."""
-    wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-    return ServingError("NOT_FOUND", f"Servable not found for request: {wanted}")
-
-
-def no_versions(name: str) -> ServingError:
-    """The real server's error for the status of an unknown model."""
-    return ServingError("NOT_FOUND", f"Could not find any versions of model {name}")
+    if version is None:
+        return texts.UNKNOWN_MODEL.error(model=name)
+    return texts.UNKNOWN_VERSION.error(model=name, version=version)
 
 
 def _fingerprint(directory: Path) -> tuple[tuple[str, int, int], ...]:

@@ -70,6 +70,18 @@ def test_the_last_typed_value_is_repeated(fields, expected):
     np.testing.assert_array_equal(protocol.tensor_array(genuine), expected)
 
 
+def test_of_more_typed_values_the_first_count():
+    genuine = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[1.0, 2.0, 3.0])
+    genuine.tensor_shape.dim.add(size=2)
+    assert protocol.tensor_array(genuine).tolist() == [1, 2]
+
+
+def test_an_array_over_the_limit_is_not_made():
+    with pytest.raises(ValueError, match="larger than 100 bytes"):
+        protocol.tensor_array(_tensor([26], float_val=[1]), max_bytes=100)
+    assert protocol.tensor_array(_tensor([25], float_val=[1]), max_bytes=100).shape == (25,)
+
+
 def _tensor(sizes, **fields):
     proto = protocol.TensorProto(dtype=1, **fields)
     for size in sizes:
@@ -80,7 +92,6 @@ def _tensor(sizes, **fields):
 @pytest.mark.parametrize(
     ("proto", "text"),
     [
-        (_tensor([2], float_val=[1, 2, 3]), "3 values do not fill"),
         (_tensor([2], tensor_content=b"\0" * 4), "1 values do not fill"),
         (_tensor([1], tensor_content=b"\0" * 3), "no whole number"),
         (_tensor([-1], float_val=[1]), "not the shape"),

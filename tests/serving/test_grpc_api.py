@@ -1,9 +1,12 @@
 """The gRPC services, asked with the genuine stubs: codes and texts by the table measured on the real server."""
 
+import resource
+
 import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -105,9 +108,36 @@ def test_bad_tensors(prediction):
     message = request(x=X)
     message.inputs["x"].tensor_content = b"abc"
     assert failure(prediction.Predict, message) == ("INVALID_ARGUMENT", "tensor parsing error: x")
-    bomb = request(x=np.ones(1, np.float32))
-    bomb.inputs["x"].tensor_shape.dim[0].size = 2**40
-    assert failure(prediction.Predict, bomb) == ("INVALID_ARGUMENT", "tensor parsing error: x")
+    message = request(x=X)
+    message.inputs["x"].tensor_shape.dim[0].size = -1
+    assert failure(prediction.Predict, message) == ("INVALID_ARGUMENT", "tensor parsing error: x")
+
+
+@pytest.mark.parametrize("size", [250_001, 2**40, 2**62])
+@pytest.mark.parametrize("dtype", [types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE, types_pb2.DT_STRING])
+def test_a_tensor_that_declares_more_than_it_sends_is_refused_before_it_is_made(prediction, size, dtype):
+    bomb = request()
+    bomb.inputs["x"].dtype = dtype
+    bomb.inputs["x"].tensor_shape.dim.add(size=size)
+    bomb.inputs["x"].float_val.append(1)
+    assert bomb.ByteSize() < 64
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert failure(prediction.Predict, bomb)[0] == "RESOURCE_EXHAUSTED"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+
+
+def test_the_rules_of_typed_values(prediction):
+    """Of more values than elements the first count, of fewer the last is repeated, and unknown_rank means nothing."""
+    message = request(signature="same")
+    proto = message.inputs["x"]
+    proto.dtype = types_pb2.DT_FLOAT
+    proto.float_val.extend([1, 2, 3])
+    for size, expected in ((2, [1, 2]), (3, [1, 2, 3]), (5, [1, 2, 3, 3, 3])):
+        del proto.tensor_shape.dim[:]
+        proto.tensor_shape.dim.add(size=size)
+        assert tf.make_ndarray(prediction.Predict(message, timeout=60).outputs["y"]).tolist() == expected
+    proto.tensor_shape.unknown_rank = True
+    assert tf.make_ndarray(prediction.Predict(message, timeout=60).outputs["y"]).tolist() == expected
 
 
 def test_a_message_that_is_no_protobuf_does_not_end_the_server(channel, prediction):

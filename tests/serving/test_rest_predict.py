@@ -110,9 +110,9 @@ def test_half_precision_is_not_for_rest():
         (b"", "JSON Parse error: The document is empty"),
         (b"{", "JSON Parse error: Missing a name for object member. at offset: 1"),
         (b'{"a" 1}', "JSON Parse error: Missing a colon after a name of object member. at offset: 5"),
-        (b'{"a": nope}', "JSON Parse error: Invalid value. at offset: 6"),
-        (b"{} x", "JSON Parse error: The document root must not be followed by other values. at offset: 3"),
-        (b"[1]", "JSON Value: [\n    1\n] Is not object"),
+        (b'{"a": nope}', "JSON Parse error: Invalid value. at offset: 7"),
+        (b"  ", "JSON Parse error: The document is empty. at offset: 2"),
+        (b"[1, 2]", "JSON Value: [1, 2] Is not object"),
     ],
 )
 def test_bodies_that_are_no_request(body, message):
@@ -121,7 +121,7 @@ def test_bodies_that_are_no_request(body, message):
     assert caught.value.message == message
 
 
-@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"a": "\xff"}', b'{"a": ' + b"9" * 10_000 + b"}"])
+@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"a": \xff}', b'{"a": ' + b"9" * 10_000 + b"}"])
 def test_bodies_made_to_break_the_parser(body):
     with pytest.raises(ServingError, match="INVALID_ARGUMENT: JSON Parse error"):
         parse_body(body)
@@ -198,7 +198,7 @@ def test_wrong_requests_read_as_in_the_real_server(body, of, message):
             {"instances": [1], "inputs": 1},
             "} Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ",
         ),
-        ({"instances": 5}, "} Excepting 'instances' to be an list/array"),
+        ({"instances": 5}, "} Expecting 'instances' to be an list/array"),
     ],
 )
 def test_wrong_bodies_are_quoted(body, end):
@@ -210,7 +210,9 @@ def test_wrong_bodies_are_quoted(body, end):
 def test_a_huge_body_is_not_quoted_whole():
     with pytest.raises(ServingError) as caught:
         request_inputs({"instances": list(range(100_000)), "inputs": 1}, ONE)
-    assert len(caught.value.message) < 5000
+    quoted = "".join(f"{number}, " for number in range(100))
+    assert caught.value.message.startswith('JSON Value: {\n    "instances": [' + quoted[:200])
+    assert len(caught.value.message) < 400
 
 
 def test_answers_by_row_and_by_column():

@@ -68,11 +68,12 @@ def test_a_broken_version_keeps_the_old_one_serving(tmp_path, toy_version):
         (tmp_path / "3").mkdir()
         wait_for(lambda: states(client) == {3: "END", 1: "AVAILABLE"})
         status = client.status("m")[0]
-        assert status.code == "UNKNOWN" and "not a SavedModel" in status.message
+        assert status.code == "NOT_FOUND" and "not a SavedModel" in status.message
         assert bias(client) == 0
         for path in (tmp_path / "3", tmp_path / "1"):
             path.rename(tmp_path / f"gone-{path.name}")
         wait_for(lambda: set(states(client).values()) == {"END"})
+        assert client.status("m")[0].code == "NOT_FOUND"  # kept after its removal
         with pytest.raises(ServingError, match=r"NOT_FOUND: Servable not found for request: Latest\(m\)"):
             bias(client)
 

@@ -144,6 +144,20 @@ def test_a_broken_version_that_is_deleted_is_forgotten(site):
     site.remove("2")
     assert site.poll() == (1, {2: "END", 1: "AVAILABLE"})
     assert site.model.failures() == {}
+    # Its status keeps the reason, as in the real server.
+    status = site.model.statuses(2)[0]
+    assert (status.code, status.message) == ("DATA_LOSS", "half a model")
+
+
+def test_a_version_starts_before_it_is_loaded(site):
+    states = []
+    load = site.model._load
+    site.model._load = lambda path: (states.append(site.model.statuses(1)[0].state), load(path))[1]
+    original = site.model._set
+    site.model._set = lambda status: (states.append(status.state), original(status))
+    site.add("1")
+    site.poll()
+    assert states == ["START", "LOADING", "LOADING"]
 
 
 def test_the_served_version_deleted_beside_a_broken_one_falls_back(site):
