@@ -253,7 +253,7 @@ class RestClient:
 
     def __init__(self, url: str, *, token: str = "") -> None:
         self.url = _base_url(url)
-        headers = {"authorization": f"Bearer {token}".encode()} if token else {}
+        headers = {b"authorization": f"Bearer {token}".encode()} if token else {}
         self._http = httpx.Client(base_url=self.url, headers=headers, trust_env=False)
         self._signatures: dict[tuple[str, int | None, str], Signature] = {}
 
