@@ -21,6 +21,7 @@ _COMMANDS = {
     "extract": ("corpus", "Extract features from a folder of audio into a store."),
     "annotate": ("corpus", "Estimate tempo and key with madmom."),
     "label": ("corpus", "Add labels from a CSV table or JAMS files."),
+    "dataset": ("datasets", "Labels and splits of public data sets, from their own files."),
     "train": ("model", "Train a model on a store."),
     "export": ("model", "Export a trained model for TensorFlow Serving."),
     "serve": ("serving", "Serve exported models over gRPC and REST."),

@@ -86,10 +86,11 @@ class LabelTable:
             return
         if name == "tag":
             name = _tag_dimension(value)
-        held = self.values[track][name]
-        held.add(canonical_label(name, value))
-        if len(held) > 1 and name not in dims.TAG_DIMENSION_NAMES:
-            raise InputError(f"{track} has two values of {name}, {' and '.join(sorted(held))}")
+        canonical = canonical_label(name, value)
+        present = self.values[track][name]
+        if present - {canonical} and name not in dims.TAG_DIMENSION_NAMES:
+            raise InputError(f"{track} has two values of {name}, {' and '.join(sorted({*present, canonical}))}")
+        present.add(canonical)
 
     def labels(self) -> Labels:
         """What was added, sorted."""

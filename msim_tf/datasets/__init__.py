@@ -1,0 +1,1 @@
+"""Public data sets of the field, read from their own files: labels, artists and published splits, in our words."""

@@ -1,0 +1,95 @@
+"""MTG-Jamendo: tags of genre, instrument, mood and theme, artists, and one of five published splits.
+
+Read are ``data/autotagging.tsv`` or, where a copy has only those, the files of the subsets: ``TRACK_ID ARTIST_ID ALBUM_ID PATH DURATION``
+and then any number of tags ``category---tag``, all separated by tabs. Splits are ``data/splits/split-N/autotagging-train.tsv`` and so on.
+The smaller audio has ``.low.mp3`` for ``.mp3``. Tags are written together ("alternativerock"); those that the taxonomy knows get its spelling,
+and ``genre---80s`` is an era.
+Release: files seen by listing, a split file read (Bogdanov et al., ICML 2019 workshop).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from msim_tf.datasets.collection import Collection, ReadOptions
+from msim_tf.datasets.tables import find_file, find_files, read_lines, read_rows
+from msim_tf.errors import InputError
+from msim_tf.labels import taxonomy
+
+_DIMENSIONS = {"genre": "genre", "instrument": "instrument", "mood/theme": "mood"}
+_WHOLE = ("autotagging.tsv", "raw_30s_cleantags_50artists.tsv")
+_SUBSETS = ("autotagging_genre.tsv", "autotagging_instrument.tsv", "autotagging_moodtheme.tsv")
+_SPLIT_NAMES = ("autotagging", "autotagging_top50tags", *(name.removesuffix(".tsv") for name in _SUBSETS))
+
+
+def read_jamendo(root: Path, collection: Collection, options: ReadOptions) -> None:
+    """Labels of every track that has audio."""
+    tracks: dict[str, str] = {}
+    for table in _tables(root):
+        listed: set[str] = set()
+        for line, row in read_rows(table, delimiter="\t"):
+            if row[0] == "TRACK_ID":
+                continue
+            if len(row) < 6 or not row[0].startswith("track_"):
+                raise InputError(f"{table}, line {line}: {len(row)} cells, the first {row[0]!r}; half a download?")
+            track_id, artist, _, path = (cell.strip() for cell in row[:4])
+            # The files of the subsets overlap; inside one file a track stands once.
+            if track_id in listed or track_id not in tracks:
+                low = str(PurePosixPath(path).with_suffix(".low.mp3"))
+                tracks[track_id] = collection.track_of(track_id, paths=(path, low)) or tracks.get(track_id, "")
+            listed.add(track_id)
+            if tracks[track_id]:
+                collection.add(tracks[track_id], "artist", artist)
+                for tag in row[5:]:
+                    _add_tag(collection, tracks[track_id], tag.strip())
+    _read_split(root, collection, tracks, options.split_number)
+
+
+def _tables(root: Path) -> list[Path]:
+    """The table of all tags, or those of the subsets that are there."""
+    for name in _WHOLE:
+        table = find_file(root, name)
+        if table is None:
+            continue
+        # A copy made without symbolic links holds the name of the file instead of the file.
+        lines = read_lines(table)
+        target = table.with_name(lines[0]) if len(lines) == 1 and "\t" not in lines[0] else table
+        if target.is_file():
+            return [target]
+    tables = [path for name in _SUBSETS if (path := find_file(root, name))]
+    if not tables:
+        raise InputError(f"{root}: no {' or '.join((*_WHOLE, *_SUBSETS))} below it")
+    return tables
+
+
+def _add_tag(collection: Collection, track: str, text: str) -> None:
+    category, dashes, tag = text.partition("---")
+    if not text:
+        return
+    if not dashes or category not in _DIMENSIONS:
+        collection.leave_out(f"tag {text!r} of no known category", track)
+        return
+    dimension = _DIMENSIONS[category]
+    if taxonomy.dimension_of(tag) == "era":
+        dimension = "era"
+    together = {known.replace(" ", "").lower(): known for known in taxonomy.tags(dimension)}
+    collection.add(track, dimension, together.get(tag.lower(), tag))
+
+
+def _read_split(root: Path, collection: Collection, tracks: dict[str, str], number: int) -> None:
+    folders = {path.parent for path in find_files(root, "autotagging*-test.tsv")}
+    folder = next((folder for folder in sorted(folders) if folder.name == f"split-{number}"), None)
+    if folder is None:
+        collection.notes.append(f"no data/splits/split-{number}, so no published split")
+        return
+    for name in _SPLIT_NAMES:
+        lists = {part: folder / f"{name}-{part}.tsv" for part in ("train", "validation", "test")}
+        if not all(path.is_file() for path in lists.values()):
+            continue
+        collection.split_source = f"MTG-Jamendo {folder.name}, {name}"
+        for part, path in lists.items():
+            for _, row in read_rows(path, delimiter="\t"):
+                if tracks.get(row[0]):
+                    collection.put(tracks[row[0]], part)
+        return
+    collection.notes.append(f"{folder}: no list is there in all three parts, so no published split")

@@ -1,0 +1,104 @@
+"""A published split of a data set: which tracks are for training, validation and test, as a file of ours.
+
+``msim dataset labels --split`` writes it, ``msim train --split`` and ``msim evaluate table1 --split`` obey it. A track is in one part at
+most, and tracks of no part take part in nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from msim_tf.errors import InputError
+from msim_tf.files import load_json, save_json, validate_format
+from msim_tf.labels.encoding import groups_of
+
+FORMAT = "msim-split"
+FORMAT_VERSION = 1
+PARTS: tuple[str, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Tracks of each part.
+
+    Attributes:
+        source: where the split was published.
+        parts: "train", "validation", "test" -> identifiers, sorted; a part may be empty.
+    """
+
+    source: str
+    parts: Mapping[str, tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        for part, tracks in self.parts.items():
+            if part not in PARTS:
+                raise InputError(f"split {self.source}: part {part!r}, expected one of {', '.join(PARTS)}")
+            for track in tracks:
+                if seen.setdefault(track, part) != part:
+                    raise InputError(f"split {self.source}: {track} is in {seen[track]} and in {part}")
+
+    def rows(self, identifiers: Sequence[str]) -> dict[str, np.ndarray]:
+        """Indices into ``identifiers`` of each part, sorted int64; tracks that ``identifiers`` lacks are skipped."""
+        row_of = {identifier: row for row, identifier in enumerate(identifiers)}
+        found = {part: [row_of[track] for track in self.parts.get(part, ()) if track in row_of] for part in PARTS}
+        return {part: np.array(sorted(rows), np.int64) for part, rows in found.items()}
+
+
+def without_shared_artists(split: Split, groups: Mapping[str, str]) -> tuple[Split, dict[str, tuple[str, ...]]]:
+    """Leaves out of training what would give a later part away: tracks of an artist who also plays there.
+
+    The test part stays whole; validation loses artists of the test part, training those of both. A track without a known artist counts
+    as its parent folder's only where ``groups`` names it, so unknown artists never cost a track.
+
+    Args:
+        split: as published.
+        groups: identifier -> artist, or several (``tables.joined_groups``).
+
+    Returns:
+        The split by artist, and what each part lost.
+    """
+    kept: dict[str, tuple[str, ...]] = {}
+    lost: dict[str, tuple[str, ...]] = {}
+    barred: set[str] = set()
+    for part in reversed(PARTS):
+        tracks = split.parts.get(part, ())
+        clash = {track for track in tracks if track in groups and barred.intersection(groups_of(track, groups))}
+        kept[part] = tuple(track for track in tracks if track not in clash)
+        if clash:
+            lost[part] = tuple(sorted(clash))
+        barred.update(name for track in kept[part] if track in groups for name in groups_of(track, groups))
+    return Split(split.source, {part: kept[part] for part in PARTS}), lost
+
+
+def make_split(source: str, parts: Mapping[str, Iterable[str]]) -> Split:
+    """A split of sorted tracks, each once, with every part named."""
+    return Split(source, {part: tuple(sorted(set(parts.get(part, ())))) for part in PARTS})
+
+
+def save_split(path: str | Path, split: Split) -> None:
+    """Writes a split as JSON, atomically."""
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "source": split.source}
+    save_json(path, {**header, **{part: list(split.parts.get(part, ())) for part in PARTS}})
+
+
+def load_split(path: str | Path) -> Split:
+    """Reads what ``save_split`` wrote.
+
+    Raises:
+        InputError: if it is missing, no split, or puts a track into two parts.
+    """
+    value = load_json(path, "a split (msim dataset labels --split writes one)")
+    validate_format(value, path, name=FORMAT, version=FORMAT_VERSION)
+    parts = {part: value.get(part, []) for part in PARTS}
+    for part, tracks in parts.items():
+        if not isinstance(tracks, list) or not all(isinstance(track, str) for track in tracks):
+            raise InputError(f"{path}: part {part!r} is not a list of tracks")
+    try:
+        return Split(str(value.get("source", Path(path).stem)), {part: tuple(tracks) for part, tracks in parts.items()})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
