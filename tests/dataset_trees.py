@@ -112,7 +112,17 @@ def lee_lists(root: Path, training: list[str], test: list[str], *, protocol: int
 
 def magnatagatune(root: Path) -> Path:
     """Tabs, quotes, CRLF; clips without a path, without audio, empty, answered by a 404 page, listed twice."""
-    header = ["clip_id", "no voice", "woman singing", "female vocal", "rock", "fast", "not rock", "no vocals", "mp3_path"]
+    header = [
+        "clip_id",
+        "no voice",
+        "woman singing",
+        "female vocal",
+        "rock",
+        "fast",
+        "not rock",
+        "no vocals",
+        "mp3_path",
+    ]
     clips = {
         "2": ("1", "0", "0", "1", "1", "0", "0", "0/a-1-1.mp3"),
         "6": ("0", "1", "1", "0", "0", "1", "0", "c/b-2-30.mp3"),
@@ -125,9 +135,24 @@ def magnatagatune(root: Path) -> Path:
     }
     rows = [header, *([clip, *cells] for clip, cells in clips.items()), ["2", *clips["2"]]]
     write(root / "annotations_final.csv", "".join("\t".join(f'"{cell}"' for cell in row) + "\r\n" for row in rows))
-    info = [["clip_id", "track_number", "title", "artist", "album", "url", "segmentStart", "segmentEnd", "original_url", "mp3_path"]]
+    info = [
+        [
+            "clip_id",
+            "track_number",
+            "title",
+            "artist",
+            "album",
+            "url",
+            "segmentStart",
+            "segmentEnd",
+            "original_url",
+            "mp3_path",
+        ]
+    ]
     artists = {"2": "Bj\xf6rn", "6": "B", "10": "C", "15": "C"}
-    info += [[clip, "1", "T", artists.get(clip, "X"), "A", "u", "0", "29", "o", cells[-1]] for clip, cells in clips.items()]
+    info += [
+        [clip, "1", "T", artists.get(clip, "X"), "A", "u", "0", "29", "o", cells[-1]] for clip, cells in clips.items()
+    ]
     write(root / "clip_info_final.csv", "".join("\t".join(row) + "\n" for row in info), "latin-1")
     for clip in ("2", "6", "10", "15"):
         put_audio(root / "mp3" / clips[clip][-1])
@@ -239,7 +264,10 @@ def giantsteps_key(root: Path) -> Path:
         if number != "3833050":
             put_audio(root / "audio" / f"{number}.LOFI.mp3")
     # The project's own format lies beside and is another one.
-    write(root / "annotations" / "giantsteps" / "10089.LOFI.key", "#@format: key\ttimestamp(float)\tkey(string)\nkey 0 C major\n")
+    write(
+        root / "annotations" / "giantsteps" / "10089.LOFI.key",
+        "#@format: key\ttimestamp(float)\tkey(string)\nkey 0 C major\n",
+    )
     return root
 
 
@@ -247,7 +275,12 @@ def giantsteps_plus(root: Path) -> Path:
     stem = "10089 Jason Sparks - Close My Eyes feat. J. Little (Original Mix)"
     put_audio(root / "audio" / f"{stem}.mp3")
     write(root / "keys_gs+" / f"{stem}.txt", "D major\tclear")
-    value = {"artists": [{"name": "Jason Sparks"}, {"name": "J. Little"}], "genres": [{"name": "House"}], "sub_genres": [], "bpm": 124}
+    value = {
+        "artists": [{"name": "Jason Sparks"}, {"name": "J. Little"}],
+        "genres": [{"name": "House"}],
+        "sub_genres": [],
+        "bpm": 124,
+    }
     write(root / "new_annotations" / "10089.json", json.dumps(value))
     return root
 
@@ -275,7 +308,12 @@ def beatport(root: Path) -> Path:
     for stem, key in tracks.items():
         put_audio(root / "audio" / f"{stem}.mp3")
         write(root / "keys" / f"{stem}.txt", key)
-        value = {"artists": [{"name": stem.split()[1]}], "genres": [{"name": "Electronica / Downtempo"}], "sub_genres": [], "bpm": 115}
+        value = {
+            "artists": [{"name": stem.split()[1]}],
+            "genres": [{"name": "Electronica / Downtempo"}],
+            "sub_genres": [],
+            "bpm": 115,
+        }
         write(root / "meta" / f"{stem}.json", json.dumps(value) if key != "X" else '{"artists": [')
     return root
 

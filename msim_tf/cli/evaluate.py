@@ -161,6 +161,12 @@ def embed(ctx: click.Context, file: Path, audio: Path, model: Path, out: Path, c
 )
 @click.option("--allow-unlabelled", is_flag=True, help="Train although nobody labels a dimension.")
 @click.option(
+    "--split",
+    "split_file",
+    type=_PATH,
+    help="Published split (msim dataset labels --split); its test part is not heard.",
+)
+@click.option(
     "--triplets", "file", type=_PATH, help=f"{_FILE_HELP} Default: triplets from the held-out tracks' labels."
 )
 @_agreement
@@ -179,6 +185,7 @@ def table1(
     width: float | None,
     time_averaged_heads: bool,
     allow_unlabelled: bool,
+    split_file: Path | None,
     file: Path | None,
     agreement: float,
     metric: str,
@@ -200,6 +207,7 @@ def table1(
     import_tensorflow()
     from msim_tf.data.store import FeatureStore
     from msim_tf.evaluate.studies.table1 import Table1Options, run_table1, table1_networks
+    from msim_tf.labels.splits import load_split
 
     options = Table1Options(
         networks=table1_networks(recipe, networks, width=width, time_averaged_heads=time_averaged_heads),
@@ -207,6 +215,7 @@ def table1(
         metric=metric,
         per_kind=per_label,
         allow_unlabelled=allow_unlabelled,
+        split=load_split(split_file) if split_file else None,
     )
     with _stage_bars() as progress:
         table = run_table1(FeatureStore(store), out, options, triplets=chosen, externals=others, progress=progress)

@@ -38,6 +38,12 @@ _NETWORK_OPTIONS = {
 @click.option(
     "--allow-unlabelled", is_flag=True, help="Train although nobody labels a dimension; its subspace stays untrained."
 )
+@click.option(
+    "--split",
+    "split_file",
+    type=_PATH,
+    help="Published split (msim dataset labels --split); its test part is not heard.",
+)
 @field_options(NetworkParams, _NETWORK_OPTIONS)
 @field_options(
     TrainParams,
@@ -71,6 +77,7 @@ def train(
     network_name: str | None,
     dimensions: str | None,
     allow_unlabelled: bool,
+    split_file: Path | None,
     **changes: Any,
 ) -> None:
     """Train a model on the features and labels of STORE; everything goes into the directory RUN.
@@ -81,10 +88,17 @@ def train(
     params = _train_params(preset_name, network_name, dimensions, given(network_changes), given(changes))
     import_tensorflow()
     from msim_tf.data.store import FeatureStore
+    from msim_tf.labels.splits import load_split
     from msim_tf.model import training
 
-    progress = _progress_callback()
-    finished = training.train(FeatureStore(store), run, params, allow_unlabelled=allow_unlabelled, callbacks=[progress])
+    finished = training.train(
+        FeatureStore(store),
+        run,
+        params,
+        split=load_split(split_file) if split_file else None,
+        allow_unlabelled=allow_unlabelled,
+        callbacks=[_progress_callback()],
+    )
     summary = finished.summary
     click.echo(
         f"{run}: {summary['epochs']} epochs, kept {summary['kept_epoch']}: validation loss {summary['val_loss']:.4f} "

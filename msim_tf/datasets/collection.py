@@ -1,7 +1,9 @@
-"""What a reader of a data set fills in: labels by track, artists, the published split, and what was left out with the reason.
+"""What a reader of a data set fills in: labels by track, artists, the published split, and what was left out with the
+reason.
 
-A *track* is a name in our words: a path relative to the music folder, or an identifier of a feature store. An *item* is the data set's own
-name for it. Readers ask ``TrackNames`` which track an item is; an item without audio is counted and named, never invented.
+A *track* is a name in our words: a path relative to the music folder, or an identifier of a feature store. An *item*
+is the data set's own name for it. Readers ask ``TrackNames`` which track an item is; an item without audio is counted
+and named, never invented.
 """
 
 from __future__ import annotations
@@ -117,7 +119,7 @@ class Collection:
             item: the data set's name for it; a second time it is left out as listed twice.
             paths: where its audio should lie, tried in this order.
             stems: what its file may be called without suffix, tried after the paths.
-            fault: whether missing audio is a fault of this copy; not where the tables describe more than one usually holds.
+            fault: whether missing audio is a fault of this copy; not where the tables describe more than a copy holds.
         """
         if item in self._items:
             self.leave_out(LISTED_TWICE, item)
@@ -140,7 +142,7 @@ class Collection:
             self.faults.add(reason)
 
     def add(self, track: str, dimension: str, value: str) -> None:
-        """Adds a value of a dimension, or an "artist"; a value that contradicts or is none is left out with the track's name."""
+        """Adds a value of a dimension, or an "artist"; one that contradicts or is none is left out and named."""
         if not value.strip():
             return
         try:

@@ -1,9 +1,11 @@
 """FMA: genres with all their parents, era by the year of the album, artists, and the published split.
 
-Read are ``tracks.csv``, whose columns have two header rows (group and name) and a third that names the index, and ``genres.csv``
-(``genre_id, #tracks, parent, title, top_level``). Audio is ``fma_small/000/000002.mp3`` and so on; the folder's name says which tracks a copy
-should hold.
-Release: columns seen in the authors' code and in public code that reads them; the files only read about (Defferrard et al., ISMIR 2017).
+Read are ``tracks.csv``, whose columns have two header rows (group and name) and a third that names the index, and
+``genres.csv`` (``genre_id, #tracks, parent, title, top_level``). Audio is ``fma_small/000/000002.mp3`` and so on; the
+folder's name says which tracks a copy should hold.
+
+Release: columns seen in the authors' code and in public code that reads them; the files only read about (Defferrard
+et al., ISMIR 2017).
 """
 
 from __future__ import annotations

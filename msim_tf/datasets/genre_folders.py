@@ -1,7 +1,11 @@
-"""Data sets whose labels are their folders: GTZAN, ISMIR 2004, Ballroom. Known repetitions are left out by a published list.
+"""Data sets whose labels are their folders: GTZAN, ISMIR 2004, Ballroom. Known repetitions are left out by a
+published list.
 
-``repetitions.json`` holds Sturm's lists: of each group the first excerpt stays. The files of tempo are read by mirdata where it has a loader.
-Releases: layouts seen by listing (GTZAN, Ballroom) or in the data set's README (ISMIR 2004); ``tracklist.csv`` only read about.
+``repetitions.json`` holds Sturm's lists: of each group the first excerpt stays. The files of tempo are read by
+mirdata where it has a loader.
+
+Releases: layouts seen by listing (GTZAN, Ballroom) or in the data set's README (ISMIR 2004); ``tracklist.csv`` only
+read about.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ _BALLROOM_CLIPS = 698
 
 
 def read_gtzan(root: Path, collection: Collection, options: ReadOptions) -> None:
-    """Ten genres of a hundred excerpts; tempo where gtzan_tempo_beat lies there; the fault-filtered split where its lists do."""
+    """Ten genres; tempo where gtzan_tempo_beat lies there; the fault-filtered split where its lists do."""
     tempi = {path.stem.removeprefix("gtzan_").replace("_", "."): path for path in find_files(root, "gtzan_*.bpm")}
     lists = {part: next(iter(find_files(root, name)), None) for part, name in _GTZAN_LISTS.items()}
     part_of = {PurePosixPath(line).stem: part for part, path in lists.items() if path for line in read_lines(path)}
@@ -92,7 +96,7 @@ def read_ismir04(root: Path, collection: Collection, options: ReadOptions) -> No
 
 
 def _add_ismir04(collection: Collection, track: str, kind: str, artist: str, part: str) -> None:
-    # The contest merged jazz with blues, metal with punk, rock with pop: a track is in one of the two, nobody says in which.
+    # The contest merged jazz with blues, metal with punk, rock with pop: nobody says which of the two a track is.
     collection.add(track, "genre", kind.lower())
     collection.add(track, "artist", artist)
     if part:

@@ -1,9 +1,13 @@
-"""Beatport's previews with keys or tempi set by people: GiantSteps key and tempo, and the Beatport key dataset. All of them are test sets.
+"""Beatport's previews with keys or tempi set by people: GiantSteps key and tempo, and the Beatport key dataset. All
+of them are test sets.
 
-Read are ``annotations/key/*.LOFI.key`` (a key in words) or GiantSteps+' ``keys_gs+/*.txt``; ``annotations_v2/jams/*.jams`` (several tempi
-with their confidence) or ``annotations/tempo/*.LOFI.bpm``; Beatport's ``keys/*.txt`` (several keys between bars, "X" for none) and
-``meta/*.json``. A file of several keys or of none says nothing of one key: that track is unknown.
-Releases: GiantSteps seen by listing (GitHub, as of 2018) with single files read; Beatport and GiantSteps+ by one track's files in mirdata's tests.
+Read are ``annotations/key/*.LOFI.key`` (a key in words) or GiantSteps+' ``keys_gs+/*.txt``;
+``annotations_v2/jams/*.jams`` (several tempi with their confidence) or ``annotations/tempo/*.LOFI.bpm``; Beatport's
+``keys/*.txt`` (several keys between bars, "X" for none) and ``meta/*.json``. A file of several keys or of none says
+nothing of one key: that track is unknown.
+
+Releases: GiantSteps seen by listing (GitHub, as of 2018) with single files read; Beatport and GiantSteps+ by one
+track's files in mirdata's tests.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """MTG-Jamendo: tags of genre, instrument, mood and theme, artists, and one of five published splits.
 
-Read are ``data/autotagging.tsv`` or, where a copy has only those, the files of the subsets: ``TRACK_ID ARTIST_ID ALBUM_ID PATH DURATION``
-and then any number of tags ``category---tag``, all separated by tabs. Splits are ``data/splits/split-N/autotagging-train.tsv`` and so on.
-The smaller audio has ``.low.mp3`` for ``.mp3``. Tags are written together ("alternativerock"); those that the taxonomy knows get its spelling,
-and ``genre---80s`` is an era.
+Read are ``data/autotagging.tsv`` or, where a copy has only those, the files of the subsets: ``TRACK_ID ARTIST_ID
+ALBUM_ID PATH DURATION`` and then any number of tags ``category---tag``, all separated by tabs. Splits are
+``data/splits/split-N/autotagging-train.tsv`` and so on. The smaller audio has ``.low.mp3`` for ``.mp3``. Tags are
+written together ("alternativerock"); those that the taxonomy knows get its spelling, and ``genre---80s`` is an era.
+
 Release: files seen by listing, a split file read (Bogdanov et al., ICML 2019 workshop).
 """
 

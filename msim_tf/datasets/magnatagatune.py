@@ -1,9 +1,11 @@
 """MagnaTagATune: tags of clips in genre, mood and instrument, and artists.
 
-Read are ``annotations_final.csv`` (tabs; ``clip_id``, 188 columns of 0 and 1, ``mp3_path``) and ``clip_info_final.csv`` (tabs; ``artist``).
-``magnatagatune_tags.json`` says which tag means what: synonyms are merged, tempo words, loudness and negations left out, and "no vocals" is
-a value of its own. The folders 0 to b, c and d to f are the split of most papers; it is none by artist.
-``comparisons_final.csv`` is read by ``evaluate.triplet_files``.
+Read are ``annotations_final.csv`` (tabs; ``clip_id``, 188 columns of 0 and 1, ``mp3_path``) and
+``clip_info_final.csv`` (tabs; ``artist``). ``magnatagatune_tags.json`` says which tag means what: synonyms are
+merged, tempo words, loudness and negations left out, and "no vocals" is a value of its own. The folders 0 to b, c and
+d to f are the split of most papers; it is none by artist. ``comparisons_final.csv`` is read by
+``evaluate.triplet_files``.
+
 Release: columns and tags seen in public code that reads them; the files only read about (Law et al., ISMIR 2009).
 """
 
@@ -56,7 +58,7 @@ def read_magnatagatune(root: Path, collection: Collection, options: ReadOptions)
 
 @functools.cache
 def tag_meanings() -> dict[str, tuple[tuple[str, str], ...]]:
-    """MagnaTagATune's tag -> (dimension, our value), of which "female opera" has two; only tags that mean something here."""
+    """MagnaTagATune's tag -> (dimension, our value), of which "female opera" has two; other tags are left out."""
     table = load_json(_TAGS, "MagnaTagATune's tags in our words")
     validate_format(table, _TAGS, name="msim-tag-map", version=1)
     meanings: dict[str, list[tuple[str, str]]] = defaultdict(list)

@@ -1,9 +1,12 @@
 """Million Song Dataset with Last.FM's tags: the paper's own data.
 
-Read are ``lastfm_tags.db`` (SQLite: ``tids(tid)``, ``tags(tag)``, ``tid_tag(tid, tag, val)``, the last by row numbers of the others) or the
-release of one JSON file per track (``lastfm_train/A/B/C/TR*.json``, weights as text), ``track_metadata.db`` (``songs``) for artist, year and
-7digital's number, and published splits: Choi's lists of ids, or Lee's pickles. Audio is found by the track's id or by 7digital's number.
-Release: layouts seen in the authors' demo code, in Choi's and Lee's repositories and in a listing; the databases only read about.
+Read are ``lastfm_tags.db`` (SQLite: ``tids(tid)``, ``tags(tag)``, ``tid_tag(tid, tag, val)``, the last by row numbers
+of the others) or the release of one JSON file per track (``lastfm_train/A/B/C/TR*.json``, weights as text),
+``track_metadata.db`` (``songs``) for artist, year and 7digital's number, and published splits: Choi's lists of ids,
+or Lee's pickles. Audio is found by the track's id or by 7digital's number.
+
+Release: layouts seen in the authors' demo code, in Choi's and Lee's repositories and in a listing; the databases only
+read about.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What mirdata reads for us: single annotation files by its own loaders (extra ``datasets``; BSD 3-clause).
 
-Its ``Dataset`` objects need an index that each data set's page serves; the loaders of single files need nothing but the file, so these are used.
+Its ``Dataset`` objects need an index that each data set's page serves; the loaders of single files need nothing but
+the file, so these are used.
 """
 
 from __future__ import annotations

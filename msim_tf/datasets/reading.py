@@ -45,7 +45,7 @@ def read_dataset(
         by_artist: leave tracks out of the published training part whose artist is heard in validation or test.
 
     Raises:
-        InputError: if there is no such data set, another one lies at ``root``, a file is broken, or no track gets a label.
+        InputError: if there is no such data set, another lies at ``root``, a file is broken, or no track gets a label.
     """
     validate_root(root, name)
     if name not in READERS:
@@ -59,8 +59,8 @@ def read_dataset(
     if not found.labels.values:
         why = "; ".join(f"{len(items)} {reason}" for reason, items in found.left_out.items())
         raise InputError(
-            f"{root}: no track of {name} gets a label among {len(tracks.identifiers)} ({why or 'nothing in its tables'}); "
-            "are the names of the audio those of the publisher?"
+            f"{root}: no track of {name} gets a label among {len(tracks.identifiers)} "
+            f"({why or 'nothing in its tables'}); are the names of the audio those of the publisher?"
         )
     if found.split is None or not by_artist:
         return found

@@ -1,4 +1,6 @@
-"""Tables, lists, JSON and SQLite as other people publish them: any line ends, a byte order mark, Latin-1, cut files; one line for each fault."""
+"""Tables, lists, JSON and SQLite as other people publish them: any line ends, a byte order mark, Latin-1, cut files;
+one line for each fault.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ _BUSY_SECONDS = 2.0
 
 
 def find_files(root: Path, pattern: str, *, levels: int = 5) -> list[Path]:
-    """Files below ``root`` whose name fits ``pattern``, the least deep first, then by name; deeper than ``levels`` nobody publishes tables."""
+    """Files below ``root`` whose name fits ``pattern``: the least deep first, then by name, at most ``levels`` deep."""
     found = []
     for parent, folders, files in os.walk(root):
         found += [Path(parent, name) for name in fnmatch.filter(files, pattern)]

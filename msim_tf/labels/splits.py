@@ -14,7 +14,7 @@ import numpy as np
 
 from msim_tf.errors import InputError
 from msim_tf.files import load_json, save_json, validate_format
-from msim_tf.labels.encoding import groups_of
+from msim_tf.labels.encoding import groups_of, split_by_group
 
 FORMAT = "msim-split"
 FORMAT_VERSION = 1
@@ -73,6 +73,35 @@ def without_shared_artists(split: Split, groups: Mapping[str, str]) -> tuple[Spl
             lost[part] = tuple(sorted(clash))
         barred.update(name for track in kept[part] if track in groups for name in groups_of(track, groups))
     return Split(split.source, {part: kept[part] for part in PARTS}), lost
+
+
+def training_rows(
+    identifiers: Sequence[str],
+    groups: Mapping[str, str],
+    *,
+    validation: float,
+    seed: int,
+    split: Split | None = None,
+) -> dict[str, np.ndarray]:
+    """Which tracks a training learns from, which choose its epoch, and which it must not hear.
+
+    Args:
+        identifiers: the tracks of a store.
+        groups: identifier -> artist, see ``encoding.split_by_group``.
+        validation: share that is held out, by whole artists, where no published validation part is among the tracks.
+        seed: of that choice.
+        split: a published split; None divides all tracks by artist.
+
+    Returns:
+        "train", "validation", "test" -> sorted int64 indices into ``identifiers``.
+    """
+    if split is None:
+        return split_by_group(identifiers, groups, validation=validation, seed=seed)
+    rows = split.rows(identifiers)
+    if len(rows["validation"]) or not len(rows["train"]):
+        return rows
+    own = split_by_group([identifiers[row] for row in rows["train"]], groups, validation=validation, seed=seed)
+    return {**rows, "train": rows["train"][own["train"]], "validation": rows["train"][own["validation"]]}
 
 
 def make_split(source: str, parts: Mapping[str, Iterable[str]]) -> Split:

@@ -31,7 +31,8 @@ from msim_tf.data.pipeline import make_dataset
 from msim_tf.data.store import FeatureStore
 from msim_tf.errors import InputError
 from msim_tf.files import load_json, save_json, validate_format
-from msim_tf.labels.encoding import EncodedLabels, encode, split_by_group
+from msim_tf.labels.encoding import EncodedLabels, encode
+from msim_tf.labels.splits import Split, training_rows
 from msim_tf.model import callbacks as own
 from msim_tf.model.backup import backed_up_epochs
 from msim_tf.model.evaluation_images import EvaluationImages
@@ -100,6 +101,7 @@ def train(
     run_path: str | Path,
     params: TrainParams,
     *,
+    split: Split | None = None,
     strategy: tf.distribute.Strategy | None = None,
     allow_unlabelled: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -110,6 +112,7 @@ def train(
         store: features and labels.
         run_path: directory of the run.
         params: what to do; must equal the run's when it exists.
+        split: a published split, whose test part is not heard; None divides the tracks by artist.
         strategy: how to distribute; default MirroredStrategy over all GPUs, or the CPU.
         allow_unlabelled: train although a dimension has no pair of similar and dissimilar tracks; its subspace then stays as initialised.
         callbacks: further Keras callbacks, e.g. a progress bar.
@@ -130,7 +133,7 @@ def train(
         regression=store.passages if params.regression_weight > 0 else None,
     )
     validate_labels(labels, store.path, allow_unlabelled=allow_unlabelled)
-    parts = _split(store, params)
+    parts = _split(store, params, split)
     run = _open_run(run_path, store, params, parts)
     if run.summary:
         return run
@@ -164,13 +167,14 @@ def validate_labels(labels: EncodedLabels, where: str | Path, *, allow_unlabelle
     return empty
 
 
-def _split(store: FeatureStore, params: TrainParams) -> dict[str, np.ndarray]:
-    parts = split_by_group(store.identifiers, store.labels.groups, validation=params.validation, seed=params.seed)
+def _split(store: FeatureStore, params: TrainParams, split: Split | None) -> dict[str, np.ndarray]:
+    parts = training_rows(
+        store.identifiers, store.labels.groups, validation=params.validation, seed=params.seed, split=split
+    )
     for name in ("train", "validation"):
         if len(parts[name]) < 2:
-            raise InputError(
-                f"{store.path}: {len(parts[name])} tracks for {name}, expected at least 2; add music, or change --validation"
-            )
+            advice = f"is {split.source} of these tracks?" if split else "add music, or change --validation"
+            raise InputError(f"{store.path}: {len(parts[name])} tracks for {name}, expected at least 2; {advice}")
     return parts
 
 
@@ -193,7 +197,7 @@ def _open_run(path: Path, store: FeatureStore, params: TrainParams, parts: dict[
     changed = [f"{name} {old[name]} -> {new[name]}" for name in new if old[name] != new[name] and name != "network"]
     changed += [f"network.{name}" for name in new["network"] if old["network"].get(name) != new["network"][name]]
     if run.digest != fresh.digest or run.identifiers != identifiers:
-        changed.append("the store's features, tracks or groups")
+        changed.append("the store's features, tracks or groups, or the split")
     if changed:
         raise InputError(f"{path} is a run of another command ({'; '.join(changed)}); choose another directory")
     return run

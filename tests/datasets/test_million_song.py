@@ -76,7 +76,9 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
 
     trees.lee_lists(root, [IDS[0]], [IDS[1]])
     (root / "filtered_list_train.cP").write_bytes(pickle.dumps(Hostile()))
-    with pytest.raises(InputError, match="filtered_list_train.cP: not a pickled list of track ids .it names posix.mkdir"):
+    with pytest.raises(
+        InputError, match="filtered_list_train.cP: not a pickled list of track ids .it names posix.mkdir"
+    ):
         read(root)
     assert not (tmp_path / "owned").exists()
     (root / "filtered_list_train.cP").write_bytes(pickle.dumps([IDS[0]])[:9])

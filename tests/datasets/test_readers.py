@@ -1,7 +1,7 @@
 """Readers of public data sets, on small trees in their exact layout; expected labels are written by hand."""
 
-import pytest
 import dataset_trees as trees
+import pytest
 
 from msim_tf.datasets.catalogue import datasets
 from msim_tf.datasets.collection import ReadOptions, era_of_year
@@ -116,7 +116,9 @@ def test_magnatagatune_broken_tables_are_one_line(tmp_path):
     (root / "annotations_final.csv").write_bytes(whole[: len(whole) - 60])
     with pytest.raises(InputError, match=r"annotations_final.csv, line \d+: .*half a download\?"):
         read("magnatagatune", root)
-    (root / "annotations_final.csv").write_bytes(whole.replace(b'"c/b-2-30.mp3"', b'"c/b-2-30.mp3"').replace(b'"6"\t"0"', b'"6"\t"2"'))
+    (root / "annotations_final.csv").write_bytes(
+        whole.replace(b'"c/b-2-30.mp3"', b'"c/b-2-30.mp3"').replace(b'"6"\t"0"', b'"6"\t"2"')
+    )
     with pytest.raises(InputError, match="line 3: no voice is '2', expected 0 or 1"):
         read("magnatagatune", root)
     (root / "annotations_final.csv").unlink()
@@ -279,6 +281,8 @@ def test_audio_under_other_names_is_one_clear_line(tmp_path):
         read("jamendo", root)
 
 
-@pytest.mark.parametrize("year, era", [(0, ""), (1926, "1920s"), (1950, "50s"), (1989, "80s"), (2000, "00s"), (2011, "10s"), (9999, "")])
+@pytest.mark.parametrize(
+    "year, era", [(0, ""), (1926, "1920s"), (1950, "50s"), (1989, "80s"), (2000, "00s"), (2011, "10s"), (9999, "")]
+)
 def test_era_of_a_year(year, era):
     assert era_of_year(year) == era

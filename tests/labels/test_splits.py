@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from msim_tf.errors import InputError
-from msim_tf.labels.splits import Split, load_split, make_split, save_split, without_shared_artists
+from msim_tf.labels.splits import (
+    Split,
+    load_split,
+    make_split,
+    save_split,
+    training_rows,
+    without_shared_artists,
+)
 
 
 def test_a_split_is_saved_loaded_and_found_in_a_store(tmp_path):
@@ -48,3 +55,16 @@ def test_other_files_are_refused(tmp_path, changes, message):
 def test_a_part_has_a_known_name():
     with pytest.raises(InputError, match="part 'dev', expected one of train, validation, test"):
         Split("s", {"dev": ()})
+
+
+def test_training_obeys_a_published_split_and_holds_artists_out_where_it_has_no_validation():
+    tracks = [f"artist{number % 5}/{number}.ogg" for number in range(20)]
+    test = make_split("s", {"train": tracks[:15], "test": tracks[15:19]})
+    rows = training_rows(tracks, {}, validation=0.2, seed=3, split=test)
+    assert sorted([*rows["train"], *rows["validation"]]) == list(range(15)) and len(rows["validation"]) == 3
+    assert rows["test"].tolist() == [15, 16, 17, 18]
+    assert len({tracks[row].split("/")[0] for row in rows["validation"]}) == 1
+    whole = make_split("s", {"train": tracks[:10], "validation": tracks[10:12], "test": tracks[12:]})
+    rows = training_rows(tracks, {}, validation=0.2, seed=3, split=whole)
+    assert rows["train"].tolist() == list(range(10)) and rows["validation"].tolist() == [10, 11]
+    assert not len(training_rows(tracks, {}, validation=0.2, seed=3, split=make_split("s", {"test": tracks}))["train"])

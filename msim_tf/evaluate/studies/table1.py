@@ -36,7 +36,7 @@ from msim_tf.evaluate.triplet_scores import in_words_of, score_systems
 from msim_tf.evaluate.triplets import LABELS, Triplets, scorable
 from msim_tf.export.embedder import mean_embedding
 from msim_tf.files import load_json, save_json
-from msim_tf.labels.encoding import split_by_group
+from msim_tf.labels.splits import Split, training_rows
 from msim_tf.model.network import embedding_function
 from msim_tf.model.params import MULTI_INPUT, NetworkParams, TrainParams, layout
 from msim_tf.model.training import Run, load_model, train
@@ -55,6 +55,7 @@ class Table1Options:
         metric: "euclidean" or "cosine".
         per_kind: label triplets of each kind, where no triplets are given.
         allow_unlabelled: train although a dimension has no label; its subspace stays as initialised.
+        split: a published split, whose test part no network hears; None divides the tracks by artist.
     """
 
     networks: Mapping[str, TrainParams]
@@ -62,6 +63,7 @@ class Table1Options:
     metric: str = "euclidean"
     per_kind: int = 200
     allow_unlabelled: bool = False
+    split: Split | None = None
 
     def __post_init__(self) -> None:
         if not self.networks:
@@ -155,7 +157,7 @@ def run_table1(
         InputError: if there is nothing to score, labels are missing, or the folder holds another study.
     """
     out = Path(out)
-    split = _split(store, options.first)
+    split = _split(store, options)
     if triplets is None:
         triplets = _held_out_triplets(store, split["validation"], options)
     parts = StoredParts(store, triplets)
@@ -179,9 +181,12 @@ def run_table1(
     return write_comparison(out, results, systems, baseline=options.baseline, facts=facts, notes=notes)
 
 
-def _split(store: FeatureStore, params: TrainParams) -> dict[str, list[str]]:
+def _split(store: FeatureStore, options: Table1Options) -> dict[str, list[str]]:
     """The split that ``train`` will make, by identifiers."""
-    parts = split_by_group(store.identifiers, store.labels.groups, validation=params.validation, seed=params.seed)
+    first = options.first
+    parts = training_rows(
+        store.identifiers, store.labels.groups, validation=first.validation, seed=first.seed, split=options.split
+    )
     return {name: [store.identifiers[row] for row in rows] for name, rows in parts.items()}
 
 
@@ -223,6 +228,7 @@ def _trained(
         store,
         out / "runs" / name,
         params,
+        split=options.split,
         strategy=strategy,
         allow_unlabelled=options.allow_unlabelled,
         callbacks=[clock],
