@@ -43,7 +43,8 @@ def lastfm_database(path: Path, tags=LASTFM) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(path)
     database.executescript(
-        "CREATE TABLE tids (tid TEXT); CREATE TABLE tags (tag TEXT); CREATE TABLE tid_tag (tid INT, tag INT, val FLOAT);"
+        "CREATE TABLE tids (tid TEXT); CREATE TABLE tags (tag TEXT);"
+        "CREATE TABLE tid_tag (tid INT, tag INT, val FLOAT);"
         "CREATE INDEX idx_tids_tid ON tids (tid); CREATE INDEX idx_tid_tag_tag ON tid_tag ('tag');"
     )
     database.executemany("INSERT INTO tids VALUES (?)", ((track_id,) for track_id in TRACK_IDS))
@@ -60,8 +61,10 @@ def lastfm_database(path: Path, tags=LASTFM) -> Path:
 def track_metadata(path: Path, *, artists=("AR0", "AR0", "AR1", "AR2", "AR3", "AR4", "AR5", "AR6")) -> Path:
     database = sqlite3.connect(path)
     database.execute(
-        "CREATE TABLE songs (track_id text PRIMARY KEY, title text, song_id text, release text, artist_id text, artist_mbid text, "
-        "artist_name text, duration real, artist_familiarity real, artist_hotttnesss real, year int, track_7digitalid int, "
+        "CREATE TABLE songs (track_id text PRIMARY KEY, title text, song_id text, release text, artist_id text, "
+        "artist_mbid text, "
+        "artist_name text, duration real, artist_familiarity real, artist_hotttnesss real, year int, "
+        "track_7digitalid int, "
         "shs_perf int, shs_work int)"
     )
     for number, track_id in enumerate(TRACK_IDS):
@@ -74,7 +77,7 @@ def track_metadata(path: Path, *, artists=("AR0", "AR0", "AR1", "AR2", "AR3", "A
 
 
 def msd(root: Path) -> Path:
-    """Tags and metadata in SQLite; of eight tracks the sixth has no audio, the fourth has two files, the seventh a 7digital name."""
+    """SQLite files; the fourth track has two files, the sixth has none, the seventh is named by 7digital."""
     for number in (0, 1, 2, 3, 4, 7):
         put_audio(msd_path(root, TRACK_IDS[number]))
     put_audio(root / "audio" / "again" / f"{TRACK_IDS[3]}.mp3")
@@ -163,7 +166,8 @@ def magnatagatune(root: Path) -> Path:
 
 JAMENDO = (
     ("track_0000214", "artist_000014", "album_000031", "14/214.mp3", "124.6", "genre---punkrock", "genre---80s"),
-    ("track_0001376", "artist_000015", "album_000032", "76/1376.mp3", "60.0", "genre---alternativerock", "instrument---piano", "mood/theme---happy", "mood/theme---film"),
+    ("track_0001376", "artist_000015", "album_000032", "76/1376.mp3", "60.0", "genre---alternativerock",
+     "instrument---piano", "mood/theme---happy", "mood/theme---film"),
     ("track_0001377", "artist_000014", "album_000031", "77/1377.mp3", "61.0", "mood/theme---melancholic"),
     ("track_0001378", "artist_000016", "album_000033", "78/1378.mp3", "62.0", "genre---rock"),
 )  # fmt: skip
@@ -186,9 +190,10 @@ def jamendo(root: Path) -> Path:
 
 
 def fma(root: Path) -> Path:
-    """Three header rows, a biography over several lines, a track of a larger collection, one of the small without audio."""
+    """Three header rows, a biography of several lines, a track of a larger collection, one without audio."""
     columns = (
-        ("album", "date_released"), ("album", "information"), ("artist", "id"), ("artist", "name"), ("set", "split"), ("set", "subset"),
+        ("album", "date_released"), ("album", "information"), ("artist", "id"), ("artist", "name"), ("set", "split"),
+        ("set", "subset"),
         ("track", "genre_top"), ("track", "genres"), ("track", "genres_all"), ("track", "title"),
     )  # fmt: skip
     biography = 'line one\nline "two", with <p>html</p>' + "x" * 200_000
@@ -233,7 +238,10 @@ def gtzan(root: Path) -> Path:
 def ismir04(root: Path) -> Path:
     """Classes in tracklist.csv; the development part names no artist; a listed file is missing."""
     lists = {
-        "training": [("classical", "Byron", "A", "T", "1", "classical/byron/01-t.mp3"), ("jazz_blues", "Etherine", "A", "T", "2", "jazz_blues/e/02-t.mp3")],
+        "training": [
+            ("classical", "Byron", "A", "T", "1", "classical/byron/01-t.mp3"),
+            ("jazz_blues", "Etherine", "A", "T", "2", "jazz_blues/e/02-t.mp3"),
+        ],
         "development": [("world", "", "", "", "", "world/000001.mp3"), ("world", "", "", "", "", "world/000002.mp3")],
         "evaluation": [("rock_pop", "Byron", "A", "T", "3", "rock_pop/03.mp3", "77")],
     }  # fmt: skip

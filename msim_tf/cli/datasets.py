@@ -106,7 +106,8 @@ def labels(
         raise InputError("--audio and --store both name tracks; give one of them")
     if store is not None:
         import_tensorflow()
-        from msim_tf.data.store import FeatureStore, write_labels
+        from msim_tf.data.store import FeatureStore
+        from msim_tf.data.store_database import write_labels
 
         opened = FeatureStore(store)
         tracks = TrackNames(opened.identifiers)

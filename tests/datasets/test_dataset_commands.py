@@ -46,7 +46,8 @@ def test_the_list_says_of_each_what_it_gives_and_who_may_use_it():
 def test_labels_split_and_what_was_left_out_are_written(tmp_path):
     root = trees.fma(tmp_path / "fma")
     done = run(
-        "labels", "fma", root, "--audio", root / "fma_small", "--out", tmp_path / "fma.csv", "--split", tmp_path / "s.json",
+        "labels", "fma", root, "--audio", root / "fma_small", "--out", tmp_path / "fma.csv",
+        "--split", tmp_path / "s.json",
         "--left-out", tmp_path / "left.csv", "--as-published",
     )  # fmt: skip
     assert done.exit_code == 1, done.output  # a track of the small collection has no audio
