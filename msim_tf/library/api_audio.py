@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
-from email.utils import formatdate
 from pathlib import Path
-from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import FileResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
 from msim_tf.library.api_errors import ApiError
 
-_BLOCK = 2**18
-_RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*")
 # By suffix and not by the system's table, which differs from machine to machine.
 MEDIA_TYPES = {
     ".wav": "audio/wav",
@@ -35,14 +29,6 @@ MEDIA_TYPES = {
     ".snd": "audio/basic",
     ".caf": "audio/x-caf",
 }
-
-
-@dataclass(frozen=True)
-class Part:
-    """Which bytes are sent: ``start`` to ``stop`` (not included)."""
-
-    start: int
-    stop: int
 
 
 def open_within(root: Path, identifier: str) -> int:
@@ -70,93 +56,41 @@ def open_within(root: Path, identifier: str) -> int:
     return descriptor
 
 
-def requested_part(header: str | None, size: int) -> Part | None:
-    """The one range that a request asks for.
-
-    Args:
-        header: the Range header.
-        size: of the file.
-
-    Returns:
-        The part, or None for the whole file: no header, one that is not understood, or several ranges, which a server may ignore.
+def audio_response(root: Path, identifier: str) -> Response:
+    """The answer to a GET or HEAD of a track's sound file: whole, or the ranges that are asked for.
 
     Raises:
-        ApiError: 416 if there is no such part.
-    """
-    found = _RANGE.fullmatch(header) if header else None
-    if found is None or not (found[1] or found[2]):
-        return None
-    if not found[1]:  # the last n bytes
-        start, stop = max(0, size - int(found[2])), size
-    else:
-        start, stop = int(found[1]), min(int(found[2]) + 1, size) if found[2] else size
-        if found[2] and int(found[2]) < start:
-            return None
-    if start >= stop:
-        raise ApiError(416, f"range {header!r} is not within {size} bytes", {"Content-Range": f"bytes */{size}"})
-    return Part(start, stop)
-
-
-def audio_response(root: Path, identifier: str, method: str, headers: Headers) -> Response:
-    """The answer to a GET or HEAD of a track's sound file.
-
-    Raises:
-        ApiError: 404 or 416.
+        ApiError: 404; 416 or 400 for a range that makes no sense, once the answer is sent.
     """
     descriptor = open_within(root, identifier)
-    try:
-        status = os.fstat(descriptor)
-        told = _file_headers(identifier, status)
-        wanted = headers.get("range") if _may_resume(headers, told) else None
-        part = requested_part(wanted, status.st_size)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    code = 200 if part is None else 206
-    if part is not None:
-        told["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{status.st_size}"
-    part = part or Part(0, status.st_size)
-    told["Content-Length"] = str(part.stop - part.start)
-    if method == "HEAD":
-        os.close(descriptor)
-        return Response(status_code=code, headers=told)
-    return _FileResponse(descriptor, part, code, told)
+    return _TrackFile(descriptor, MEDIA_TYPES.get(os.path.splitext(identifier)[1].lower(), "application/octet-stream"))
 
 
-def _file_headers(identifier: str, status: os.stat_result) -> dict[str, str]:
-    return {
-        "Content-Type": MEDIA_TYPES.get(os.path.splitext(identifier)[1].lower(), "application/octet-stream"),
-        "Accept-Ranges": "bytes",
-        "ETag": f'"{status.st_size:x}-{status.st_mtime_ns:x}"',
-        "Last-Modified": formatdate(status.st_mtime, usegmt=True),
-        "Cache-Control": "private, no-cache",
-    }
+class _TrackFile(FileResponse):
+    """A file that is open already: what is sent is what was checked. It is closed however the request ends."""
 
-
-def _may_resume(headers: Headers, told: dict[str, str]) -> bool:
-    """Whether the file is still the one that the client has a part of."""
-    return headers.get("if-range", told["ETag"]) in (told["ETag"], told["Last-Modified"])
-
-
-class _FileResponse(StreamingResponse):
-    """Streams part of a file, and closes it however the request ends."""
-
-    def __init__(self, descriptor: int, part: Part, status: int, headers: dict[str, str]) -> None:
-        super().__init__(_blocks(descriptor, part), status, headers=headers)
+    def __init__(self, descriptor: int, media_type: str) -> None:
+        headers = {"Cache-Control": "private, no-cache"}
+        super().__init__(
+            f"/dev/fd/{descriptor}", headers=headers, media_type=media_type, stat_result=os.fstat(descriptor)
+        )
         self._descriptor = descriptor
 
-    async def __call__(self, *arguments: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def refusing(message: Message) -> None:
+            # Starlette words a wrong range as plain text; raised before anything is sent, it becomes an error like all others.
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                raise _range_error(message["status"], Headers(scope=scope)["range"], Headers(raw=message["headers"]))
+            await send(message)
+
         try:
-            await super().__call__(*arguments)
+            await super().__call__(scope, receive, refusing)
         finally:
             os.close(self._descriptor)
 
 
-def _blocks(descriptor: int, part: Part) -> Iterator[bytes]:
-    position = part.start
-    while position < part.stop:
-        block = os.pread(descriptor, min(_BLOCK, part.stop - position), position)
-        if not block:
-            return  # cut short meanwhile; the client sees fewer bytes than promised
-        position += len(block)
-        yield block
+def _range_error(status: int, asked: str, headers: Headers) -> ApiError:
+    size = headers.get("content-range")
+    if size is None:
+        return ApiError(status, f"range {asked[:100]!r}: expected e.g. bytes=0-499")
+    return ApiError(status, f"range {asked[:100]!r} is not within {size[8:]} bytes", {"Content-Range": size})

@@ -1,174 +1,202 @@
-"""JSON bodies of the library API, read into queries, weights, filters and diversity. What is wrong is said with the name of its field."""
+"""What the library API accepts, as pydantic models: they validate the bodies of requests and describe them in the OpenAPI document.
+
+They are strict: no field that is not described, no text for a number, no number for a text.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
-
-from msim_tf.library.api_errors import ApiError
-from msim_tf.library.api_state import LibraryState
-from msim_tf.search.diversity import Diversity
-from msim_tf.search.filters import Filters
-from msim_tf.search.query import Query, examples_query, mixed_query, track_query, vector_query
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from typing_extensions import TypeAliasType
 
 MOST_HITS = 500
-_MOST_EXAMPLES = 100
+MOST_EXAMPLES = 100
+MOST_CHOICES = 1000
 
-# The vector of an upload's token; raises ApiError if there is none.
-Uploaded = Callable[[str], np.ndarray]
-
-
-def fields(value: Any, where: str, *allowed: str) -> Mapping[str, Any]:
-    """``value`` if it is an object that has only the fields ``allowed``.
-
-    Raises:
-        ApiError: 400.
-    """
-    if not isinstance(value, dict):
-        raise ApiError(400, f"{where}: expected an object with {', '.join(allowed)}")
-    unknown = [name for name in value if name not in allowed]
-    if unknown:
-        raise ApiError(400, f"{where}: unknown field {unknown[0]!r}, expected {', '.join(allowed)}")
-    return value
+# The document of a library lists the names here: see ``api_openapi``.
+Dimension = TypeAliasType("Dimension", Annotated[str, Field(description="A dimension of the library's embedding.")])
+TrackId = Annotated[str, Field(description="A track's id: its path in the music folder.")]
+# An integer of 400 digits is JSON and no float; far below its limits, sums and products stay finite.
+Number = Annotated[float, Field(ge=-1e300, le=1e300)]
+Hits = Annotated[int, Field(ge=1, le=MOST_HITS)]
 
 
-def whole(value: Any, where: str, *, default: int, lowest: int, highest: int) -> int:
-    """A whole number within limits; ``default`` for None.
+class Body(BaseModel):
+    """What every object of a request has in common."""
 
-    Raises:
-        ApiError: 400.
-    """
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise ApiError(400, f"{where} is {value!r}, expected a whole number in {lowest}..{highest}")
-    return value
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def query_of(value: Any, state: LibraryState, uploaded: Uploaded) -> Query:
-    """A query: one of ``{"track": id}``, ``{"tracks": [id, ...]}``, ``{"upload": token}``, ``{"examples": [track or upload, ...]}``,
-    ``{"mix": {dimension: one of the others}}``.
-
-    Raises:
-        ApiError: 400 for another form, 404 for an unknown track or upload.
-    """
-    value = fields(value, "query", "track", "tracks", "upload", "examples", "mix")
-    if len(value) != 1:
-        raise ApiError(400, "query: expected exactly one of track, tracks, upload, examples, mix")
-    ((kind, content),) = value.items()
-    if kind == "track":
-        return track_query(state.index, state.require(content))
-    if kind == "upload":
-        return vector_query(state.index, uploaded(content))
-    if kind == "tracks":
-        return examples_query(state.index, [state.require(track) for track in _examples(content, "query.tracks")])
-    if kind == "examples":
-        examples = [_example(example, state, uploaded) for example in _examples(content, "query.examples")]
-        return examples_query(state.index, examples)
-    if not isinstance(content, dict):
-        raise ApiError(400, "query.mix: expected an object of dimension: query")
-    mixed = mixed_query(state.index, {name: _part(part, state, uploaded) for name, part in content.items()})
-    return replace(mixed, exclude=mixed.exclude.union(*map(_named, content.values())))
+# --- queries -------------------------------------------------------------------------------------------------------
 
 
-def _named(part: Mapping[str, Any]) -> list[str]:
-    """The tracks of a valid part of a mix: what is asked with is not found."""
-    return [*part.get("tracks", ()), *(example["track"] for example in part.get("examples", ()) if "track" in example)]
+class TrackQuery(Body):
+    """Near to one track."""
+
+    track: TrackId
 
 
-def _examples(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list) or not 1 <= len(value) <= _MOST_EXAMPLES:
-        raise ApiError(400, f"{where}: expected a list of 1 to {_MOST_EXAMPLES}")
-    return value
+class TracksQuery(Body):
+    """Near to the middle of several tracks."""
+
+    tracks: list[TrackId] = Field(min_length=1, max_length=MOST_EXAMPLES)
 
 
-def _example(value: Any, state: LibraryState, uploaded: Uploaded) -> str | np.ndarray:
-    value = fields(value, "query.examples", "track", "upload")
-    if set(value) == {"track"}:
-        return state.require(value["track"])
-    return query_of(value, state, uploaded).vector
+class UploadQuery(Body):
+    """Near to an uploaded file."""
+
+    upload: str = Field(description="Token of an upload.")
 
 
-def _part(value: Any, state: LibraryState, uploaded: Uploaded) -> str | np.ndarray:
-    """One dimension's part of a mix: a track stays a track, so that explanations can name its metadata."""
-    value = fields(value, "query.mix", "track", "tracks", "upload", "examples")
-    if set(value) == {"track"}:
-        return state.require(value["track"])
-    return query_of(value, state, uploaded).vector
+def _only_field(value: Any) -> str | None:
+    """The name of the single field of an object: the kind of a query. Ids of tracks are the kind "id"."""
+    if isinstance(value, str):
+        return "id"
+    if isinstance(value, BaseModel):
+        return next(iter(type(value).model_fields))
+    return str(next(iter(value))) if isinstance(value, dict) and len(value) == 1 else None
 
 
-def weights_of(value: Any) -> dict[str, float] | None:
-    """Weights by dimension, or None for equal ones; names and zeros are judged by the search.
-
-    Raises:
-        ApiError: 400.
-    """
-    if value is None:
-        return None
-    if not isinstance(value, dict) or not all(_is_number(weight) for weight in value.values()):
-        raise ApiError(400, f"weights are {value!r}, expected an object of dimension: number")
-    return {name: float(weight) for name, weight in value.items()}
+def _one_of(*names: str) -> Discriminator:
+    """Chooses a query by its only field, so that an error speaks of that kind alone."""
+    return Discriminator(_only_field, "query_kind", f"expected exactly one of {', '.join(names)}")
 
 
-def filters_of(value: Any) -> Filters:
-    """Filters; absent or null fields ask for nothing.
+Example = TypeAliasType(
+    "Example",
+    Annotated[
+        Annotated[TrackQuery, Tag("track")] | Annotated[UploadQuery, Tag("upload")],
+        _one_of("track", "upload"),
+    ],
+)
 
-    Raises:
-        ApiError: 400.
-    """
-    value = fields(value or {}, "filters", "bpm", "octaves", "keys", "tags", "artists", "years")
-    years = _pair(value.get("years"), "filters.years")
-    octaves = value.get("octaves") or False
-    if not isinstance(octaves, bool):
-        raise ApiError(400, f"filters.octaves is {octaves!r}, expected true or false")
-    return Filters(
-        bpm=_pair(value.get("bpm"), "filters.bpm"),
-        octaves=octaves,
-        keys=_texts(value.get("keys"), "filters.keys"),
-        tags=_texts(value.get("tags"), "filters.tags"),
-        artists=_texts(value.get("artists"), "filters.artists"),
-        years=None if years is None else (math.ceil(years[0]), math.floor(years[1])),
+
+class ExamplesQuery(Body):
+    """Near to the middle of tracks and uploads."""
+
+    examples: list[Example] = Field(min_length=1, max_length=MOST_EXAMPLES)
+
+
+SimpleQuery = TypeAliasType(
+    "SimpleQuery",
+    Annotated[
+        Annotated[TrackQuery, Tag("track")]
+        | Annotated[TracksQuery, Tag("tracks")]
+        | Annotated[UploadQuery, Tag("upload")]
+        | Annotated[ExamplesQuery, Tag("examples")],
+        _one_of("track", "tracks", "upload", "examples"),
+    ],
+)
+
+
+class MixQuery(Body):
+    """Near to another query in each dimension: genre of this, tempo of that. Dimensions that are not named have no say."""
+
+    mix: dict[Dimension, SimpleQuery] = Field(min_length=1)
+
+
+Query = TypeAliasType(
+    "Query",
+    Annotated[
+        Annotated[TrackQuery, Tag("track")]
+        | Annotated[TracksQuery, Tag("tracks")]
+        | Annotated[UploadQuery, Tag("upload")]
+        | Annotated[ExamplesQuery, Tag("examples")]
+        | Annotated[MixQuery, Tag("mix")],
+        _one_of("track", "tracks", "upload", "examples", "mix"),
+    ],
+)
+ChoiceQuery = TypeAliasType(
+    "ChoiceQuery",
+    Annotated[
+        Annotated[TrackId, Tag("id")]
+        | Annotated[TrackQuery, Tag("track")]
+        | Annotated[TracksQuery, Tag("tracks")]
+        | Annotated[UploadQuery, Tag("upload")]
+        | Annotated[ExamplesQuery, Tag("examples")]
+        | Annotated[MixQuery, Tag("mix")],
+        _one_of("track", "tracks", "upload", "examples", "mix"),
+    ],
+)
+
+AnyQuery = TrackQuery | TracksQuery | UploadQuery | ExamplesQuery | MixQuery
+
+# --- requests ------------------------------------------------------------------------------------------------------
+
+Weights = TypeAliasType(
+    "Weights",
+    Annotated[
+        dict[Dimension, Number],
+        Field(
+            description="Relative; 0 or absent is off, negative is unlike. Without any, all dimensions weigh the same."
+        ),
+    ],
+)
+
+
+class Filters(Body):
+    """All must hold: any of keys and artists, all of tags. Tracks that lack a field which is asked for are left out."""
+
+    bpm: list[Number] | None = Field(None, min_length=2, max_length=2, description="Slowest and fastest tempo.")
+    octaves: bool | None = Field(None, description="Whether a tempo also passes doubled or halved.")
+    keys: list[str] | None = Field(None, description='Names of keys, e.g. "A minor".')
+    tags: list[str] | None = None
+    artists: list[str] | None = None
+    years: list[Annotated[float, Field(ge=0, le=9999)]] | None = Field(
+        None, min_length=2, max_length=2, description="First and last year."
     )
 
 
-def diversity_of(value: Any) -> Diversity:
-    """Limits per artist and album, and relevance.
+class Diversity(Body):
+    """How many hits may be alike."""
 
-    Raises:
-        ApiError: 400.
-    """
-    value = fields(value or {}, "diversity", "per_artist", "per_album", "relevance")
-    limits = {
-        name: whole(value[name], f"diversity.{name}", default=1, lowest=1, highest=MOST_HITS)
-        for name in ("per_artist", "per_album")
-        if value.get(name) is not None
-    }
-    relevance = value.get("relevance")
-    if relevance is not None and not _is_number(relevance):
-        raise ApiError(400, f"diversity.relevance is {relevance!r}, expected a number above 0 and at most 1")
-    return Diversity(**limits, relevance=1.0 if relevance is None else float(relevance))
+    per_artist: Hits | None = None
+    per_album: Hits | None = None
+    relevance: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="Below 1, hits also keep away from each other (maximal marginal relevance)."
+    )
 
 
-def _is_number(value: Any) -> bool:
-    # An integer of 400 digits is JSON and no float.
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+class SimilarRequest(Body):
+    """What to find."""
+
+    query: Query
+    weights: Weights | None = None
+    filters: Filters | None = None
+    diversity: Diversity | None = None
+    k: Hits = 10
 
 
-def _pair(value: Any, where: str) -> tuple[float, float] | None:
-    if value is None:
-        return None
-    if not isinstance(value, list) or len(value) != 2 or not all(_is_number(limit) for limit in value):
-        raise ApiError(400, f"{where} is {value!r}, expected [lowest, highest]")
-    return float(value[0]), float(value[1])
+class ExplainRequest(Body):
+    """Which track to compare with a query."""
+
+    query: Query
+    track: TrackId
+    weights: Weights | None = None
 
 
-def _texts(value: Any, where: str) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise ApiError(400, f"{where} is {value!r}, expected a list of texts")
-    return tuple(value)
+class PathRequest(Body):
+    """Which way to take."""
+
+    start: TrackId = Field(alias="from")
+    end: TrackId = Field(alias="to")
+    length: int = Field(10, ge=2, le=MOST_HITS)
+    weights: Weights | None = None
+    filters: Filters | None = None
+    diversity: Diversity | None = None
+
+
+class Choice(Body):
+    """``better`` is nearer to ``query`` than ``worse``."""
+
+    query: ChoiceQuery
+    better: TrackId
+    worse: TrackId
+
+
+class ProfileRequest(Body):
+    """What a listener chose."""
+
+    choices: list[Choice] = Field(min_length=1, max_length=MOST_CHOICES)
+    name: str = ""

@@ -1,4 +1,4 @@
-"""An indexed library as the API holds it: what is derived from the index once and kept, and renewed when ``msim index`` has written."""
+"""An indexed library as the API sees it: an open index with what is derived from it, renewed when ``msim index`` has written."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import cachetools
 import numpy as np
 
 from msim_tf.library.api_errors import ApiError
@@ -17,26 +18,32 @@ from msim_tf.search.index import Index
 from msim_tf.search.tracks import TAG_KEYS, album_of, artist_of
 
 _LOOK_SECONDS = 1.0  # between looks whether the library has changed
-_TAGS_SHOWN = 60
-_MAPS_KEPT = 32
+_MOST_TAGS = 60  # of each kind in the overview
+_MOST_MAPS = 32
 
 
 class LibraryState:
-    """One state of the library. Everything in it is read-only, and derived values are made when they are first needed."""
+    """One state of the library. It is read-only; derived values are made when they are first needed.
 
-    def __init__(self, catalog: Catalog) -> None:
+    Attributes:
+        catalog: of the library.
+        index: its open index.
+        root_path: the prefix of the addresses in answers, "" unless a proxy serves the library below one.
+    """
+
+    def __init__(self, catalog: Catalog, root_path: str = "") -> None:
         self.catalog = catalog
         self.index: Index = catalog.open_index()
-        self.maps: dict[tuple[str, int], Any] = {}
+        self.root_path = root_path
+        self._maps: cachetools.LRUCache[tuple[str, int], Any] = cachetools.LRUCache(_MOST_MAPS)
+        self._maps_lock = threading.Lock()
 
-    def require(self, identifier: Any) -> str:
+    def require(self, identifier: str) -> str:
         """``identifier`` if there is such a track.
 
         Raises:
-            ApiError: 400 if it is not text, 404 if there is none.
+            ApiError: 404 if there is none.
         """
-        if not isinstance(identifier, str):
-            raise ApiError(400, f"track {identifier!r}: expected the id of a track, as text")
         if identifier not in self.index:
             raise ApiError(404, f"the library has no track {identifier!r}")
         return identifier
@@ -47,21 +54,22 @@ class LibraryState:
         return sorted(self.index.identifiers)
 
     @cached_property
-    def _texts(self) -> list[str]:
-        """What a search looks at, per track."""
+    def _search_texts(self) -> list[str]:
+        """Title, artists, album and path of each track, in one case."""
         texts = []
         for identifier in self.identifiers:
             metadata = self.index.metadata(identifier)
-            told = (metadata.get(key, "") for key in ("title", "artist", "album_artist", "album"))
-            texts.append("\n".join([*told, identifier]).casefold())
+            fields = (metadata.get(key, "") for key in ("title", "artist", "album_artist", "album"))
+            texts.append("\n".join([*fields, identifier]).casefold())
         return texts
 
-    def found(self, text: str) -> list[str]:
-        """Tracks whose title, artist, album or path holds every word of ``text``, in the order of their paths."""
+    def search(self, text: str) -> list[str]:
+        """Tracks whose title, artist, album or path has every word of ``text``, in the order of their paths."""
         words = text.casefold().split()
         if not words:
             return self.identifiers
-        return [name for name, told in zip(self.identifiers, self._texts) if all(word in told for word in words)]
+        tracks = zip(self.identifiers, self._search_texts)
+        return [identifier for identifier, searched in tracks if all(word in searched for word in words)]
 
     @cached_property
     def artists(self) -> list[tuple[str, int]]:
@@ -76,7 +84,7 @@ class LibraryState:
 
     @cached_property
     def overview(self) -> dict[str, Any]:
-        """What GET /library tells of the music."""
+        """What GET /library answers, but for the limits of uploads."""
         counts: dict[str, Counter[str]] = {key: Counter() for key in (*TAG_KEYS, "artist", "album", "key")}
         tempos, years = [], []
         for identifier in self.identifiers:
@@ -97,7 +105,7 @@ class LibraryState:
             "dimensions": list(source.layout.names),
             "model": {"name": source.model, "version": source.version, "features": source.digest},
             "engine": self.index.engine.name,
-            "tags": {key: [list(pair) for pair in counts[key].most_common(_TAGS_SHOWN)] for key in TAG_KEYS},
+            "tags": {key: [list(pair) for pair in counts[key].most_common(_MOST_TAGS)] for key in TAG_KEYS},
             "keys": sorted(counts["key"]),
             "bpm": [min(tempos), max(tempos)] if tempos else None,
             "years": [min(years), max(years)] if years else None,
@@ -114,15 +122,14 @@ class LibraryState:
             Tracks; positions [n, 2], within [-1, 1]; the shares of the variance that the two components have.
         """
         key = (dimension, limit)
-        if key not in self.maps:
-            if len(self.maps) >= _MAPS_KEPT:
-                self.maps.clear()
-            step = max(1, -(-len(self.identifiers) // limit))
-            names = self.identifiers[::step]
-            vectors = self.index.vectors(names)
-            part = self.index.source.layout.slices[dimension] if dimension else slice(None)
-            self.maps[key] = (names, *principal_components(vectors[:, part]))
-        return self.maps[key]
+        # One at a time: principal components of a large library use every core anyway.
+        with self._maps_lock:
+            if key not in self._maps:
+                step = max(1, -(-len(self.identifiers) // limit))
+                names = self.identifiers[::step]
+                part = self.index.source.layout.slices[dimension] if dimension else slice(None)
+                self._maps[key] = (names, *principal_components(self.index.vectors(names)[:, part]))
+            return self._maps[key]
 
 
 def principal_components(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
@@ -134,28 +141,32 @@ def principal_components(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
     Returns:
         Positions [n, 2] float, scaled into [-1, 1] with one scale for both; shares of the variance, in [0, 1].
     """
+    if not len(vectors):
+        return np.zeros((0, 2)), [0.0, 0.0]
+    # Eigenvectors of the covariance, largest variance first.
     centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
     values, directions = np.linalg.eigh(centred.T @ centred)
     axes = directions[:, ::-1][:, :2]
     # The sign of an eigenvector is arbitrary; this one does not change from run to run.
     axes = axes * np.where(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])] < 0, -1, 1)
-    places = np.zeros((len(vectors), 2))
-    places[:, : axes.shape[1]] = centred @ axes
+    # A subspace of one dimension has no second direction: y stays 0.
+    positions = np.zeros((len(vectors), 2))
+    positions[:, : axes.shape[1]] = centred @ axes
     total = max(float(values.sum()), np.finfo(float).tiny)
-    return places / max(float(np.abs(places).max()), 1e-12), [
-        float(max(value, 0) / total) for value in values[::-1][:2]
-    ]
+    shares = [float(max(value, 0) / total) for value in values[::-1][:2]]
+    return positions / max(float(np.abs(positions).max()), 1e-12), shares
 
 
 class LiveLibrary:
     """The newest state of a library on disk. A library that cannot be read for a moment keeps its last state."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, root_path: str = "") -> None:
         self._path = Path(path)
+        self._root_path = root_path
         self._lock = threading.Lock()
         self._catalog = load_catalog(self._path)
         self._stamp = self._catalog.stamp()
-        self._state = LibraryState(self._catalog)
+        self._state = LibraryState(self._catalog, root_path)
         self._looked = time.monotonic()
 
     def state(self) -> LibraryState:
@@ -170,7 +181,7 @@ class LiveLibrary:
         try:
             stamp = self._catalog.stamp()
             if stamp != self._stamp:
-                self._state = LibraryState(load_catalog(self._path))
+                self._state = LibraryState(load_catalog(self._path), self._root_path)
                 self._stamp = stamp
         except (OSError, ValueError):
             return  # a save is under way; the next look will find it whole

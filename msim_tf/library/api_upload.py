@@ -2,6 +2,9 @@
 
 The bytes go to a temporary file under a name of ours, are decoded in another process (``audio.sandbox``), and are gone when the answer is
 sent; only the embedding stays, under a random token, in a bounded cache that forgets.
+
+Receiving and decoding are limited apart, so that clients who send slowly hold up nobody: many may send at the same time, and when there are
+too many, the slowest of them makes room. Only a file that is complete waits for its turn to be decoded.
 """
 
 from __future__ import annotations
@@ -10,14 +13,16 @@ import secrets
 import tempfile
 import threading
 import time
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import anyio
+import cachetools
 import numpy as np
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from msim_tf.audio.sandbox import decode_apart
@@ -27,12 +32,15 @@ from msim_tf.export.embedder import mean_embedding, whole_segments
 from msim_tf.features.extractor import Extractor
 from msim_tf.features.from_file import extract_file
 from msim_tf.library.api_errors import ApiError
+from msim_tf.library.api_responses import Uploaded
 from msim_tf.params import FeatureParams
 from msim_tf.search.source import Source
 from msim_tf.serving.guard import check_content_type, content_length
 from msim_tf.serving.versions import Models
 
 _UPLOAD_TYPES = ("audio/", "application/octet-stream", "application/ogg")
+_RETRY = {"Retry-After": "5"}
+_CLOSE = {"Connection": "close"}
 
 
 @dataclass(frozen=True)
@@ -44,8 +52,10 @@ class UploadLimits:
         seconds: of audio.
         receive_seconds: to send it in.
         decode_seconds: to decode it in.
-        at_once: uploads under way at the same time; one more is answered with 503.
-        kept: vectors in the cache; the oldest goes first.
+        receiving: uploads that may be on their way at the same time; one more ends the slowest with 408.
+        at_once: files that are decoded and embedded at the same time; others wait.
+        wait_seconds: how long a complete file waits for its turn; then it is answered with 503.
+        kept: vectors in the cache; the least recently used goes first.
         kept_seconds: how long a token is good for.
     """
 
@@ -53,22 +63,45 @@ class UploadLimits:
     seconds: float = 900.0
     receive_seconds: float = 120.0
     decode_seconds: float = 30.0
+    receiving: int = 32
     at_once: int = 4
+    wait_seconds: float = 30.0
     kept: int = 256
     kept_seconds: float = 3600.0
 
 
+@dataclass(eq=False)
+class _Transfer:
+    """A file on its way."""
+
+    size: int = 0
+    started: float = field(default_factory=time.monotonic)
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second so far; the first second counts whole, so that nobody is judged by a beginning."""
+        return self.size / max(time.monotonic() - self.started, 1.0)
+
+
 class Uploads:
-    """Receives uploads and answers for their tokens; safe to use from several threads."""
+    """Receives uploads and answers for their tokens; ``vector`` may be called from several threads."""
 
     def __init__(self, models: Models, limits: UploadLimits) -> None:
         self.limits = limits
         self._models = models
-        self._slots = threading.Semaphore(limits.at_once)
+        self._transfers: list[_Transfer] = []  # only the event loop sees it
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[float, Source, np.ndarray]] = OrderedDict()
+        self._vectors: cachetools.TTLCache[str, tuple[Source, np.ndarray]] = cachetools.TTLCache(
+            limits.kept, limits.kept_seconds
+        )
 
-    async def receive(self, request: Request, source: Source) -> dict[str, Any]:
+    @cached_property
+    def _decoding(self) -> anyio.CapacityLimiter:
+        # Made inside the event loop that it belongs to.
+        return anyio.CapacityLimiter(self.limits.at_once)
+
+    async def receive(self, request: Request, source: Source) -> Uploaded:
         """Takes the body of ``request`` as a sound file.
 
         Args:
@@ -83,68 +116,99 @@ class Uploads:
         """
         check_content_type(request.headers, _UPLOAD_TYPES, "audio/... or application/octet-stream")
         self._check_size(content_length(request.headers))
-        if not self._slots.acquire(blocking=False):
-            raise ApiError(503, "too many uploads at the same time; try again", {"Retry-After": "5"})
-        try:
-            with tempfile.TemporaryDirectory(prefix="msim-upload-") as folder:
-                path = Path(folder) / "sound"
-                await self._receive_within_time(request, path)
-                vector, seconds = await run_in_threadpool(self._embed, path, source)
-        finally:
-            self._slots.release()
+        with tempfile.TemporaryDirectory(prefix="msim-upload-") as folder:
+            path = Path(folder) / "sound"
+            await self._receive_within_time(request, path)
+            vector, seconds = await self._embed_in_turn(path, source)
         return {"upload": self._keep(source, vector), "seconds": seconds, "expires_in": self.limits.kept_seconds}
 
-    def vector(self, token: Any, source: Source) -> np.ndarray:
+    def vector(self, token: str, source: Source) -> np.ndarray:
         """The embedding behind a token.
 
         Raises:
             ApiError: 404 if there is none, or no longer one of this source.
         """
         with self._lock:
-            self._forget()
-            kept = self._kept.get(token) if isinstance(token, str) else None
-        if kept is None or kept[1] != source:
+            stored = self._vectors.get(token)
+        if stored is None or stored[0] != source:
             raise ApiError(404, "unknown or expired upload; upload the file again")
-        return kept[2]
+        return stored[1]
+
+    def _keep(self, source: Source, vector: np.ndarray) -> str:
+        """Stores a vector; returns its token."""
+        token = secrets.token_urlsafe(16)
+        with self._lock:
+            self._vectors[token] = (source, vector)
+        return token
+
+    @contextmanager
+    def _transfer(self) -> Iterator[_Transfer]:
+        """A place among the uploads on their way. If all are taken, the slowest transfer loses its own."""
+        if len(self._transfers) >= self.limits.receiving:
+            slowest = min(self._transfers, key=lambda transfer: transfer.rate)
+            self._transfers.remove(slowest)
+            slowest.scope.cancel()
+        transfer = _Transfer()
+        self._transfers.append(transfer)
+        try:
+            with transfer.scope:
+                yield transfer
+        finally:
+            if transfer in self._transfers:
+                self._transfers.remove(transfer)
+        if transfer.scope.cancelled_caught:
+            raise ApiError(408, "too many uploads at the same time, and this was the slowest; try again", _CLOSE)
 
     async def _receive_within_time(self, request: Request, path: Path) -> None:
         try:
             with anyio.fail_after(self.limits.receive_seconds):
                 await self._receive(request, path)
         except TimeoutError:
-            raise ApiError(
-                408, f"the upload took longer than {self.limits.receive_seconds:g} s", {"Connection": "close"}
-            ) from None
+            raise ApiError(408, f"the upload took longer than {self.limits.receive_seconds:g} s", _CLOSE) from None
 
     async def _receive(self, request: Request, path: Path) -> None:
-        size = 0
-        with open(path, "wb") as file:
+        with self._transfer() as transfer, open(path, "wb") as file:
             async for part in request.stream():
-                size += len(part)
-                self._check_size(size)
+                transfer.size += len(part)
+                self._check_size(transfer.size)
                 file.write(part)
-        if not size:
+        if not transfer.size:
             raise ApiError(422, "the body is empty; expected a sound file")
 
     def _check_size(self, size: int) -> None:
         if size > self.limits.bytes:
-            raise ApiError(413, f"the file is larger than {self.limits.bytes} bytes", {"Connection": "close"})
+            raise ApiError(413, f"the file is larger than {self.limits.bytes} bytes", _CLOSE)
+
+    async def _embed_in_turn(self, path: Path, source: Source) -> tuple[np.ndarray, float]:
+        """Waits for a place, then decodes and embeds in a thread."""
+        full = ApiError(503, "too many uploads at the same time; try again", _RETRY)
+        if self._decoding.statistics().tasks_waiting >= self.limits.receiving:
+            raise full
+        try:
+            with anyio.fail_after(self.limits.wait_seconds):
+                await self._decoding.acquire_on_behalf_of(path)
+        except TimeoutError:
+            raise full from None
+        try:
+            return await anyio.to_thread.run_sync(self._embed, path, source)
+        finally:
+            self._decoding.release_on_behalf_of(path)
 
     def _embed(self, path: Path, source: Source) -> tuple[np.ndarray, float]:
+        """The vector of a file by the model that embedded the library, and its seconds."""
         for model in self._models:
             with model.lease() as (_, servable):
-                told = getattr(servable, "metadata", None)
-                if told and _source(told, servable.path.name) == source:  # type: ignore[attr-defined]
-                    return self._embedded(path, FeatureParams.from_json(told["feature_params"]), servable, told)
+                metadata = getattr(servable, "metadata", None)
+                if metadata and _source(metadata, servable.path.name) == source:  # type: ignore[attr-defined]
+                    return self._embed_with(servable, metadata, path)
         raise ApiError(
             409,
-            f"the library was embedded by {source.model} version {source.version} (features {source.digest}), which this server does not "
-            "serve; embed it again with msim index --rebuild",
+            f"the library was embedded by {source.model} version {source.version} (features {source.digest}), which "
+            "this server does not serve; embed it again with msim index --rebuild",
         )
 
-    def _embedded(
-        self, path: Path, params: FeatureParams, servable: Any, told: dict[str, Any]
-    ) -> tuple[np.ndarray, float]:
+    def _embed_with(self, servable: Any, metadata: dict[str, Any], path: Path) -> tuple[np.ndarray, float]:
+        params = FeatureParams.from_json(metadata["feature_params"])
         decoded = path.with_name("decoded.wav")
         limits = self.limits
         try:
@@ -157,28 +221,12 @@ class Uploads:
             raise ApiError(422, f"the upload cannot be used: {reason}") from None
 
         def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
-            return servable.run("serving_default", {name: inputs[name] for name in told["inputs"]})["embedding"]
+            return servable.run("serving_default", {name: inputs[name] for name in metadata["inputs"]})["embedding"]
 
         vector = mean_embedding(run, features, whole_segments(features.frames, params), params)
         return vector, round(features.frames / params.frame_rate, 2)
 
-    def _keep(self, source: Source, vector: np.ndarray) -> str:
-        token = secrets.token_urlsafe(16)
-        with self._lock:
-            self._kept[token] = (time.monotonic() + self.limits.kept_seconds, source, vector)
-            self._forget()
-        return token
 
-    def _forget(self) -> None:
-        """Drops what is expired or too much; all are kept equally long, so the oldest is the first to expire."""
-        now = time.monotonic()
-        while self._kept:
-            expires = next(iter(self._kept.values()))[0]
-            if expires > now and len(self._kept) <= self.limits.kept:
-                return
-            self._kept.popitem(last=False)
-
-
-def _source(told: dict[str, Any], version: str) -> Source:
-    digest = FeatureParams.from_json(told["feature_params"]).digest
-    return Source(EmbeddingLayout.from_json(told), told["name"], version, digest)
+def _source(metadata: dict[str, Any], version: str) -> Source:
+    digest = FeatureParams.from_json(metadata["feature_params"]).digest
+    return Source(EmbeddingLayout.from_json(metadata), metadata["name"], version, digest)

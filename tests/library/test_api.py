@@ -75,7 +75,7 @@ def test_tracks_by_text_in_pages(http, names):
     assert http.get("/api/v1/tracks", params={"search": "zaz two"}).json()["tracks"][0]["id"] == "Zaz/two.ogg"
     for bad in ({"limit": 0}, {"limit": 501}, {"limit": "x"}, {"offset": -1}, {"offset": "9" * 5000}):
         answer = http.get("/api/v1/tracks", params=bad)
-        assert answer.status_code == 400 and "expected a whole number" in error(answer)
+        assert answer.status_code == 400 and error(answer).startswith(next(iter(bad)) + ": ")
 
 
 def test_a_file_and_a_track_are_examples_together(http, library, index, names):
@@ -219,33 +219,40 @@ TRACK = {"query": {"track": "colobot__hv2.ogg"}}
     "path, body, status, message",
     [
         ("similar", [], 400, "body: expected an object"),
-        ("similar", {}, 400, "query: expected an object"),
+        ("similar", None, 400, "body"),
+        ("similar", {}, 400, "query: expected, but absent"),
         ("similar", {"query": {}}, 400, "exactly one of"),
         ("similar", {"query": {"track": "a", "upload": "b"}}, 400, "exactly one of"),
-        ("similar", {"query": {"track": 7}}, 400, "expected the id of a track"),
+        ("similar", {"query": {"track": 7}}, 400, "query.track: expected a valid string, not 7"),
         ("similar", {"query": {"track": "../../etc/passwd"}}, 404, "no track '../../etc/passwd'"),
-        ("similar", {"query": {"tracks": []}}, 400, "1 to 100"),
-        ("similar", {"query": {"examples": [{"tracks": ["a"]}]}}, 400, "unknown field 'tracks'"),
+        ("similar", {"query": {"tracks": []}}, 400, "query.tracks: list should have at least 1 item"),
+        (
+            "similar",
+            {"query": {"examples": [{"tracks": ["a"]}]}},
+            400,
+            "query.examples.0: expected exactly one of track, upload",
+        ),
         ("similar", {"query": {"examples": [{}]}}, 400, "exactly one of"),
-        ("similar", {"query": {"mix": {}}}, 400, "at least one dimension"),
+        ("similar", {"query": {"mix": {}}}, 400, "query.mix: dictionary should have at least 1 item"),
         ("similar", {"query": {"mix": {"taste": TRACK["query"]}}}, 400, "'taste' is not in this embedding"),
-        ("similar", {"query": {"mix": {"genre": {"mix": {}}}}}, 400, "unknown field 'mix'"),
-        ("similar", {"query": {"upload": ["x"]}}, 404, "unknown or expired upload"),
-        ("similar", {**TRACK, "k": True}, 400, "k is True"),
-        ("similar", {**TRACK, "k": 501}, 400, "1..500"),
-        ("similar", {**TRACK, "wieghts": {}}, 400, "unknown field 'wieghts'"),
+        ("similar", {"query": {"mix": {"genre": {"mix": {}}}}}, 400, "query.mix.genre: expected exactly one of"),
+        ("similar", {"query": {"upload": ["x"]}}, 400, "query.upload: expected a valid string"),
+        ("similar", {"query": {"upload": "x"}}, 404, "unknown or expired upload"),
+        ("similar", {**TRACK, "k": True}, 400, "k: expected a valid integer, not True"),
+        ("similar", {**TRACK, "k": 501}, 400, "k: expected less than or equal to 500, not 501"),
+        ("similar", {**TRACK, "wieghts": {}}, 400, "body: unknown field 'wieghts'"),
         ("similar", {**TRACK, "weights": {"genre": 0}}, 400, "at least one of them not 0"),
-        ("similar", {**TRACK, "weights": {"genre": "1"}}, 400, "dimension: number"),
-        ("similar", {**TRACK, "weights": {"genre": 10**400}}, 400, "dimension: number"),
-        ("similar", {**TRACK, "filters": {"bpm": [1]}}, 400, "filters.bpm"),
+        ("similar", {**TRACK, "weights": {"genre": "1"}}, 400, "weights.genre: expected a valid number"),
+        ("similar", {**TRACK, "weights": {"genre": 10**400}}, 400, "weights.genre: expected a valid number"),
+        ("similar", {**TRACK, "filters": {"bpm": [1]}}, 400, "filters.bpm: list should have at least 2 items, not [1]"),
         ("similar", {**TRACK, "filters": {"keys": ["H"]}}, 400, "expected a tonic"),
-        ("similar", {**TRACK, "filters": {"tags": "rock"}}, 400, "a list of texts"),
-        ("similar", {**TRACK, "diversity": {"relevance": 0}}, 400, "relevance is 0"),
+        ("similar", {**TRACK, "filters": {"tags": "rock"}}, 400, "filters.tags: expected a valid list"),
+        ("similar", {**TRACK, "diversity": {"relevance": 0}}, 400, "diversity.relevance: expected greater than 0"),
         ("similar", {**TRACK, "diversity": {"per_artist": 0}}, 400, "diversity.per_artist"),
         ("explain", {**TRACK, "track": "nowhere"}, 404, "no track 'nowhere'"),
-        ("path", {"from": "colobot__hv2.ogg"}, 400, "track None"),
-        ("profile", {"choices": []}, 400, "1 to 1000"),
-        ("profile", {"choices": [{"query": "colobot__hv2.ogg"}]}, 400, "track None"),
+        ("path", {"from": "colobot__hv2.ogg"}, 400, "to: expected, but absent"),
+        ("profile", {"choices": []}, 400, "choices: list should have at least 1 item"),
+        ("profile", {"choices": [{"query": "colobot__hv2.ogg"}]}, 400, "choices.0.better: expected, but absent"),
     ],
 )
 def test_wrong_bodies_are_named(http, path, body, status, message):
