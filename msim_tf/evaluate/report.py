@@ -18,7 +18,7 @@ import numpy as np
 
 from msim_tf.evaluate import plots
 from msim_tf.evaluate.disentanglement import Disentanglement
-from msim_tf.evaluate.report_html import page
+from msim_tf.evaluate.report_page import render_page
 from msim_tf.evaluate.retrieval import NeighbourScore, Retrieval
 from msim_tf.evaluate.tables import SubsetScores, SystemFacts, Table, save_table, table1, table2
 from msim_tf.evaluate.triplet_scores import TripletResult
@@ -198,7 +198,8 @@ def write_report(report: Report, out_dir: str | Path) -> Path:
     failures = worst_triplets(report.results[0], folder, audio=report.audio) if report.results else ()
     save_json(folder / "report.json", report_json(report, tables, failures))
     with atomic_file(folder / "report.html", "w") as file:
-        file.write(page(report, tables, failures, inline.get("kiviat")))
+        judges = report.results[0].triplets.judges if report.results else ""
+        file.write(render_page(tables, inline.get("kiviat"), report=report, failures=failures, judges=judges))
     return folder / "report.html"
 
 

@@ -55,18 +55,12 @@ def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> In
     Raises:
         InputError: if the counts make no proportion.
     """
-    from scipy.stats import norm
+    from scipy.stats import binomtest
 
     if not 0 <= correct <= total or total < 1:
         raise InputError(f"{correct} of {total} is not a proportion")
-    z = float(norm.ppf(0.5 + confidence / 2))
-    share = correct / total
-    centre = share + z * z / (2 * total)
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    # The bounds at 0 and at all are exact; rounding must not move them off 0 and 1.
-    low = 0.0 if correct == 0 else (centre - half) / scale
-    return Interval(low, 1.0 if correct == total else (centre + half) / scale)
+    low, high = binomtest(correct, total).proportion_ci(confidence, method="wilson")
+    return Interval(float(low), float(high))
 
 
 def _paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,23 +78,26 @@ def mcnemar(first: np.ndarray, second: np.ndarray, *, method: str = "exact") -> 
     Args:
         first: [n] bool, outcomes of the first system.
         second: [n] bool, same items.
-        method: "exact" (binomial over the discordant items) or "corrected" (chi-squared with Edwards' continuity correction).
+        method: "exact" (binomial over the discordant items) or "corrected" (chi-squared with Edwards' continuity
+            correction).
 
     Raises:
         InputError: if the outcomes are not paired or the method is unknown.
     """
-    from scipy.stats import binom, chi2
+    from scipy.stats import binomtest, chi2
 
     if method not in ("exact", "corrected"):
         raise InputError(f"McNemar method {method!r}, expected 'exact' or 'corrected'")
     first, second = _paired(first, second)
     first_only, second_only = int((first & ~second).sum()), int((second & ~first).sum())
     discordant = first_only + second_only
-    if method == "exact":
-        p_value = min(1.0, 2.0 * float(binom.cdf(min(first_only, second_only), discordant, 0.5)))
+    if not discordant:
+        p_value = 1.0  # equal on every item
+    elif method == "exact":
+        p_value = float(binomtest(first_only, discordant, 0.5).pvalue)
     else:
         excess = max(abs(first_only - second_only) - 1, 0)
-        p_value = float(chi2.sf(excess**2 / discordant, 1)) if discordant else 1.0
+        p_value = float(chi2.sf(excess**2 / discordant, 1))
     return McNemar(first_only, second_only, p_value, method)
 
 
@@ -118,7 +115,8 @@ def paired_bootstrap(
     Args:
         first: [n] bool.
         second: [n] bool, same items.
-        groups: [n] labels; whole groups are drawn (items of one track or artist are not independent). None draws items.
+        groups: [n] labels; whole groups are drawn (items of one track or artist are not independent). None draws
+            items.
         resamples: how often.
         confidence: of the interval.
         seed: of the draws.
@@ -181,7 +179,7 @@ def percentile_interval(draws: np.ndarray, confidence: float = 0.95) -> Interval
 
 
 def group_error(influence: np.ndarray, groups: np.ndarray, *, confidence: float = 0.95) -> float:
-    """Half-width of a confidence interval from the influence of each item on an estimate: infinitesimal jackknife over groups.
+    """Half-width of a confidence interval by the infinitesimal jackknife over groups.
 
     Args:
         influence: [n] float, derivative of the estimate by the weight of each item.

@@ -1,0 +1,88 @@
+"""The report as a page: Jinja templates in ``templates/``, one per section. Every value from data is escaped by the templates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from msim_tf.evaluate import plots
+from msim_tf.evaluate.tables import PAPER_COLUMN, Table, cell_text
+
+
+def render_page(tables: Mapping[str, Table], kiviat: str | None, **values: Any) -> str:
+    """The whole page.
+
+    Args:
+        tables: "table1", "table2_best" where they exist.
+        kiviat: the diagram as SVG with text, or None.
+        values: what else the templates name: ``report``, ``failures`` (worst first) and ``judges`` (who decided the triplets).
+    """
+    published = {name: _published(table) for name, table in tables.items()}
+    template = _environment().get_template("report.html")
+    return template.render(
+        tables=tables,
+        published=published,
+        comparison=_comparison(tables["table1"]) if "table1" in tables else None,
+        kiviat=themed(kiviat) if kiviat else None,
+        **values,
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("msim_tf.evaluate"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"axis": _axis, "cell": cell_text, "p_value": _p_value, "signed": _signed}
+    environment.globals["macros"] = environment.get_template("macros.html").module
+    return environment
+
+
+def _published(table: Table) -> tuple[str, ...]:
+    """The column of the paper's figures, where the table has any."""
+    column = table.columns.index(PAPER_COLUMN)
+    return (PAPER_COLUMN,) if any(row[column] is not None for row in table.rows) else ()
+
+
+def _comparison(table: Table) -> dict[str, Any] | None:
+    """The first system against the baseline; None if it is the baseline itself."""
+    first, *others = table.to_json()["rows"]
+    baseline = next((row["system"] for row in others if row["difference"] is None), None)
+    if first["difference"] is None or baseline is None:
+        return None
+    bounds = {"low": first["difference low"], "high": first["difference high"]}
+    return {"baseline": baseline, "difference": first["difference"], **bounds}
+
+
+def _axis(score: float) -> str:
+    """Where a score stands on the axis of ``macros.range``."""
+    return f"{4 + 162 * (min(max(score, 0.3), 1.0) - 0.3) / 0.7:.1f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def themed(svg: str) -> Markup:
+    """A figure of ours in the page's colours and font, so that it follows light and dark."""
+    svg = svg[svg.index("<svg") :]
+    for color, role in ((plots.INK, "--ink"), (plots.MUTED, "--muted"), (plots.GRID, "--grid")):
+        svg = svg.replace(color, f"var({role})")
+    for number, color in enumerate(plots.SERIES, 1):
+        svg = svg.replace(color, f"var(--series-{number})")
+    svg = re.sub(r"font: ([^;\"]*?)(\d+(?:\.\d+)?px) [^;\"]*", r"font: \1\2 inherit", svg)
+    # Matplotlib has escaped the texts in it.
+    return Markup(re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S))
