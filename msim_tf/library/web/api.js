@@ -1,22 +1,24 @@
-// The library API (/api/v1/openapi.json describes it), and what to tell people when it refuses or is gone.
+// The library API (api/v1/openapi.json describes it), and what to tell people when it refuses or is gone.
 
-const TOKEN = "msim.token";
+// Relative to this script: the page may stand below a prefix, e.g. at /msim/ behind a proxy.
+const API = new URL("api/v1/", import.meta.url);
+const TOKEN = `msim.token ${API.pathname}`; // another library of this host has a token of its own
 let token = "";
 
 /** Takes the token out of the address, so that it is neither shared with a link nor kept in the history. */
 export function takeToken() {
   const address = new URL(location.href);
-  const given = address.searchParams.get("token");
-  if (given !== null) {
-    saveToken(given);
+  const shared = address.searchParams.get("token");
+  if (shared !== null) {
+    saveToken(shared);
     address.searchParams.delete("token");
     history.replaceState(null, "", address);
   }
   token = sessionStorage.getItem(TOKEN) ?? "";
 }
 
-export function saveToken(given) {
-  token = given.trim();
+export function saveToken(text) {
+  token = text.trim();
   sessionStorage.setItem(TOKEN, token);
 }
 
@@ -60,7 +62,7 @@ export async function upload(file, signal) {
 
 /** The address of a track's sound. An audio element sends no headers, so the token has to be in it. */
 export function audioAddress(id) {
-  const address = `/api/v1/audio/${encodeURIComponent(id)}`;
+  const address = `${API}audio/${encodeURIComponent(id)}`;
   return token ? `${address}?token=${encodeURIComponent(token)}` : address;
 }
 
@@ -68,7 +70,7 @@ async function answer(path, options) {
   const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${headerText(token)}` } : {}) };
   let response;
   try {
-    response = await fetch(`/api/v1/${path}`, { ...options, headers });
+    response = await fetch(`${API}${path}`, { ...options, headers });
   } catch (error) {
     if (isCancelled(error)) throw error;
     throw new Refusal(0, "The server does not answer. Is msim serve still running?");

@@ -1,4 +1,4 @@
-// What is known of the library, asked for once.
+// The library and its tracks, each asked for once.
 
 import { get } from "./api.js";
 
@@ -13,12 +13,12 @@ export async function loadLibrary() {
 export const library = () => overview;
 export const dimensions = () => overview.dimensions;
 
-/** What is known of a track; asked for once, unless that failed. */
+/** A track with its tags; asked for once, unless that failed. */
 export function trackOf(id) {
   if (!tracks.has(id)) {
-    const asked = get(`tracks/${encodeURIComponent(id)}`);
-    asked.catch(() => tracks.delete(id));
-    tracks.set(id, asked);
+    const request = get(`tracks/${encodeURIComponent(id)}`);
+    request.catch(() => tracks.delete(id));
+    tracks.set(id, request);
   }
   return tracks.get(id);
 }
@@ -31,8 +31,8 @@ export function know(track) {
 
 /** Tracks whose title, artist, album or path hold these words. */
 export async function findTracks(text, limit, signal) {
-  const found = await get("tracks", { search: text, limit }, signal);
-  return found.tracks.map(know);
+  const page = await get("tracks", { search: text, limit }, signal);
+  return page.tracks.map(know);
 }
 
 /** Artists whose name holds these words, those of most tracks first: [{ artist, tracks }]. */
@@ -40,9 +40,9 @@ export async function findArtists(text, limit, signal) {
   return (await get("artists", { search: text, limit }, signal)).artists;
 }
 
-/** Any track. */
+/** Any track of a library that has some. */
 export async function randomTrack() {
   const offset = Math.floor(Math.random() * overview.tracks);
-  const found = await get("tracks", { limit: 1, offset });
-  return know(found.tracks[0]);
+  const page = await get("tracks", { limit: 1, offset });
+  return know(page.tracks[0]);
 }

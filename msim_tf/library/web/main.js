@@ -29,7 +29,7 @@ async function start() {
   byId("library-facts").textContent = [
     counted(library.tracks, "track"),
     ...(library.artists ? [counted(library.artists, "artist")] : []),
-    `heard by ${library.model.name || "an unnamed model"}${library.model.version ? ` ${library.model.version}` : ""}`,
+    `embedded with ${library.model.name || "an unnamed model"}${library.model.version ? `, version ${library.model.version}` : ""}`,
   ].join(" · ");
   // The order of watchers is the order of drawing: the views are visible before what measures itself in them is drawn.
   for (const setUp of [

@@ -17,7 +17,7 @@ const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], A
 
 const canvas = byId("map-canvas");
 const paths = SHAPES.map((shape) => new Path2D(shape));
-let told = null; // the API's answer
+let map = null; // the API's answer
 let labels = null; // of the colouring dimension, see map_labels.js
 let points = []; // { id, x, y, ... } with place on the canvas, px and py
 let active = null; // under the pointer or the keyboard
@@ -31,7 +31,7 @@ export function setUpMap() {
   byId("map-colour").addEventListener("change", () => (colour(), draw()));
   watch((state, changed) => {
     if (state.view !== "map") return;
-    if (!told && changed.has("view")) load();
+    if (!map && changed.has("view")) load();
     else draw();
   });
   watchHits(draw);
@@ -52,7 +52,7 @@ async function load() {
   const dimension = byId("map-arrange").value;
   byId("map-note").textContent = "Drawing the map …";
   try {
-    told = await get("map", dimension ? { dimension } : {}, mine.signal);
+    map = await get("map", dimension ? { dimension } : {}, mine.signal);
     settled();
   } catch (error) {
     if (!isCancelled(error)) {
@@ -61,7 +61,7 @@ async function load() {
     }
     return;
   }
-  points = told.points.map((known) => ({ ...known }));
+  points = map.points.map((point) => ({ ...point }));
   active = null;
   byId("map-note").textContent = note();
   colour();
@@ -70,8 +70,9 @@ async function load() {
 }
 
 function note() {
-  const shown = told.points.length < told.total ? `${told.points.length} of ${told.total} tracks, at even steps. ` : "";
-  const kept = told.variance.reduce((sum, share) => sum + share, 0);
+  if (!map.total) return "The library is empty: run msim index.";
+  const shown = map.points.length < map.total ? `${map.points.length} of ${map.total} tracks, at even steps. ` : "";
+  const kept = map.variance.reduce((sum, share) => sum + share, 0);
   return `${shown}Two axes keep ${Math.round(100 * kept)} % of what there is to tell tracks apart; what looks close here may not be in the rest.`;
 }
 

@@ -46,6 +46,11 @@ async function ask() {
   const mine = new AbortController();
   asking = mine;
   const state = current();
+  if (!library().tracks)
+    return nothing(
+      "The library is empty",
+      "Put music into its folder and run msim index again, then reload this page. wav, flac, ogg, opus and mp3 are among what is understood.",
+    );
   if (!state.query)
     return nothing(
       "Nothing chosen yet",

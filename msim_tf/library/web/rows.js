@@ -36,7 +36,7 @@ export function trackRow(track, { next = () => [], mix = false } = {}) {
         { class: "hit-actions" },
         el(
           "button",
-          { type: "button", class: "quiet use", "aria-label": `Use ${title} as query`, onclick: () => useTrack(track) },
+          { type: "button", class: "quiet use", "aria-label": `Use as query: ${title}`, onclick: () => useTrack(track) },
           "Use as query",
         ),
         mix ? exampleButton(track, title) : null,
@@ -62,7 +62,7 @@ const exampleButton = (track, title) =>
     {
       type: "button",
       class: "quiet example",
-      "aria-label": `Add ${title} as an example`,
+      "aria-label": `Add as example: ${title}`,
       onclick: () => addExample(track),
     },
     "Add as example",
@@ -72,7 +72,7 @@ function mixMenu(track, title) {
   const menu = el(
     "details",
     { class: "menu" },
-    el("summary", { "aria-label": `Use one dimension of ${title}` }, "Use its …"),
+    el("summary", { "aria-label": `Use its … (one dimension of ${title})` }, "Use its …"),
   );
   const close = () => menu.removeAttribute("open");
   const choices = dimensions().map((name) =>

@@ -36,6 +36,7 @@ export function setUpSearch() {
     clear: true,
     onError: report,
   });
+  byId("surprise").disabled = !library().tracks;
   byId("search-form").addEventListener("submit", (event) => event.preventDefault());
   byId("surprise").addEventListener("click", () => randomTrack().then(useTrack, report));
   byId("file").addEventListener("change", (event) => {
