@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,6 +98,8 @@ def serve(
 
     if subsonic and not library:
         raise InputError("--subsonic answers from a library; name one with --library")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", root_path):
+        raise InputError(f"--root-path {root_path!r}: expected letters, digits and -._~ between slashes, e.g. /msim")
     names = {path.resolve().name: path for path in models}
     if len(names) < len(models):
         raise InputError("two of these models have the same name; serve them from directories of different names")
@@ -117,7 +120,7 @@ def serve(
         server.serve(
             names,
             options,
-            site=library_site(library, token=options.token) if library else None,
+            site=library_site(library, token=options.token, root_path=root_path.rstrip("/")) if library else None,
             on_start=lambda addresses: _announce(addresses, list(names), library, options.token, proxy),
         )
 

@@ -35,19 +35,20 @@ _BODY_SECONDS = 30
 
 
 def library_site(
-    path: str | Path, *, token: str = "", limits: UploadLimits | None = None
+    path: str | Path, *, token: str = "", root_path: str = "", limits: UploadLimits | None = None
 ) -> Callable[[Models], ASGIApp]:
     """What ``running_server`` takes as its ``site``: makes the application of a library for the models that are served.
 
     Args:
         path: directory of the library.
         token: as ``library_app``.
+        root_path: the prefix of the addresses in answers, where a proxy serves the library below one.
         limits: what an upload may cost; None takes the defaults of ``UploadLimits``.
 
     Raises:
         InputError: if there is no library.
     """
-    library = LiveLibrary(path)
+    library = LiveLibrary(path, root_path=root_path)
     return lambda models: library_app(library, Uploads(models, limits or UploadLimits()), token=token)
 
 
@@ -112,7 +113,7 @@ async def _answer(api: FastAPI, token: str, scope: Scope, receive: Receive, send
     try:
         check_request(scope["method"], Headers(scope=scope), scope["query_string"].decode("latin-1"), token)
         # The server has decoded the path, with replacements for what is not UTF-8.
-        path = _decoded(scope.get("raw_path") or scope["path"].encode())
+        path = _decoded(scope["raw_path"]) if scope.get("raw_path") else scope["path"]
         inner = {**scope, "path": path.removeprefix(_PREFIX), "raw_path": None}
         if not path.startswith(f"{_PREFIX}/"):
             raise HTTPException(404)
@@ -163,7 +164,8 @@ def _with_headers(send: Send) -> Send:
 async def _page(page: StaticFiles, scope: Scope, receive: Receive, send: Send) -> None:
     """A file of the web page; all errors of ``StaticFiles`` are its way to say 404 or 405."""
     try:
-        response = await page.get_response(page.get_path(scope), scope)
+        file = "docs.html" if scope["path"] == "/docs" else page.get_path(scope)
+        response = await page.get_response(file, scope)
     except HTTPException as error:
         response = _error(error.status_code, error.detail)
     await response(scope, receive, send)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from msim_tf.errors import InputError
@@ -286,6 +286,10 @@ def _routed(rest: ASGIApp, site: ASGIApp | None, root_path: str) -> ASGIApp:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
+        if root_path and path == root_path:
+            # Relative addresses of the page count from its last slash.
+            await RedirectResponse(f"{root_path}/")(scope, receive, send)
+            return
         if root_path and path.startswith(root_path + "/"):
             raw_path = scope["raw_path"][len(root_path.encode()) :]
             scope = {**scope, "path": path[len(root_path) :], "raw_path": raw_path}

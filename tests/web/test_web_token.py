@@ -4,11 +4,10 @@ import pytest
 
 pytest.importorskip("selenium", reason="needs selenium: pip install selenium")
 
-import threading
 from urllib.parse import quote
 
-import uvicorn
 from web_page import Page, order, track_hash
+from web_server import running
 
 pytestmark = pytest.mark.slow  # a browser, and a server with a model behind it
 
@@ -22,16 +21,8 @@ def guarded(library):
     from msim_tf.library.api import library_site
     from msim_tf.serving.versions import Models
 
-    app = library_site(library.path, token=TOKEN)(Models({}))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        thread.join(0.05)
-        assert thread.is_alive()
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with running(library_site(library.path, token=TOKEN)(Models({}))) as address:
+        yield address
 
 
 def test_the_token_is_taken_from_the_address_kept_and_sent(browser, guarded, index):

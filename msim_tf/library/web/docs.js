@@ -84,22 +84,22 @@ function object(name, schema) {
 async function start() {
   takeToken();
   try {
-    const document = await get("openapi.json");
-    const server = document.servers[0].url;
-    byId("version").textContent = `version ${document.info.version}, below ${server}`;
-    byId("description").textContent = document.info.description;
+    const { info, servers, paths, components } = await get("openapi.json");
+    byId("version").textContent = `version ${info.version}, below ${servers[0].url}`;
+    byId("description").textContent = info.description;
     byId("operations").replaceChildren(
-      ...Object.entries(document.paths).flatMap(([path, methods]) =>
+      ...Object.entries(paths).flatMap(([path, methods]) =>
         METHODS.filter((method) => methods[method]).map((method) => operation(method, path, methods[method])),
       ),
     );
-    byId("schemas").replaceChildren(...Object.entries(document.components.schemas).map(([name, schema]) => object(name, schema)));
+    byId("schemas").replaceChildren(...Object.entries(components.schemas).map(([name, schema]) => object(name, schema)));
     // The fragment was there before what it names.
     if (location.hash) byId(location.hash.slice(1))?.scrollIntoView();
   } catch (error) {
     byId("problem-text").textContent = error.message;
     byId("problem").hidden = false;
   }
+  document.body.classList.add("ready");
 }
 
 start();
