@@ -52,5 +52,7 @@ def test_two_hours_are_embedded(folder, tmp_path):
 
     network = dataclasses.replace(TRAIN_PRESETS["small"].network, width=0.05)
     export_model(build_network(network, FeatureParams()), network, FeatureParams(), tmp_path / "model", training={})
-    code = "from msim_tf.export.embedder import Embedder\nprint(Embedder(sys.argv[1]).embed(sys.argv[2])[1].shape)"
+    code = (
+        "from msim_tf.export.embedder import Embedder\nprint(Embedder(sys.argv[1]).embed(sys.argv[2]).embeddings.shape)"
+    )
     assert peak_kilobytes(code, tmp_path / "model", folder) < 1.5e6

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msim_tf.audio.decode import library_root, load_clip
+from msim_tf.audio.decode import load_clip
+from msim_tf.audio.scan import scan_folder
 from msim_tf.embeddings import save_embeddings
 from msim_tf.errors import InputError
 
@@ -175,11 +176,11 @@ def main() -> int:
     parser.add_argument("--output", choices=("penultimate", "tags"), default="penultimate")
     arguments = parser.parse_args()
     forward = compiled(load_weights(arguments.weights))
-    root, identifiers = library_root(arguments.audio)
+    scan = scan_folder(arguments.audio)
     kept, vectors = [], []
-    for identifier in identifiers:
+    for identifier in scan.files:
         try:
-            x = patches(load_clip(root / identifier, sr=SR))
+            x = patches(load_clip(scan.root / identifier, sr=SR))
         except InputError as error:
             print(f"skipped: {error}", file=sys.stderr)
             continue
@@ -201,8 +202,8 @@ def main() -> int:
         embeddings=np.stack(vectors),
         meta={"name": "musicnn" if arguments.output == "penultimate" else "musicnn tags", "model": "MSD_musicnn"},
     )
-    print(f"{arguments.out}: {len(kept)} tracks, {len(identifiers) - len(kept)} skipped")
-    return 0 if len(kept) == len(identifiers) else 1
+    print(f"{arguments.out}: {len(kept)} tracks, {len(scan.files) - len(kept)} skipped")
+    return 0 if len(kept) == len(scan.files) else 1
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from msim_tf.audio.decode import library_root, load_clip
+from msim_tf.audio.decode import load_clip
+from msim_tf.audio.scan import scan_folder
 from msim_tf.embeddings import save_embeddings
 from msim_tf.errors import InputError
 
@@ -52,11 +53,11 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="the npz to write")
     arguments = parser.parse_args()
     openl3, model = load_openl3()
-    root, identifiers = library_root(arguments.audio)
+    scan = scan_folder(arguments.audio)
     kept, vectors = [], []
-    for identifier in identifiers:
+    for identifier in scan.files:
         try:
-            y = load_clip(root / identifier, sr=SR)
+            y = load_clip(scan.root / identifier, sr=SR)
         except InputError as error:
             print(f"skipped: {error}", file=sys.stderr)
             continue
@@ -71,8 +72,8 @@ def main() -> int:
         embeddings=np.stack(vectors),
         meta={"name": "OpenL3", "model": f"music, mel256, {SIZE}"},
     )
-    print(f"{arguments.out}: {len(kept)} tracks, {len(identifiers) - len(kept)} skipped")
-    return 0 if len(kept) == len(identifiers) else 1
+    print(f"{arguments.out}: {len(kept)} tracks, {len(scan.files) - len(kept)} skipped")
+    return 0 if len(kept) == len(scan.files) else 1
 
 
 if __name__ == "__main__":

@@ -1,130 +1,97 @@
 """Sound files in, float32 mono waveforms out: decode, mix down, resample, cut.
 
-The only module that opens sound. libsndfile decodes (by soundfile), soxr resamples (its "HQ" recipe); both stream, so hours of audio need
-the memory of one block. Channels are mixed down *before* resampling: the result is the same and costs half.
+libsndfile decodes what it knows (``sndfile``), FFmpeg the rest (``ffmpeg``); a file's first bytes choose, not its name (``kinds``). Where
+libsndfile stops at damage, FFmpeg goes on from the same sample. soxr resamples (its "HQ" recipe). All stream, so hours of audio need the
+memory of one block. Channels are mixed down *before* resampling: the result is the same and costs half.
 
-A file that is there but not whole is an error, never a shorter clip: a WAV whose data chunk promises more than the file holds, an Ogg
-stream without its end-of-stream page, a decoder that stops before the length in the header. MP3 is the exception: its header may be an
-estimate, so what decodes counts. One limit stays there: libsndfile never decodes beyond that estimate, which for a variable bit rate
-*without* a Xing header may be too short.
+What a caller may rely on:
+
+- Whatever reading a file raises becomes an ``InputError`` that names the file and the reason.
+- A file decodes to its end, whatever its header says. If the two disagree, a note says so.
+- Damage: what decodes is used if it is at least half of the length in the header, and a note gives the share. Less is refused.
+- Samples are finite and no larger than ``_LOUDEST``, so that no feature overflows.
+
+A decoder may also crash, hang or eat memory; ``sandbox`` runs this module where that harms nobody.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-import soundfile
 import soxr
 
+from msim_tf.audio import ffmpeg, kinds, sndfile
 from msim_tf.errors import InputError
 
-AUDIO_SUFFIXES: tuple[str, ...] = (
-    ".wav",
-    ".flac",
-    ".ogg",
-    ".oga",
-    ".opus",
-    ".mp3",
-    ".aiff",
-    ".aif",
-    ".aifc",
-    ".au",
-    ".snd",
-    ".caf",
-    ".w64",
-    ".rf64",
-)
 
-# Whole Vorbis files exist that decode 9 ms short of their header (two of the excerpts that ship here), so a little may be missing.
-_MISSING_SECONDS = 0.1
-# Writers that do not know the length (pipes) put a size at or above this into a WAV header.
-_STREAMED_WAV_BYTES = 0x7FFFF000
-_LAST_OGG_PAGE = 65307 * 2
+class TooLong(InputError):
+    """The sound is longer than the caller accepts."""
+
+
+MAX_SECONDS = 12 * 3600.0
+SHARE_NEEDED = 0.5
+
+# Below 1 kHz nothing above 500 Hz is left, which is no music; 768 kHz is the fastest PCM converter there is. One-bit recordings (DSD)
+# have their own rates, up to 2.8 MHz as FFmpeg decodes them.
+_RATES = (1_000, 768_000)
+# 32-bit integers written as float without scaling. A power spectrogram of more could overflow float32.
+_LOUDEST = np.float32(2.0**31)
+# Peaks, of full scale: below the first there is only dither (-80 dB); the mix of a cancelling pair is that far below its channels.
+SILENCE = 1e-4
+_CANCELLED = 1e-3
 # A block of stereo at 44.1 kHz stays in the processor's cache from decoding to resampling: a sixth faster than a minute at a time.
 _BLOCK_SECONDS = 4.0
-
-
-def find_audio(folder: str | Path) -> list[str]:
-    """Identifiers of all sound files below ``folder``: POSIX paths relative to it, sorted.
-
-    Hidden files and folders are skipped; links to folders are not followed. A single file gives its own name.
-
-    Raises:
-        InputError: if there is no such path, a folder cannot be read, no sound file is in it, or a name is not valid UTF-8.
-    """
-    return library_root(folder)[1]
-
-
-def library_root(path: str | Path) -> tuple[Path, list[str]]:
-    """A folder or a single sound file, as (root, identifiers): every file is ``root / identifier``.
-
-    Raises:
-        InputError: as ``find_audio``.
-    """
-    path = Path(path)
-    try:
-        folder = stat.S_ISDIR(path.stat().st_mode)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); expected a folder of music or a sound file"
-        ) from error
-    if not folder:
-        return path.parent, [path.name]
-    identifiers = sorted(_walk(path))
-    if not identifiers:
-        raise InputError(f"{path}: holds no audio; looked below it for {' '.join(AUDIO_SUFFIXES)}")
-    return path, identifiers
-
-
-def _walk(folder: Path) -> Iterator[str]:
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
-
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if name.startswith(".") or not name.lower().endswith(AUDIO_SUFFIXES):
-                continue
-            identifier = (Path(parent) / name).relative_to(folder).as_posix()
-            try:
-                identifier.encode()
-            except UnicodeEncodeError:
-                raise InputError(f"{folder}: the name {identifier!a} is not valid UTF-8; rename the file") from None
-            yield identifier
+# Containers round their length to packets, or state that of a longer picture track.
+_CONTAINER_TOLERANCE = 0.5
+# A header that states more seconds than this per byte is damaged rather than long.
+_SECONDS_PER_BYTE = 1 / 500
 
 
 def duration(path: str | Path) -> float:
-    """Length in seconds as the header states it (for MP3 without a Xing header an estimate).
+    """Length in seconds: as the header states it, or counted where that would be an estimate.
 
     Raises:
         InputError: if the file cannot be read or is not audio.
     """
-    with _opened(path) as file:
-        return file.frames / file.samplerate
+    path = Path(path)
+    with _reasons(path):
+        kind = _kind(path)
+        stated = _stated_seconds(path, kind)
+        if stated is not None:
+            return stated
+    return sum(len(block) for block in read_blocks(path, sr=8000)) / 8000
 
 
-def read_blocks(path: str | Path, *, sr: int, block_seconds: float = _BLOCK_SECONDS) -> Iterator[np.ndarray]:
+def read_blocks(
+    path: str | Path,
+    *,
+    sr: int,
+    block_seconds: float = _BLOCK_SECONDS,
+    max_seconds: float = MAX_SECONDS,
+    notes: list[str] | None = None,
+) -> Iterator[np.ndarray]:
     """Decodes a sound file in blocks.
 
     Args:
         path: the file.
         sr: rate of the result in Hz.
         block_seconds: seconds decoded at a time; bounds the memory.
+        max_seconds: a longer file is refused.
+        notes: after the last block, what the user should know of the file is appended: its damage, a header that disagrees.
 
     Yields:
         [samples] float32 mono, none empty; together exactly what resampling the whole file at once would give.
 
     Raises:
-        InputError: on the first or any later block, naming the file and the reason: missing, unreadable, not audio, empty, truncated or
-            damaged, or samples that are NaN or infinite.
+        InputError: on the first or any later block, naming the file and the reason: missing, unreadable, not audio, empty, more damaged
+            than whole, an implausible rate, samples that are no audio, channels that cancel each other, too long.
     """
-    yield from _blocks(path, sr=sr, block_seconds=block_seconds, offset=0.0, seconds=None)
+    span = _Span(0.0, None, block_seconds, max_seconds)
+    return _guarded(Path(path), sr, span, [] if notes is None else notes)
 
 
 def load_clip(path: str | Path, *, sr: int, offset: float = 0.0, seconds: float | None = None) -> np.ndarray:
@@ -142,86 +109,141 @@ def load_clip(path: str | Path, *, sr: int, offset: float = 0.0, seconds: float 
     Raises:
         InputError: as ``read_blocks``, and if the file ends before ``offset``.
     """
-    y = np.concatenate(list(_blocks(path, sr=sr, block_seconds=_BLOCK_SECONDS, offset=offset, seconds=seconds)))
-    return y if seconds is None else y[: round(seconds * sr)]
-
-
-def _blocks(
-    path: str | Path, *, sr: int, block_seconds: float, offset: float, seconds: float | None
-) -> Iterator[np.ndarray]:
-    if offset < 0 or block_seconds <= 0 or (seconds is not None and seconds <= 0):
+    if offset < 0 or (seconds is not None and seconds <= 0):
         raise InputError(
             f"{path}: cannot read {seconds} s from {offset} s on; expected an offset >= 0 and a length > 0"
         )
-    with _opened(path) as file:
-        native = _native_blocks(file, path, block_seconds=block_seconds, offset=offset, seconds=seconds)
-        if file.samplerate == sr:
-            yield from native
+    y = np.concatenate(list(_guarded(Path(path), sr, _Span(offset, seconds), [])))
+    return y if seconds is None else y[: round(seconds * sr)]
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Which part of a file is read, and in what pieces; all in seconds."""
+
+    offset: float = 0.0
+    seconds: float | None = None
+    block: float = _BLOCK_SECONDS
+    longest: float = MAX_SECONDS
+
+
+@dataclass
+class _Progress:
+    """What is known of a file while it is decoded.
+
+    Attributes:
+        declared: seconds that the header states, None if it does not.
+        seconds: decoded so far.
+        fault: why a decoder stopped, "" if none did.
+        lost: share of packets that could not be decoded.
+        peak: of all channels.
+        mixed_peak: of the mono signal.
+    """
+
+    declared: float | None = None
+    seconds: float = 0.0
+    fault: str = ""
+    lost: float = 0.0
+    peak: float = 0.0
+    mixed_peak: float = 0.0
+    tolerance: float = sndfile.TOLERANCE_SECONDS
+    rates: set[int] = field(default_factory=set)
+
+
+class _Stream(Protocol):
+    """An open file: ``sndfile.SndfileStream`` or ``ffmpeg.FFmpegStream``."""
+
+    rate: int
+    declared: float | None
+
+    def blocks(self, start: int, frames: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(rate, [frames, channels] float32) from frame ``start`` on."""
+
+
+class _Reasons:
+    """Makes an ``InputError`` that names the file of whatever is raised inside."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None or isinstance(error, InputError) or not isinstance(error, Exception):
             return
-        stream = soxr.ResampleStream(file.samplerate, sr, 1, dtype="float32", quality="HQ")
-        heard = False
-        for block in native:
-            resampled = stream.resample_chunk(block)
-            heard = heard or len(resampled) > 0
-            if len(resampled):
-                yield resampled
-        tail = stream.resample_chunk(np.zeros(0, np.float32), last=True)
-        if len(tail):
-            yield tail
-        elif not heard:
-            raise InputError(f"{path}: is shorter than one sample at {sr} Hz")
+        if isinstance(error, MemoryError):
+            raise InputError(f"{self._path}: needs more memory than there is") from error
+        if isinstance(error, OSError):
+            raise InputError(f"{self._path}: cannot be read ({error.strerror or error})") from error
+        text = str(error) or type(error).__name__
+        raise InputError(f"{self._path}: cannot be decoded ({text})") from error
 
 
-def _native_blocks(
-    file: soundfile.SoundFile, path: str | Path, *, block_seconds: float, offset: float, seconds: float | None
-) -> Iterator[np.ndarray]:
-    """Mono blocks at the file's own rate."""
-    rate = file.samplerate
-    size = max(1, round(block_seconds * rate))
-    start = round(offset * rate)
-    wanted = file.frames - start if seconds is None else min(round(seconds * rate + 1), file.frames - start)
-    _skip(file, path, start, size)
-    done = 0
-    while done < wanted:
-        block = _read(file, path, min(size, wanted - done), start + done)
-        if not len(block):
-            break
-        y = _mono(block)
-        if not np.isfinite(y).all():
-            raise InputError(f"{path}: holds NaN or infinite samples near {(start + done) / rate:.1f} s")
-        done += len(block)
-        yield y
-    if not done:
-        raise InputError(f"{path}: holds no samples" + (f" at {offset:g} s" if start else ""))
-    if file.format != "MP3" and wanted - done > _MISSING_SECONDS * rate:
-        raise InputError(
-            f"{path}: truncated or damaged, decoding stops at {(start + done) / rate:.1f} of {file.frames / rate:.1f} s"
-        )
+def _reasons(path: Path) -> _Reasons:
+    return _Reasons(path)
 
 
-def _skip(file: soundfile.SoundFile, path: str | Path, start: int, size: int) -> None:
-    """Moves to a frame; MP3 is decoded up to it, because libsndfile's MP3 seek lands elsewhere in some files."""
-    if file.format != "MP3":
-        file.seek(min(start, file.frames))
-        return
-    done = 0
-    while done < start:
-        block = _read(file, path, min(size, start - done), done)
-        if not len(block):
-            return
-        done += len(block)
+def _guarded(path: Path, sr: int, span: _Span, notes: list[str]) -> Iterator[np.ndarray]:
+    with _reasons(path):
+        yield from _resampled(path, sr, span, notes)
 
 
-def _read(file: soundfile.SoundFile, path: str | Path, frames: int, position: int) -> np.ndarray:
-    try:
-        return file.read(frames, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise InputError(
-            f"{path}: truncated or damaged, decoding fails after {position / file.samplerate:.1f} s ({error.error_string})"
-        ) from error
+def _resampled(path: Path, sr: int, span: _Span, notes: list[str]) -> Iterator[np.ndarray]:
+    """Mono blocks at ``sr``; a stream whose rate changes gets another resampler from there on."""
+    progress = _Progress()
+    resampler: soxr.ResampleStream | None = None
+    last_rate, samples = 0, 0
+    for rate, y in _mono_blocks(path, span, progress):
+        if rate != last_rate:
+            if resampler is not None and len(tail := resampler.resample_chunk(np.zeros(0, np.float32), last=True)):
+                samples += len(tail)
+                yield tail
+            resampler = soxr.ResampleStream(rate, sr, 1, dtype="float32", quality="HQ") if rate != sr else None
+            last_rate = rate
+        resampled = resampler.resample_chunk(y) if resampler is not None else y
+        if len(resampled):
+            samples += len(resampled)
+            yield resampled
+    if resampler is not None and len(tail := resampler.resample_chunk(np.zeros(0, np.float32), last=True)):
+        samples += len(tail)
+        yield tail
+    if not progress.seconds:
+        raise InputError(f"{path}: {_why_nothing(progress, span.offset)}")
+    if not samples:
+        raise InputError(f"{path}: is shorter than one sample at {sr} Hz")
+    if span.seconds is None and not span.offset:
+        notes.extend(_verdict(path, progress))
 
 
-def _mono(block: np.ndarray) -> np.ndarray:
+def _mono_blocks(path: Path, span: _Span, progress: _Progress) -> Iterator[tuple[int, np.ndarray]]:
+    """(rate, [samples] float32) of the span, checked, mixed down and counted."""
+    for rate, block in _channel_blocks(path, span, progress):
+        begin = span.offset + progress.seconds
+        if rate not in progress.rates:
+            progress.rates.add(rate)
+        if span.seconds is not None:
+            # One sample more than asked for, so that rounding at the other rate never leaves the clip short.
+            block = block[: max(0, round(span.seconds * rate + 1) - round(progress.seconds * rate))]
+            if not len(block):
+                return
+        peak = max(float(block.max()), -float(block.min()))
+        if not np.isfinite(peak):
+            raise InputError(f"{path}: holds NaN or infinite samples near {begin:.1f} s")
+        if peak > _LOUDEST:
+            raise InputError(
+                f"{path}: holds samples of {peak:.1e} times full scale near {begin:.1f} s; that is no sound"
+            )
+        y = _mixed(block)
+        progress.peak = max(progress.peak, peak)
+        progress.mixed_peak = max(progress.mixed_peak, float(y.max()), -float(y.min()))
+        progress.seconds += len(y) / rate
+        if progress.seconds > span.longest:
+            raise TooLong(f"{path}: {_too_long(span.longest)}")
+        yield rate, y
+
+
+def _mixed(block: np.ndarray) -> np.ndarray:
     """[frames, channels] to [frames]; two channels by plain arithmetic, which is 25 times as fast as ``mean``."""
     channels = block.shape[1]
     if channels == 1:
@@ -231,54 +253,148 @@ def _mono(block: np.ndarray) -> np.ndarray:
     return block.mean(axis=1, dtype=np.float32)
 
 
-class _SequentialFile(soundfile.SoundFile):
-    """Reads on from where it is. soundfile seeks after each read to where it is already, which MP3 decoders do not always find again."""
-
-    def seekable(self) -> bool:
-        """No: only then does soundfile not seek by itself; ``seek`` still works."""
-        return False
-
-
-@contextmanager
-def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
-    path = Path(path)
+def _channel_blocks(path: Path, span: _Span, progress: _Progress) -> Iterator[tuple[int, np.ndarray]]:
+    """(rate, [frames, channels] float32): from libsndfile as far as it gets, then from FFmpeg."""
+    kind = _kind(path)
+    if not kind.whole:
+        progress.fault = "its last page is missing"
+    frames = 0
+    if kind.links and kind.sndfile:
+        with sndfile.opened_chain(path, kind.links) as chain:
+            _begin(path, chain, kind, span, progress)
+            yield from chain.blocks(round(span.offset * chain.rate), max(1, round(span.block * chain.rate)))
+            progress.fault = progress.fault or chain.fault
+        return
+    if kind.sndfile:
+        try:
+            with sndfile.opened(path) as stream:
+                _begin(path, stream, kind, span, progress)
+                start = round(span.offset * stream.rate)
+                for rate, block in stream.blocks(start, max(1, round(span.block * stream.rate))):
+                    frames += len(block)
+                    yield rate, block
+                end = (start + frames) / stream.rate
+            missing = progress.declared is not None and progress.declared - end > progress.tolerance
+            # PCM that ends early has no more to give; a coded stream may go on behind its damage.
+            if not (missing and kind.name in ("flac", "ogg", "mp3")):
+                return
+        except sndfile.Stopped as error:
+            progress.fault = str(error)
     try:
-        # Python's own errors say what is wrong with a path; libsndfile's "System error" does not.
-        with open(path, "rb") as plain:
-            empty = not plain.read(1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if empty:
-        raise InputError(f"{path}: is an empty file")
-    try:
-        file = _SequentialFile(str(path))
-    except (soundfile.LibsndfileError, TypeError) as error:
-        # TypeError: soundfile takes the suffix .raw for headerless samples.
+        with ffmpeg.opened(path) as stream:
+            if not frames:
+                progress.fault = "" if kind.whole else progress.fault
+                progress.tolerance = max(progress.tolerance, _CONTAINER_TOLERANCE)
+                _begin(path, stream, kind, span, progress)
+            start = round(span.offset * stream.rate) + frames
+            yield from stream.blocks(start, max(1, round(span.block * stream.rate)))
+            if stream.faults:
+                progress.fault = "damaged packets"
+                progress.lost = stream.faults / max(1, stream.packets)
+    except ffmpeg.Unreadable as error:
+        if not frames:
+            if kind.name == "mp4" and "Invalid data" in str(error):
+                raise InputError(f"{path}: truncated or damaged, its index (moov) cannot be read") from error
+            raise InputError(f"{path}: {_why_unreadable(str(error), progress.fault)}") from error
+
+
+def _begin(path: Path, stream: _Stream, kind: kinds.Kind, span: _Span, progress: _Progress) -> None:
+    """Notes what the header states, and refuses what is implausible or too long."""
+    lowest, highest = _RATES
+    if not lowest <= stream.rate <= highest and not (stream.rate > highest and getattr(stream, "dsd", False)):
         raise InputError(
-            f"{path}: is not audio that libsndfile decodes, or its header is damaged; convert it, e.g. to FLAC"
-        ) from error
-    with file:
-        _validate_whole(file, path)
-        yield file
+            f"{path}: its header states a sample rate of {stream.rate} Hz; expected {lowest} to {highest} Hz"
+        )
+    progress.declared = kind.stated_seconds or (stream.declared and stream.declared / kind.present)
+    size = path.stat().st_size
+    if progress.declared and span.longest < progress.declared < size * _SECONDS_PER_BYTE and span.seconds is None:
+        raise TooLong(f"{path}: {_too_long(span.longest)}")
 
 
-def _validate_whole(file: soundfile.SoundFile, path: Path) -> None:
-    """Refuses what libsndfile silently shortens: a WAV or an Ogg stream whose end is missing."""
-    if file.format == "OGG" and not _has_last_ogg_page(path):
-        raise InputError(f"{path}: truncated, its last Ogg page is missing")
-    found = re.search(r"^data\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-    if found and int(found[2]) < int(found[1]) < _STREAMED_WAV_BYTES:
-        raise InputError(f"{path}: truncated, holds {found[2]} of {found[1]} bytes of samples")
+def _kind(path: Path) -> kinds.Kind:
+    """What the file is.
 
-
-def _has_last_ogg_page(path: Path) -> bool:
+    Raises:
+        InputError: if it cannot be read, is empty or encrypted.
+    """
+    if path.is_fifo() or path.is_char_device():
+        raise InputError(f"{path}: not a regular file")  # reading one may wait for ever
     with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _LAST_OGG_PAGE))
-        tail = file.read()
-    # Page header (RFC 3533): flags at byte 5 (4 = end of stream), lacing table from byte 27, its length at byte 26.
-    page = tail.rfind(b"OggS")
-    if page < 0 or len(tail) < page + 27:
-        return False
-    lacing = tail[page + 27 : page + 27 + tail[page + 26]]
-    return bool(tail[page + 5] & 4) and page + 27 + tail[page + 26] + sum(lacing) <= len(tail)
+        if not file.read(1):
+            raise InputError(f"{path}: is an empty file")
+    kind = kinds.sniff(path)
+    if kind.protected:
+        raise InputError(f"{path}: is protected by DRM")
+    return kind
+
+
+def _stated_seconds(path: Path, kind: kinds.Kind) -> float | None:
+    if kind.sndfile:
+        try:
+            if kind.links:
+                with sndfile.opened_chain(path, kind.links) as chain:
+                    return chain.declared
+            with sndfile.opened(path) as stream:
+                return stream.declared
+        except sndfile.Stopped:
+            pass
+    try:
+        with ffmpeg.opened(path) as stream:
+            return stream.declared
+    except ffmpeg.Unreadable as error:
+        raise InputError(f"{path}: {_why_unreadable(str(error), '')}") from error
+
+
+def _verdict(path: Path, progress: _Progress) -> list[str]:
+    """Notes on a file that was read to its end.
+
+    Raises:
+        InputError: if less than half of it decodes, or its channels cancel each other.
+    """
+    if progress.mixed_peak < SILENCE <= progress.peak and progress.mixed_peak < _CANCELLED * progress.peak:
+        raise InputError(
+            f"{path}: left and right cancel each other (one is the other upside down), so that mono is silent; turn one over"
+        )
+    declared, seconds = progress.declared, progress.seconds
+    share = 1.0 - progress.lost
+    if declared and declared - seconds > progress.tolerance:
+        share = min(share, seconds / declared)
+    if share < SHARE_NEEDED:
+        raise InputError(f"{path}: truncated or damaged, only {_percent(share)} of {declared or seconds:.1f} s decodes")
+    if share < 1.0:
+        return [f"damaged: {_percent(share)} of {declared or seconds:.1f} s decodes"]
+    if progress.fault and declared is None or progress.fault == "its last page is missing":
+        return [f"damaged: {progress.fault}, {seconds:.1f} s decode"]
+    if declared and seconds - declared > max(progress.tolerance, 0.01 * declared):
+        return [f"its header states {declared:.1f} s, {seconds:.1f} s decode"]
+    if progress.fault:
+        return [f"damaged: {_percent(1 - 1e-9)} of {declared:.1f} s decodes"]
+    return []
+
+
+def _percent(share: float) -> str:
+    """ "93 %"; never "100 %" of a file that is not whole."""
+    return f"{100 * share:.0f} %" if share < 0.995 else f"{min(99.9, 100 * share):.1f} %"
+
+
+def _why_nothing(progress: _Progress, offset: float) -> str:
+    if progress.fault or progress.lost:
+        return f"truncated or damaged, nothing decodes ({progress.fault})"
+    return "holds no samples" + (f" at {offset:g} s" if offset else "")
+
+
+def _why_unreadable(ffmpeg_reason: str, sndfile_reason: str) -> str:
+    if "needs PyAV" in ffmpeg_reason:
+        return f"is not audio that libsndfile decodes; other formats {ffmpeg_reason.replace('needs', 'need')}"
+    if "DRM" in ffmpeg_reason or ffmpeg_reason == "holds no sound":
+        return ffmpeg_reason
+    reasons = "; ".join(dict.fromkeys(reason.strip(". ") for reason in (ffmpeg_reason, sndfile_reason) if reason))
+    return f"is not audio that libsndfile or FFmpeg decodes, or its header is damaged ({reasons})"
+
+
+def _too_long(seconds: float) -> str:
+    return (
+        f"is longer than {seconds / 3600:g} h; allow more by --max-seconds"
+        if seconds >= 3600
+        else f"is longer than {seconds:g} s"
+    )

@@ -1,20 +1,30 @@
-"""What lies in a music folder, and nothing outside it: sound files with size and time, and what cannot be used with the reason.
+"""What lies in a music folder: sound files with size and time, and everything else that a listener may miss, with the reason.
 
-Hidden names are skipped and links to folders are not followed. A link to a file is followed when it ends inside the folder.
+Links are followed, to files and to folders, wherever they lead; each real folder is listed once, so loops end and a second way to the same
+folder adds nothing. Hidden things of systems and programs are left out and counted, and so are kinds of music that nothing here decodes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from msim_tf.audio.decode import AUDIO_SUFFIXES
+from msim_tf.audio.kinds import AUDIO_SUFFIXES, UNSUPPORTED_SUFFIXES
 from msim_tf.errors import InputError
 
 _BLOCK = 2**20
+# A dot and a small letter or underscore begin what systems and programs hide (.git, ._song.mp3, .nfs00ab). Albums and bands with a dot in
+# front go on with a digit, a capital or another dot (".38 Special", "...And Justice for All"), except for these.
+_HIDDEN = re.compile(
+    r"\.[a-z_].*|\.(Trash|DS_Store|Spotlight-V|TemporaryItems|DocumentRevisions|AppleD|VolumeIcon|LSOverride|PKInstall|MobileBackups|Trashes).*"
+    r"|@eaDir|@Recycle|@Recently-Snapshot|@tmp|#recycle|#snapshot|\$RECYCLE\.BIN|RECYCLER|System Volume Information|lost\+found|__MACOSX",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -36,64 +46,161 @@ class Scan:
 
     Attributes:
         files: identifier -> state, in the order of the identifiers (POSIX paths relative to the folder).
-        failures: what was left out -> why.
+        failures: what was left out -> why. Names that are not UTF-8 hold surrogates, as ``os.fsdecode`` makes them.
         unreadable: folders that could not be listed, as identifiers with a slash at the end: what is in them is unknown, not gone.
+        hidden: how many hidden files and folders were left out.
+        unsupported: suffix -> how many files of a kind of music that cannot be decoded.
+        root: the folder; that of the file, where a single file was scanned.
     """
 
     files: dict[str, FileState]
     failures: dict[str, str]
     unreadable: tuple[str, ...]
+    hidden: int = 0
+    unsupported: dict[str, int] = field(default_factory=dict)
+    root: Path = Path()
+
+    def notices(self) -> list[str]:
+        """What was left out without a reason of its own, each as a line for a summary."""
+        lines = []
+        if self.unsupported:
+            counts = ", ".join(f"{count} {suffix}" for suffix, count in self.unsupported.items())
+            lines.append(f"of a kind that is not decoded: {counts}")
+        if self.hidden:
+            lines.append(f"hidden: {self.hidden}")
+        return lines
 
 
-def scan_folder(root: Path) -> Scan:
-    """Looks at all of ``root``.
+def scan_folder(path: Path) -> Scan:
+    """Looks at all of a folder, or at a single sound file.
 
     Raises:
-        InputError: if it is no folder that can be listed, or holds no sound file at all (an unmounted disk must not empty a library).
+        InputError: if it cannot be read, or holds no sound file at all (an unmounted disk must not empty a library).
     """
-    files: dict[str, FileState] = {}
-    failures: dict[str, str] = {}
-    unreadable: list[str] = []
-
-    def refuse(error: OSError) -> None:
-        if Path(error.filename) == root:
-            raise InputError(f"{root}: cannot be read ({error.strerror}); expected a folder of music") from error
-        folder = Path(error.filename).relative_to(root).as_posix() + "/"
-        unreadable.append(folder)
-        failures[folder] = f"cannot be read ({error.strerror})"
-
-    real_root = root.resolve()
-    for parent, folders, names in os.walk(root, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if name.startswith(".") or not name.lower().endswith(AUDIO_SUFFIXES):
-                continue
-            path = Path(parent) / name
-            identifier = path.relative_to(root).as_posix()
-            found = _state_or_reason(path, identifier, real_root)
-            if isinstance(found, str):
-                failures[identifier] = found
-            else:
-                files[identifier] = found
-    if not files:
-        raise InputError(f"{root}: holds no audio; looked below it for {' '.join(AUDIO_SUFFIXES)}")
-    return Scan(dict(sorted(files.items())), failures, tuple(unreadable))
-
-
-def _state_or_reason(path: Path, identifier: str, real_root: Path) -> FileState | str:
+    path = Path(path)
     try:
-        identifier.encode()
-    except UnicodeEncodeError:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); expected a folder of music or a sound file"
+        ) from error
+    if not stat.S_ISDIR(status.st_mode):
+        return _single(path, status)
+    walk = _Walk(path)
+    walk.run()
+    counted = Scan({}, {}, (), walk.hidden, dict(sorted(walk.unsupported.items())))
+    if not walk.files:
+        left_out = [f"{name}: {reason}" for name, reason in list(walk.failures.items())[:1]] + counted.notices()
+        raise InputError(
+            f"{path}: holds no audio; looked below it for {' '.join(AUDIO_SUFFIXES)}"
+            + (f" (left out: {'; '.join(left_out)})" if left_out else "")
+        )
+    files = dict(sorted(walk.files.items()))
+    return Scan(files, walk.failures, tuple(walk.unreadable), walk.hidden, counted.unsupported, path)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name belongs to a system or program rather than to a music collection."""
+    return _HIDDEN.fullmatch(name) is not None
+
+
+class _Walk:
+    """One pass over a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._visited: set[tuple[int, int]] = set()
+        self._links: list[Path] = []
+        self.files: dict[str, FileState] = {}
+        self.failures: dict[str, str] = {}
+        self.unreadable: list[str] = []
+        self.hidden = 0
+        self.unsupported: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """All real folders first, then what links lead to: a folder has its real name where it has one."""
+        waiting = [self._root]
+        while waiting or self._links:
+            folder = waiting.pop() if waiting else self._links.pop(0)
+            waiting += reversed(self._list(folder))
+
+    def _list(self, folder: Path) -> list[Path]:
+        """Takes the files of one folder, and returns its real sub-folders."""
+        identifier = self._identifier(folder)
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in self._visited:
+                return []
+            self._visited.add((status.st_dev, status.st_ino))
+            names = sorted(os.listdir(folder))
+        except OSError as error:
+            if folder == self._root:
+                raise InputError(f"{folder}: cannot be read ({error.strerror}); expected a folder of music") from error
+            self.unreadable.append(identifier + "/")
+            self.failures[identifier + "/"] = f"cannot be read ({error.strerror})"
+            return []
+        folders: list[Path] = []
+        before = len(self.files) + len(self._links)
+        for name in names:
+            path = folder / name
+            if is_hidden(name):
+                self.hidden += 1
+            elif os.path.isdir(path):
+                if not _is_utf8(name):
+                    self.failures[self._identifier(path) + "/"] = "its name is not valid UTF-8; rename the folder"
+                elif path.is_symlink():
+                    self._links.append(path)
+                else:
+                    folders.append(path)
+            else:
+                self._take(path, name)
+        if identifier.lower().endswith(AUDIO_SUFFIXES) and not folders and len(self.files) + len(self._links) == before:
+            self.failures[identifier + "/"] = "a folder, not a sound file"
+        return folders
+
+    def _take(self, path: Path, name: str) -> None:
+        suffix = os.path.splitext(name)[1].lower()
+        if suffix in UNSUPPORTED_SUFFIXES:
+            self.unsupported[suffix] += 1
+        if not name.lower().endswith(AUDIO_SUFFIXES):
+            return
+        identifier = self._identifier(path)
+        state = _state_or_reason(path, name)
+        if isinstance(state, str):
+            self.failures[identifier] = state
+        else:
+            self.files[identifier] = state
+
+    def _identifier(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
+
+def _single(path: Path, status: os.stat_result) -> Scan:
+    """A file that somebody named, whatever its suffix."""
+    state = _state_or_reason(path, path.name)
+    if isinstance(state, str):
+        raise InputError(f"{path}: {state}")
+    return Scan({path.name: state}, {}, (), root=path.parent)
+
+
+def _state_or_reason(path: Path, name: str) -> FileState | str:
+    if not _is_utf8(name):
         return "its name is not valid UTF-8; rename the file"
     try:
-        if path.is_symlink() and not path.resolve().is_relative_to(real_root):
-            return "a link out of the music folder"
         status = path.stat()
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        return f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    except OSError as error:  # a link to nothing, links in a circle
+        return f"cannot be read ({error.strerror})"
     if not stat.S_ISREG(status.st_mode):
         return "not a regular file"  # opening a pipe would wait for ever
     return FileState(status.st_size, status.st_mtime_ns)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def content_hash(path: Path) -> str:

@@ -295,7 +295,7 @@ def report(
     systems = [_system(text) for text in embeddings]
     judged = _read(file, agreement=agreement, clips=clips)[0] if file else None
     import_tensorflow()
-    from msim_tf.audio.decode import library_root
+    from msim_tf.audio.scan import scan_folder
     from msim_tf.data.store import FeatureStore
     from msim_tf.evaluate.studies.store_report import ReportOptions, store_report
     from msim_tf.model.training import load_run
@@ -303,8 +303,8 @@ def report(
     parts = load_run(split.parent if split.name == "run.json" else split).identifiers if split else None
     sounds = {}
     if audio:
-        root, files = library_root(audio)
-        sounds = {name: root / name for name in files}
+        scan = scan_folder(audio)
+        sounds = {name: scan.root / name for name in scan.files}
     options = ReportOptions(
         k=k, metric=metric, baseline=baseline, per_kind=per_label, key_relation=key_relation, seed=seed
     )

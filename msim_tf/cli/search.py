@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from msim_tf.cli.options import filter_options, import_tensorflow, list_failures, parse_weights, progress_bar
+from msim_tf.cli.options import filter_options, import_tensorflow, list_failures, parse_weights, printable, progress_bar
 from msim_tf.embeddings import Embeddings, load_embeddings, save_embeddings
 from msim_tf.errors import InputError
 from msim_tf.search.ranking import Hit, nearest, normalised
@@ -51,13 +51,19 @@ def embed(ctx: click.Context, source: Path, model: Path, out: Path, pad: bool) -
 
     embedder = Embedder(model)
     with progress_bar("embed") as progress:
-        identifiers, embeddings, failures = embedder.embed(source, pad=pad, progress=progress)
+        tracks = embedder.embed(source, pad=pad, progress=progress)
     metadata = embedder.metadata
     meta = {"model": metadata.name, "version": metadata.directory.name, "digest": metadata.features.digest}
-    save_embeddings(out, identifiers=identifiers, embeddings=embeddings, layout=metadata.layout, meta=meta)
-    click.echo(f"{out}: {len(identifiers)} tracks, {metadata.layout.size} coordinates")
-    list_failures(failures)
-    if failures:
+    save_embeddings(
+        out, identifiers=tracks.identifiers, embeddings=tracks.embeddings, layout=metadata.layout, meta=meta
+    )
+    click.echo(f"{out}: {len(tracks.identifiers)} tracks, {metadata.layout.size} coordinates")
+    for notice in tracks.notices:
+        click.echo(f"  left out, {notice}", err=True)
+    for identifier, notes in tracks.notes.items():
+        click.echo(f"  {printable(identifier)}: {'; '.join(notes)}", err=True)
+    list_failures({printable(name): reason for name, reason in tracks.failures.items()})
+    if tracks.failures:
         ctx.exit(1)
 
 

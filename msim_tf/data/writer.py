@@ -20,8 +20,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from msim_tf.audio import decode
-from msim_tf.audio.scan import FileState, Scan
+from msim_tf.audio.sandbox import Decoder, DecoderUnavailable
+from msim_tf.audio.scan import FileState, Scan, scan_folder
 from msim_tf.data.joining import join_shards, sweep
 from msim_tf.data.shards import Shard, ShardClip, ShardWriter, description_path, load_shard
 from msim_tf.data.store_database import FAILED, MISSING, OK, PENDING, ClipState, StoreDatabase, database_path
@@ -248,15 +248,16 @@ def run_jobs(
         for job in unfinished.values()
         for name, state in job.files.items()
     ]
-    extracted = in_order(
-        lambda item: _outcome(root / item[1].identifier, extractor(item[0].params), pad=item[0].pad),
-        clips,
-        workers or os.cpu_count() or 1,
-    )
-    results = (((job, clip), outcome) for (job, clip), outcome in extracted)
-    for number, of_shard in groupby(results, key=lambda result: result[0][0].shard):
-        outcomes = ((clip, outcome) for (_, clip), outcome in of_shard)
-        yield _write_shard(Path(store), unfinished[number], outcomes, progress)
+    with Decoder() as decoder:
+        extracted = in_order(
+            lambda item: _outcome(root / item[1].identifier, extractor(item[0].params), decoder, pad=item[0].pad),
+            clips,
+            workers or os.cpu_count() or 1,
+        )
+        results = (((job, clip), outcome) for (job, clip), outcome in extracted)
+        for number, of_shard in groupby(results, key=lambda result: result[0][0].shard):
+            outcomes = ((clip, outcome) for (_, clip), outcome in of_shard)
+            yield _write_shard(Path(store), unfinished[number], outcomes, progress)
 
 
 def _write_shard(
@@ -283,10 +284,12 @@ def _write_shard(
     return shard
 
 
-def _outcome(path: Path, extract: Extractor, *, pad: bool) -> Features | str:
+def _outcome(path: Path, extract: Extractor, decoder: Decoder, *, pad: bool) -> Features | str:
     """The file's features, or whatever reading it raised, as its reason."""
     try:
-        return features_or_reason(path, extract, pad=pad)
+        return features_or_reason(path, extract, decoder.read_blocks, pad=pad)
+    except DecoderUnavailable:
+        raise
     except OSError as error:
         if error.errno in _MACHINE_FAULTS:
             raise
@@ -425,12 +428,8 @@ def list_source(source: Path) -> tuple[Path, Scan]:
     Raises:
         InputError: if there is nothing to extract.
     """
-    root, identifiers = decode.library_root(source)
-    files = {}
-    for identifier in identifiers:
-        status = (root / identifier).stat()
-        files[identifier] = FileState(status.st_size, status.st_mtime_ns)
-    return root, Scan(files, {}, ())
+    listing = scan_folder(source)
+    return listing.root, listing
 
 
 def _lock(store: Path) -> AbstractContextManager[None]:

@@ -7,11 +7,13 @@ a track of hours needs no more memory than its features.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from msim_tf.audio import decode
+from msim_tf.audio.sandbox import DecodeLimits, Decoder
+from msim_tf.audio.scan import scan_folder
 from msim_tf.data.store import FeatureStore
 from msim_tf.data.store_database import database_path, is_store
 from msim_tf.errors import InputError
@@ -26,24 +28,51 @@ _CHUNK = 16
 _WORKERS = 2  # extraction runs ahead of the model; more threads would only take its cores
 
 
+@dataclass(frozen=True)
+class EmbeddedTracks:
+    """What ``Embedder.embed`` made.
+
+    Attributes:
+        identifiers: of n tracks.
+        embeddings: [n, size] float32.
+        failures: what was left out -> why.
+        notes: what is worth knowing of tracks that were used, e.g. their damage.
+        notices: what the scan left out without a reason of its own.
+    """
+
+    identifiers: list[str]
+    embeddings: np.ndarray
+    failures: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+
 class Embedder:
     """An exported model with the extraction that belongs to it.
 
+    Files are decoded in processes of their own (``audio.sandbox``), which ``close`` ends.
+
     Args:
         model: ``saved_models/NAME``, or one of its versions.
+        limits: what decoding one file may cost.
 
     Attributes:
         metadata: what the model says of itself.
     """
 
-    def __init__(self, model: str | Path) -> None:
+    def __init__(self, model: str | Path, limits: DecodeLimits | None = None) -> None:
         self.metadata = load_metadata(model)
         self._servable = Servable.load(self.metadata.directory, warmup=False)
         self._extractor = Extractor(self.metadata.features)
+        self._decoder = Decoder(limits)
 
     def extract(self, path: str | Path, *, pad: bool = False) -> Features | str:
-        """The features of an audio file, or why it has none."""
-        return features_or_reason(Path(path), self._extractor, pad=pad)
+        """The features of an audio file, or why it has none.
+
+        Raises:
+            DecoderUnavailable: if no file at all can be decoded.
+        """
+        return features_or_reason(Path(path), self._extractor, self._decoder.read_blocks, pad=pad)
 
     def embed_features(self, features: Features) -> np.ndarray:
         """The track embedding, [size] float32."""
@@ -63,7 +92,7 @@ class Embedder:
         Raises:
             InputError: if it cannot be decoded, is silent, or too short.
         """
-        return self.embed_features(extract_file(Path(path), self._extractor, pad=pad))
+        return self.embed_features(extract_file(Path(path), self._extractor, self._decoder.read_blocks, pad=pad))
 
     def embed(
         self,
@@ -71,7 +100,7 @@ class Embedder:
         *,
         pad: bool = False,
         progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> tuple[list[str], np.ndarray, dict[str, str]]:
+    ) -> EmbeddedTracks:
         """Embeds every track of a folder, a single file, or a feature store.
 
         Args:
@@ -80,28 +109,38 @@ class Embedder:
             progress: called with (tracks done, tracks in all).
 
         Returns:
-            identifiers of n tracks; their embeddings [n, size] float32; the reason for each track left out.
+            The tracks, and what became of the others.
 
         Raises:
             InputError: if nothing can be embedded, or a store holds other features.
         """
         source = Path(source)
-        identifiers, results = self._stored(source) if is_store(source) else self._extracted(source, pad=pad)
         vectors: dict[str, np.ndarray] = {}
         failures: dict[str, str] = {}
+        notes: dict[str, tuple[str, ...]] = {}
+        notices: list[str] = []
+        if is_store(source):
+            identifiers, results = self._stored(source)
+        else:
+            scan = scan_folder(source)
+            failures, notices = dict(scan.failures), scan.notices()
+            identifiers, results = list(scan.files), self._extracted(scan.root, list(scan.files), pad=pad)
         for done, (identifier, result) in enumerate(results, 1):
             if isinstance(result, str):
                 failures[identifier] = result
             else:
                 vectors[identifier] = self.embed_features(result)
+                if result.notes:
+                    notes[identifier] = result.notes
             progress(done, len(identifiers))
         if not vectors:
             name, reason = next(iter(failures.items()))
             raise InputError(f"{source}: none of {len(failures)} files could be embedded; {name}: {reason}")
-        return list(vectors), np.stack(list(vectors.values())), failures
+        return EmbeddedTracks(list(vectors), np.stack(list(vectors.values())), failures, notes, notices)
 
     def close(self) -> None:
-        """Releases the model."""
+        """Releases the model and ends the decoders."""
+        self._decoder.close()
         self._servable.close()
 
     def _stored(self, path: Path) -> tuple[list[str], Iterator[tuple[str, Features | str]]]:
@@ -110,13 +149,11 @@ class Embedder:
         validate_digest(store.params.digest, database_path(path), model.features.digest, f"the model {model.directory}")
         return store.identifiers, ((name, store.read_clip(i)) for i, name in enumerate(store.identifiers))
 
-    def _extracted(self, path: Path, *, pad: bool) -> tuple[list[str], Iterator[tuple[str, Features | str]]]:
-        root, identifiers = decode.library_root(path)
-
+    def _extracted(self, root: Path, identifiers: list[str], *, pad: bool) -> Iterator[tuple[str, Features | str]]:
         def work(identifier: str) -> Features | str:
             return self.extract(root / identifier, pad=pad)
 
-        return identifiers, in_order(work, identifiers, _WORKERS)
+        return in_order(work, identifiers, _WORKERS)
 
 
 def whole_segments(frames: int, params: FeatureParams) -> np.ndarray:

@@ -25,7 +25,8 @@ import cachetools
 import numpy as np
 from starlette.requests import Request
 
-from msim_tf.audio.sandbox import decode_apart
+from msim_tf.audio.decode import TooLong
+from msim_tf.audio.sandbox import DecodeLimits, Decoder, DecoderUnavailable
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.export.embedder import mean_embedding, whole_segments
@@ -209,15 +210,18 @@ class Uploads:
 
     def _embed_with(self, servable: Any, metadata: dict[str, Any], path: Path) -> tuple[np.ndarray, float]:
         params = FeatureParams.from_json(metadata["feature_params"])
-        decoded = path.with_name("decoded.wav")
-        limits = self.limits
+        seconds = self.limits.decode_seconds
+        limits = DecodeLimits(seconds=seconds, total_seconds=seconds, max_seconds=self.limits.seconds)
         try:
-            decode_apart(path, decoded, sr=params.sr, seconds=limits.seconds, timeout=limits.decode_seconds)
-            features = extract_file(decoded, Extractor(params))
-        except OverflowError as error:
-            raise ApiError(413, str(error)) from None
-        except (InputError, TimeoutError) as error:
-            reason = str(error).removeprefix(f"{decoded}: ").split(";")[0]
+            # A process for this file alone: what a stranger's file does to it must not reach the next stranger's.
+            with Decoder(limits) as decoder:
+                features = extract_file(path, Extractor(params), decoder.read_blocks)
+        except TooLong:
+            raise ApiError(413, f"the audio is longer than {self.limits.seconds:g} s") from None
+        except DecoderUnavailable:
+            raise ApiError(503, "sound cannot be decoded at the moment; try again", {"Retry-After": "30"}) from None
+        except InputError as error:
+            reason = str(error).removeprefix(f"{path}: ").split(";")[0]
             raise ApiError(422, f"the upload cannot be used: {reason}") from None
 
         def run(inputs: dict[str, np.ndarray]) -> np.ndarray:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from fit import fit_sine, sine
 
 from msim_tf.audio import decode
+from msim_tf.audio.scan import scan_folder
 from msim_tf.errors import InputError
 
 ENCODINGS = {
@@ -23,19 +25,6 @@ ENCODINGS = {
 def write(path, y, sr):
     soundfile.write(path, y, sr, **ENCODINGS[path.suffix[1:]])
     return path
-
-
-def sine(frequency, sr, seconds, amplitude=0.5):
-    return (amplitude * np.sin(2 * np.pi * frequency * np.arange(round(sr * seconds)) / sr)).astype(np.float32)
-
-
-def fit_sine(y, sr, frequency):
-    """Amplitude of the sine of this frequency, and the rms of all else, away from the edges."""
-    middle = y[sr // 4 : -sr // 4].astype(np.float64)
-    t = np.arange(len(middle)) / sr
-    basis = np.stack([np.sin(2 * np.pi * frequency * t), np.cos(2 * np.pi * frequency * t)], axis=1)
-    weights = np.linalg.lstsq(basis, middle, rcond=None)[0]
-    return np.hypot(*weights), np.sqrt(np.mean((middle - basis @ weights) ** 2))
 
 
 RATES = (8000, 16000, 22050, 44100, 48000)
@@ -123,13 +112,6 @@ def test_a_cut_has_its_length_at_another_rate(tmp_path):
     assert fit_sine(cut, 22050, 300)[0] == pytest.approx(0.5, rel=1e-4)
 
 
-def test_an_mp3_whose_header_promises_too_much_gives_what_decodes(tmp_path):
-    path = write(tmp_path / "a.mp3", sine(440, 44100, 4), 44100)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert decode.duration(path) == pytest.approx(4.0, abs=0.1)
-    assert 1.5 < len(decode.load_clip(path, sr=44100)) / 44100 < 2.5
-
-
 def test_a_wav_written_to_a_pipe_is_whole(tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, sine(440, 8000, 1), 8000, subtype="PCM_16")
@@ -137,25 +119,6 @@ def test_a_wav_written_to_a_pipe_is_whole(tmp_path):
     data[4:8] = data[40:44] = struct.pack("<I", 0xFFFFFFFF)
     path.write_bytes(data)
     assert len(decode.load_clip(path, sr=8000)) == 8000
-
-
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus"])
-def test_a_truncated_file_is_an_error(tmp_path, rng, suffix):
-    path = write(tmp_path / f"cut.{suffix}", rng.normal(0, 0.1, 48000 * 5).astype(np.float32), 48000)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(InputError, match=rf"cut\.{suffix}: truncated"):
-        decode.load_clip(path, sr=22050)
-
-
-@pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3"])
-def test_a_file_damaged_in_the_middle_is_an_error(tmp_path, rng, suffix):
-    path = write(tmp_path / f"a.{suffix}", rng.normal(0, 0.1, 44100 * 5).astype(np.float32), 44100)
-    data = bytearray(path.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 20000] = bytes(20000)
-    path.write_bytes(data)
-    with pytest.raises(InputError, match=rf"a\.{suffix}: truncated or damaged"):
-        decode.load_clip(path, sr=22050)
 
 
 def test_each_reason_is_named(tmp_path):
@@ -194,7 +157,7 @@ def test_a_file_without_permission_is_named(tmp_path):
         with pytest.raises(InputError, match=r"secret\.wav: cannot be read \(Permission denied"):
             decode.duration(path)
         with pytest.raises(InputError, match=r"locked.*: cannot be read \(Permission denied"):
-            decode.find_audio(locked)
+            scan_folder(locked)
     finally:
         if root:
             os.seteuid(0)
@@ -206,31 +169,3 @@ def test_samples_that_are_no_numbers_are_an_error(tmp_path, value):
     y[12000] = value
     with pytest.raises(InputError, match=r"a\.wav: holds NaN or infinite samples near"):
         decode.load_clip(write(tmp_path / "a.wav", y, 8000), sr=22050)
-
-
-def test_a_library_is_found_sorted_recursive_without_hidden_files(tmp_path):
-    for name in ("b.WAV", "a.ogg", "c/d e.flac", "c/é.mp3", "c/.hidden.wav", ".git/x.wav", "notes.txt", "cover.jpg"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = ["a.ogg", "b.WAV", "c/d e.flac", "c/é.mp3"]
-    assert decode.find_audio(tmp_path) == found
-    assert decode.library_root(str(tmp_path)) == (tmp_path, found)
-    assert decode.library_root(tmp_path / "c" / "é.mp3") == (tmp_path / "c", ["é.mp3"])
-
-
-def test_a_library_that_is_none_is_an_error(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere: cannot be read \(No such file"):
-        decode.find_audio(tmp_path / "nowhere")
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(InputError, match=r"holds no audio; looked below it for \.wav \.flac \.ogg"):
-        decode.find_audio(tmp_path)
-    with open(os.fsencode(tmp_path) + b"/\xff.wav", "wb"):
-        pass
-    with pytest.raises(InputError, match="not valid UTF-8"):
-        decode.find_audio(tmp_path)
-
-
-def test_every_suffix_is_one_that_libsndfile_knows():
-    known = {f".{name.lower()}" for name in soundfile.available_formats()}
-    others = {".oga", ".opus", ".aif", ".aifc", ".snd"}  # other names of OGG, AIFF and AU
-    assert set(decode.AUDIO_SUFFIXES) - known - {".rf64"} == others

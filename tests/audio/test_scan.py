@@ -18,31 +18,106 @@ def states(root, scan):
     }
 
 
-def test_only_sound_files_of_the_folder_are_found(tmp_path):
-    root, outside = tmp_path / "music", tmp_path / "outside"
+def test_every_sound_file_is_listed_or_has_a_reason(tmp_path):
+    root = tmp_path / "music"
     for name in ("b/2.wav", "a/1.flac", "c#?% ä\n.wav"):
         write_clip(root / name, 1, 0)
-    write_clip(outside / "x.wav", 1, 0)
     (root / "cover.jpg").write_bytes(b"no sound")
-    write_clip(root / ".hidden" / "3.wav", 1, 0)
-    (root / "loop").symlink_to(root)
-    (root / "elsewhere").symlink_to(outside)
-    (root / "out.wav").symlink_to(outside / "x.wav")
     (root / "in.wav").symlink_to(root / "b" / "2.wav")
     (root / "nowhere.wav").symlink_to(root / "gone.wav")
+    (root / "circle.wav").symlink_to(root / "circle.wav")
+    (root / "device.wav").symlink_to("/dev/zero")
+    (root / "folder.mp3").mkdir()
+    (root / "album.mp3").mkdir()
+    write_clip(root / "album.mp3" / "3.wav", 1, 0)
     os.mkfifo(root / "pipe.wav")
-    bad = os.fsencode(root) + b"/\xff.wav"
-    os.close(os.open(bad, os.O_CREAT))
+    os.close(os.open(os.fsencode(root) + b"/\xff.wav", os.O_CREAT))
+    os.mkdir(os.fsencode(root) + b"/\xfe")
+    os.close(os.open(os.fsencode(root) + b"/\xfe/4.wav", os.O_CREAT))
+
     scan = scan_folder(root)
-    assert list(scan.files) == ["a/1.flac", "b/2.wav", "c#?% ä\n.wav", "in.wav"]
+
+    assert list(scan.files) == ["a/1.flac", "album.mp3/3.wav", "b/2.wav", "c#?% ä\n.wav", "in.wav"]
+    assert scan.root == root and scan.hidden == 0 and scan.unsupported == {}
     assert scan.files["b/2.wav"].size == (root / "b" / "2.wav").stat().st_size
-    reasons = {
-        "out.wav": "a link out of the music folder",
+    assert scan.failures == {
         "nowhere.wav": "cannot be read (No such file or directory)",
+        "circle.wav": "cannot be read (Too many levels of symbolic links)",
+        "device.wav": "not a regular file",
+        "folder.mp3/": "a folder, not a sound file",
         "pipe.wav": "not a regular file",
         os.fsdecode(b"\xff.wav"): "its name is not valid UTF-8; rename the file",
+        os.fsdecode(b"\xfe") + "/": "its name is not valid UTF-8; rename the folder",
     }
-    assert scan.failures == reasons
+
+
+def test_dots_in_front_of_music_hide_nothing(tmp_path):
+    music = ("...And Justice for All/1.wav", ".38 Special/2.wav", "..Hits/3.wav", "a/...Baby.wav", ".O.rang/4.wav")
+    hidden = (
+        ".git/x.wav",
+        "a/._1.wav",
+        ".Trash-1000/y.wav",
+        ".DS_Store",
+        "@eaDir/z.wav",
+        ".nfs00ab.wav",
+        "#recycle/1.wav",
+    )
+    hidden += ("$RECYCLE.BIN/1.wav", ".Trashes/1.wav", ".Spotlight-V100/1.wav", "__MACOSX/._b.wav")
+    for name in (*music, *hidden):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+
+    scan = scan_folder(tmp_path)
+
+    assert list(scan.files) == sorted(music)
+    assert scan.hidden == len(hidden) and scan.failures == {}
+    assert scan.notices() == [f"hidden: {len(hidden)}"]
+
+
+def test_music_of_other_kinds_is_counted_by_type(tmp_path):
+    write_clip(tmp_path / "1.wav", 1, 0)
+    for name in ("a.mid", "b.MID", "c/d.mp4", "e.ofr", "f.txt", "g.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+
+    scan = scan_folder(tmp_path)
+
+    assert scan.unsupported == {".mid": 2, ".mp4": 1, ".ofr": 1}
+    assert scan.notices() == ["of a kind that is not decoded: 2 .mid, 1 .mp4, 1 .ofr"]
+    (tmp_path / "1.wav").unlink()
+    with pytest.raises(InputError, match=r"holds no audio.*left out: of a kind that is not decoded: 2 \.mid"):
+        scan_folder(tmp_path)
+
+
+def test_links_are_followed_once_and_loops_end(tmp_path):
+    root, outside = tmp_path / "music", tmp_path / "outside"
+    write_clip(root / "z" / "1.wav", 1, 0)
+    write_clip(outside / "2.wav", 1, 1)
+    write_clip(outside / "deep" / "3.wav", 1, 1)
+    (root / "loop").symlink_to(root)
+    (root / "a second way").symlink_to(root / "z")
+    (root / "usb").symlink_to(outside)
+    (root / "usb again").symlink_to(outside)
+    (outside / "back").symlink_to(root / "z")
+    (outside / "deep" / "up").symlink_to(outside)
+    (root / "file.wav").symlink_to(outside / "2.wav")
+
+    scan = scan_folder(root)
+
+    assert list(scan.files) == ["file.wav", "usb/2.wav", "usb/deep/3.wav", "z/1.wav"]
+    assert scan.failures == {}
+
+
+def test_a_single_file_needs_no_suffix(tmp_path):
+    write_clip(tmp_path / "song.wav", 1, 0)
+    (tmp_path / "song.wav").rename(tmp_path / "song")
+
+    scan = scan_folder(tmp_path / "song")
+
+    assert list(scan.files) == ["song"] and scan.root == tmp_path
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(InputError, match=r"pipe\.wav: not a regular file"):
+        scan_folder(tmp_path / "pipe.wav")
 
 
 def test_an_empty_or_missing_folder_empties_no_library(tmp_path):
@@ -56,15 +131,15 @@ def test_what_cannot_be_listed_is_not_gone(tmp_path, monkeypatch):
     for name in ("a/1.wav", "b/2.wav"):
         write_clip(tmp_path / name, 1, 0)
     known = states(tmp_path, scan_folder(tmp_path))
-    scandir = os.scandir
+    listdir = os.listdir
 
     def refusing(path):
         # The tests may run as root, whom no permission stops.
         if str(path).endswith("/b"):
             raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
+        return listdir(path)
 
-    monkeypatch.setattr(os, "scandir", refusing)
+    monkeypatch.setattr(os, "listdir", refusing)
     scan = scan_folder(tmp_path)
     assert scan.unreadable == ("b/",) and scan.failures == {"b/": "cannot be read (Permission denied)"}
     plan = make_plan(tmp_path, scan, known)

@@ -14,6 +14,7 @@ import soundfile
 from synthetic import write_clip
 
 from msim_tf.audio import decode
+from msim_tf.audio.scan import scan_folder
 from msim_tf.data import joining, writer
 from msim_tf.data.store import FeatureStore, check_store
 from msim_tf.data.store_database import StoreDatabase
@@ -33,7 +34,7 @@ def contents(path: Path) -> dict[str, object]:
 
 def test_stored_clips_equal_extracted_ones(store, clips_folder, small_params):
     extractor = Extractor(small_params)
-    assert store.identifiers == decode.find_audio(clips_folder)
+    assert store.identifiers == list(scan_folder(clips_folder).files)
     for i, identifier in enumerate(store.identifiers):
         fresh = extractor([decode.load_clip(clips_folder / identifier, sr=small_params.sr)])
         read = store.read_clip(i)

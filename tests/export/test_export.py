@@ -159,28 +159,28 @@ def test_embedding_a_folder_equals_the_audio_signature(base, servable, clips_fol
 
     embedder = Embedder(base)
     seen = []
-    identifiers, embeddings, failures = embedder.embed(clips_folder, progress=lambda done, total: seen.append(done))
-    again = embedder.embed(clips_folder)[1]
-    assert len(identifiers) == 12 and not failures and seen == list(range(1, 13))
+    tracks = embedder.embed(clips_folder, progress=lambda done, total: seen.append(done))
+    identifiers, embeddings = tracks.identifiers, tracks.embeddings
+    again = embedder.embed(clips_folder).embeddings
+    assert len(identifiers) == 12 and not tracks.failures and not tracks.notes and seen == list(range(1, 13))
     np.testing.assert_array_equal(embeddings, again)
     for identifier, vector in zip(identifiers[:3], embeddings):
         y = load_clip(clips_folder / identifier, sr=small_params.sr)
         np.testing.assert_allclose(vector, servable.run("audio", {"audio": y[None]})["embedding"][0], atol=1e-4)
     single = embedder.embed(clips_folder / identifiers[0])
-    assert single[0] == [identifiers[0].split("/")[-1]]
-    np.testing.assert_array_equal(single[1][0], embeddings[0])
+    assert single.identifiers == [identifiers[0].split("/")[-1]]
+    np.testing.assert_array_equal(single.embeddings[0], embeddings[0])
     embedder.close()
 
 
 def test_embedding_a_store_is_that_of_its_audio_within_float16(base, store, clips_folder):
     embedder = Embedder(base)
     stored, fresh = embedder.embed(store.path), embedder.embed(clips_folder)
-    assert stored[0] == fresh[0]
-    np.testing.assert_allclose(stored[1], fresh[1], atol=0.05)
-    assert (
-        np.mean(np.sum(stored[1] * fresh[1], 1) / np.linalg.norm(stored[1], axis=1) / np.linalg.norm(fresh[1], axis=1))
-        > 0.9999
-    )
+    assert stored.identifiers == fresh.identifiers
+    stored, fresh = stored.embeddings, fresh.embeddings
+    np.testing.assert_allclose(stored, fresh, atol=0.05)
+    cosines = np.sum(stored * fresh, 1) / np.linalg.norm(stored, axis=1) / np.linalg.norm(fresh, axis=1)
+    assert np.mean(cosines) > 0.9999
     embedder.close()
 
 

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from msim_tf.audio import decode
+from msim_tf.audio.scan import scan_folder
 from msim_tf.errors import InputError
 from msim_tf.labels.annotate import Annotation, Annotator, annotate_folder, annotation_labels, load_annotations
 from msim_tf.labels.relations import key_relation, tempo_relation
@@ -91,13 +92,13 @@ def script(path, library, out, workers, rest=""):
     path.write_text(
         f"""import sys
 from msim_tf.labels import annotate
-from msim_tf.audio import decode
+from msim_tf.audio.scan import scan_folder
 assert not {{"tensorflow", "keras"}} & set(sys.modules), __name__
 if __name__ == "__main__":
     calls = []
     found, failures = annotate.annotate_folder(
         {str(library)!r},
-        decode.find_audio({str(library)!r}),
+        list(scan_folder({str(library)!r}).files),
         {str(out)!r},
         workers={workers},
         progress=lambda done, total: calls.append((done, total)),
@@ -159,7 +160,7 @@ def test_a_killed_run_goes_on_where_it_was(library, whole, tmp_path):
 
     seen = []
     found, failures = annotate_folder(
-        library, decode.find_audio(library), out, workers=2, progress=lambda done, total: seen.append(done)
+        library, list(scan_folder(library).files), out, workers=2, progress=lambda done, total: seen.append(done)
     )
     marked = done[0]["track"]
     assert seen[0] == len(done) - 1 and seen[-1] == 4 and not failures
@@ -189,7 +190,7 @@ def test_changed_files_and_failures_are_done_again(tmp_path, clicks):
     (tmp_path / "bad.wav").write_text("no music")
     soundfile.write(tmp_path / "silent.wav", np.zeros(SR * 4), SR)
     out = tmp_path / "out" / "a.jsonl"
-    first, failures = annotate_folder(tmp_path, decode.find_audio(tmp_path), out, workers=1)
+    first, failures = annotate_folder(tmp_path, list(scan_folder(tmp_path).files), out, workers=1)
     assert list(first) == ["one.wav", "two.wav"]
     assert failures.keys() == {"bad.wav", "silent.wav"}
     assert "bad.wav: is not audio" in failures["bad.wav"] and "silent.wav: silent" in failures["silent.wav"]
@@ -202,7 +203,11 @@ def test_changed_files_and_failures_are_done_again(tmp_path, clicks):
     (tmp_path / "bad.wav").write_bytes((tmp_path / "one.wav").read_bytes())
     seen = []
     second, failures = annotate_folder(
-        tmp_path, decode.find_audio(tmp_path), out, workers=1, progress=lambda done, total: seen.append((done, total))
+        tmp_path,
+        list(scan_folder(tmp_path).files),
+        out,
+        workers=1,
+        progress=lambda done, total: seen.append((done, total)),
     )
     assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert failures.keys() == {"silent.wav"}

@@ -12,11 +12,12 @@ _BLOCK = 8192  # libsndfile's Vorbis encoder overflows its stack on long blocks
 
 def sound_files(music: str, count: int) -> list[Path]:
     """``count`` files, evenly spread over the folder."""
-    from msim_tf.audio.decode import library_root
+    from msim_tf.audio.scan import scan_folder
 
-    root, identifiers = library_root(music)
+    scan = scan_folder(Path(music))
+    identifiers = list(scan.files)
     step = max(1, len(identifiers) // count)
-    return [root / name for name in identifiers[::step][:count]]
+    return [scan.root / name for name in identifiers[::step][:count]]
 
 
 def make_stereo_files(music: str, count: int, folder: Path) -> list[Path]:

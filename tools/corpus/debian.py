@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from msim_tf.audio.decode import AUDIO_SUFFIXES
+from msim_tf.audio.kinds import AUDIO_SUFFIXES
 from msim_tf.errors import InputError
 from tools.corpus.ledger import sha256
 from tools.corpus.playable import is_score

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msim_tf.audio.decode import library_root
+from msim_tf.audio.scan import scan_folder
 from msim_tf.data.store import FeatureStore
 from msim_tf.embeddings import shortlist
 from msim_tf.errors import InputError
@@ -77,13 +77,13 @@ def embed_triplets(
     Raises:
         InputError: if nothing can be embedded.
     """
-    root, files = library_root(audio)
+    scan = scan_folder(Path(audio))
     wanted = _by_track(triplets)
-    names = matched(wanted, files, paths=triplets.paths)
+    names = matched(wanted, list(scan.files), paths=triplets.paths)
     failures = {clip.identifier: "no audio" for track in wanted if track not in names for clip in wanted[track]}
 
     def work(track: str) -> Features | str:
-        return embedder.extract(root / names[track])
+        return embedder.extract(scan.root / names[track])
 
     vectors: dict[str, np.ndarray] = {}
     for done, (track, features) in enumerate(in_order(work, list(names), _WORKERS), 1):

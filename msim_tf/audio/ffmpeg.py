@@ -1,0 +1,169 @@
+"""Sound as FFmpeg decodes it (by PyAV): what libsndfile does not know, and what it gives up.
+
+FFmpeg goes on behind damage and over the seams of chained streams. It gets an open file rather than a name, may open no other, and no
+playlist: a file that somebody uploads must not make it read another one or ask the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Demuxers of sound. Without playlists, scripts and device inputs, which would read what is not in the file.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,aac,asf,asf_o,wv,ape,tta,matroska,webm,mp3,ac3,eac3,dts,dtshd,dsf,iff,flac,ogg,wav,aiff,au,caf,w64,amr,amrnb,"
+    "amrwb,mpc,mpc8,tak,shn,rm,voc,oma,mlp,truehd,loas,ivr"
+)
+# Demuxers whose stated length is counted rather than estimated from the bit rate.
+_COUNTING = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf", "ape", "wv", "tta", "flac", "dsf", "wav", "aiff", "caf"}
+_COUNTING |= {"w64", "tak", "mpc", "mpc8", "iff", "au"}
+_COUNTING_PCM = {"wav", "w64", "au", "aiff"}  # of coded samples they only know the bytes
+# Raw streams carry tags between their packets, which FFmpeg takes for one damaged packet.
+_RAW = {"mp3", "aac", "ac3", "eac3", "dts"}
+_PROTECTED_TAGS = {"drms", "enca", "aavd"}
+_SCALES = {"u1": 2.0**-7, "i2": 2.0**-15, "i4": 2.0**-31, "i8": 2.0**-63}
+_SECONDS = 1_000_000  # FFmpeg's AV_TIME_BASE
+
+
+class Unreadable(Exception):
+    """FFmpeg cannot read the file; the text says why."""
+
+
+class FFmpegStream:
+    """An open file.
+
+    Attributes:
+        rate: samples per second and channel, at its start.
+        declared: seconds that the header states, None if it only allows an estimate.
+        faults: packets so far that could not be decoded.
+        packets: all packets so far.
+        dsd: whether the samples are one-bit, whose rates are beyond all others.
+    """
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        self._container, self._stream = container, stream
+        self._raw = container.format.name in _RAW
+        self.rate = int(stream.codec_context.sample_rate or 0)
+        self.dsd = stream.codec_context.name.startswith("dsd_")
+        self.declared: float | None = None
+        name = container.format.name
+        if name in _COUNTING and (name not in _COUNTING_PCM or stream.codec_context.name.startswith("pcm_")):
+            if stream.duration:
+                self.declared = float(stream.duration * stream.time_base)
+            elif container.duration and len(container.streams) == 1:
+                self.declared = container.duration / _SECONDS
+        self._faults = 0
+        self.packets = 0
+
+    @property
+    def faults(self) -> int:
+        """Damaged packets; raw streams may have one that is a tag."""
+        return max(0, self._faults - 1) if self._raw else self._faults
+
+    def blocks(self, start: int, frames: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Decodes on from frame ``start``, which is counted from the first frame that decodes.
+
+        Yields:
+            (rate, [frames or a little more, channels] float32); a block ends where rate or channels change.
+        """
+        waiting: list[np.ndarray] = []
+        length, shape = 0, (0, 0)
+        for rate, samples in self._frames():
+            # Drop what lies before the start.
+            dropped = min(start, len(samples))
+            start, samples = start - dropped, samples[dropped:]
+            if not len(samples):
+                continue
+            if waiting and (shape != (rate, samples.shape[1]) or length >= frames):
+                yield shape[0], np.concatenate(waiting)
+                waiting, length = [], 0
+            shape = (rate, samples.shape[1])
+            waiting.append(samples)
+            length += len(samples)
+        if waiting:
+            yield shape[0], np.concatenate(waiting)
+
+    def _frames(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Every frame that decodes; damaged packets are counted and left out."""
+        import av
+
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.error.FFmpegError:
+                self._faults += 1
+                return
+            try:
+                decoded = packet.decode()
+            except MemoryError:
+                raise
+            except av.error.FFmpegError:
+                self._faults += 1
+                decoded = []
+            self.packets += 1
+            for frame in decoded:
+                if frame.samples and frame.sample_rate:
+                    yield frame.sample_rate, _samples(frame)
+
+
+def _samples(frame: Any) -> np.ndarray:
+    """A frame as [samples, channels] float32, integers scaled to [-1, 1)."""
+    values = frame.to_ndarray()
+    # Planar frames are [channels, samples], packed ones [1, samples * channels].
+    samples = values.T if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels)
+    kind = samples.dtype.str[1:]
+    if kind not in _SCALES:
+        return samples.astype(np.float32)
+    offset = 128 if kind == "u1" else 0
+    return ((samples.astype(np.float64 if kind in ("i4", "i8") else np.float32) - offset) * _SCALES[kind]).astype(
+        np.float32
+    )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[FFmpegStream]:
+    """Opens a file for one pass.
+
+    Raises:
+        Unreadable: if PyAV is missing, or FFmpeg finds no sound in the file that it can decode.
+        OSError: if the file cannot be opened.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise Unreadable("needs PyAV (pip install av)") from error
+    # FFmpeg's own messages would break into a progress bar.
+    av.logging.set_level(None)
+    options = {"protocol_whitelist": "none", "format_whitelist": _FORMATS}
+    with open(path, "rb") as file:
+        try:
+            container = av.open(file, options=options, metadata_errors="ignore")
+        except MemoryError:
+            raise
+        except (av.error.FFmpegError, ValueError) as error:
+            raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
+        with container:
+            yield FFmpegStream(container, _sound(container))
+
+
+def _sound(container: Any) -> Any:
+    """The stream of sound: the first, as players choose it."""
+    if not container.streams.audio:
+        raise Unreadable("holds no sound")
+    stream = container.streams.audio[0]
+    context = stream.codec_context
+    tag = str(getattr(context, "codec_tag", "")).strip("\0") if context else ""
+    if tag in _PROTECTED_TAGS:
+        raise Unreadable("is protected by DRM")
+    if context is None:
+        raise Unreadable("its codec has no decoder here; it may be protected by DRM")
+    # One thread: the process has one core's worth of work, and a stack for each thread counts against its memory.
+    context.thread_count = 1
+    return stream
