@@ -68,6 +68,13 @@ def main(arguments: list[str] | None = None) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return cli.main(args=arguments, prog_name="msim", standalone_mode=True)
+    except SystemExit as end:
+        if arguments is None and sys.argv[1:2] == ["serve"] and end.code in (0, None):
+            # Everything is closed. Python would go on for seconds to take TensorFlow apart, while a service manager waits.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+        raise
     except InputError as error:
         click.echo(f"msim: {error}", err=True)
     except OSError as error:

@@ -85,20 +85,20 @@ def _handler(method: Callable[..., Any], message_class: Any, guard: GrpcGuard) -
             _check_token(context, guard.token)
             with guard.budget.reservation() as reservation:
                 reservation.grow(len(data))
-                try:
-                    return method(message_class.FromString(data), context)
-                finally:
-                    guard.memory.after(len(data))
+                guard.memory.after(len(data))
+                return method(message_class.FromString(data), context)
+        # Only texts leave this block: an exception that outlives it would keep the request in memory.
         except ServingError as error:
-            fault = error
+            code, message = error.code, error.message
         except DecodeError:
-            fault = ServingError("INTERNAL", "Exception deserializing request!")
+            code, message = "INTERNAL", "Exception deserializing request!"
         except MemoryError:
-            fault = texts.OUT_OF_MEMORY.error()
+            code, message = texts.OUT_OF_MEMORY.code, texts.OUT_OF_MEMORY.text
         except Exception:  # a fault of ours must reach the client as an answer and the log as a traceback
             _LOG.exception("%s", method.__name__)
-            fault = texts.INTERNAL_ERROR.error()
-        _abort(context, fault)
+            code, message = texts.INTERNAL_ERROR.code, texts.INTERNAL_ERROR.text
+        del data
+        _abort(context, code, message)
 
     return grpc.unary_unary_rpc_method_handler(answer, None, lambda response: response.SerializeToString())
 
@@ -111,12 +111,11 @@ def _check_token(context: grpc.ServicerContext, token: str) -> None:
         raise texts.NO_TOKEN.error()
 
 
-def _abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
-    message = error.message
+def _abort(context: grpc.ServicerContext, code: str, message: str) -> NoReturn:
     if len(message) > _MESSAGE_LIMIT:
         message = message[:_MESSAGE_LIMIT] + "...TRUNCATED"
     # A message may quote bytes that are not UTF-8.
-    context.abort(getattr(grpc.StatusCode, error.code), message.encode("utf-8", "replace").decode())
+    context.abort(getattr(grpc.StatusCode, code), message.encode("utf-8", "replace").decode())
     raise AssertionError("abort raises")
 
 

@@ -9,7 +9,6 @@ and 64 KiB. It holds for REST and gRPC; whoever sets it in bytes sets the number
 from __future__ import annotations
 
 import ctypes
-import gc
 import math
 import sys
 import threading
@@ -155,5 +154,4 @@ class MemoryReturn:
     def _run(self) -> None:
         with self._lock:
             self._timer = None
-        gc.collect(0)
         self._trim(0)  # type: ignore[misc]

@@ -99,24 +99,46 @@ async def _response(request: Request, models: Models, guard: RestGuard, limiter:
         _check_access(request, guard)
         with guard.budget.reservation() as reservation:
             try:
-                body = await _received(request, guard, reservation)
+                parts = await _received(request, guard, reservation)
                 zipped = "gzip" in request.headers.get("content-encoding", "")
-                return await run_sync(
-                    _answer, models, request.method, path, body, zipped, guard, reservation, limiter=limiter
-                )
+                call = _Call(request.method, path, parts, zipped)
+                return await run_sync(_answer_or_error, models, call, guard, reservation, limiter=limiter)
             finally:
                 guard.memory.after(reservation.size)
-    except ServingError as error:
-        return _error(http_status(error.code), error.message)
-    except HttpError as error:
-        return _error(error.status, error.message, error.headers)
     except ClientDisconnect:
         return Response(status_code=499)
-    except MemoryError:
+    except Exception as error:
+        return _error_response(error, f"{request.method} {request.scope.get('path')!r:.200}")
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One request, received: the parts of its body, and whether they are gzip."""
+
+    method: str
+    path: str
+    parts: list[bytes]
+    zipped: bool
+
+
+def _answer_or_error(models: Models, call: _Call, guard: RestGuard, reservation: Reservation) -> Response:
+    """The answer; an exception stays in this thread, because its way to another one would keep the parsed request in memory."""
+    try:
+        return _answer(models, call, guard, reservation)
+    except Exception as error:
+        return _error_response(error, f"{call.method} {call.path:.200}")
+
+
+def _error_response(error: Exception, request: str) -> Response:
+    if isinstance(error, ServingError):
+        return _error(http_status(error.code), error.message)
+    if isinstance(error, HttpError):
+        return _error(error.status, error.message, error.headers)
+    if isinstance(error, MemoryError):
         return _error(http_status("RESOURCE_EXHAUSTED"), texts.OUT_OF_MEMORY.text)
-    except Exception:  # a fault of ours must reach the client as an answer and the log as a traceback
-        _LOG.exception("%s %.200r", request.method, request.scope.get("path"))
-        return _error(500, texts.INTERNAL_ERROR.text)
+    # A fault of ours must reach the client as an answer and the log as a traceback.
+    _LOG.error("%s", request, exc_info=error)
+    return _error(500, texts.INTERNAL_ERROR.text)
 
 
 def _check_access(request: Request, guard: RestGuard) -> None:
@@ -187,21 +209,13 @@ def _unzipped(parts: list[bytes], limit: int, reservation: Reservation) -> bytes
     return bytes(body) if decoder.eof and not decoder.unused_data else b""
 
 
-def _answer(
-    models: Models,
-    method: str,
-    path: str,
-    parts: list[bytes],
-    zipped: bool,
-    guard: RestGuard,
-    reservation: Reservation,
-) -> Response:
-    prediction = _PREDICTION.fullmatch(path) if method == "POST" else None
-    status = _STATUS.fullmatch(path) if method == "GET" else None
+def _answer(models: Models, call: _Call, guard: RestGuard, reservation: Reservation) -> Response:
+    prediction = _PREDICTION.fullmatch(call.path) if call.method == "POST" else None
+    status = _STATUS.fullmatch(call.path) if call.method == "GET" else None
     match = prediction or status
     # The pattern ignores case, the comparison of the verb does not.
     if match is None or (prediction and prediction["verb"] not in ("predict", "classify", "regress")):
-        raise texts.MALFORMED_REQUEST.error(method=method, path=path)
+        raise texts.MALFORMED_REQUEST.error(method=call.method, path=call.path)
     # Leading zeros are allowed; 19 digits hold any int64, and Python refuses to read thousands.
     digits = (match["version"] or "").lstrip("0")
     version = int(digits[:20] or "0") if match["version"] else None
@@ -214,8 +228,8 @@ def _answer(
     if prediction is None:
         # As the real server does: the status ignores a label and lists every version.
         return _metadata(models, which) if match["metadata"] else _status(models, name, version)
-    body = _unzipped(parts, guard.max_bytes, reservation) if zipped else b"".join(parts)
-    parts.clear()
+    body = _unzipped(call.parts, guard.max_bytes, reservation) if call.zipped else b"".join(call.parts)
+    call.parts.clear()
     if has_too_many_values(body, values_within(guard.max_bytes)):
         raise HttpError(413, texts.TOO_MANY_VALUES.text.format(limit=values_within(guard.max_bytes)))
     if prediction["verb"] == "predict":
