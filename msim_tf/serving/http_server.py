@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from msim_tf.errors import InputError
@@ -153,14 +153,15 @@ class RestServer(uvicorn.Server):
     ) -> None:
         protocol = type("Protocol", (LimitedProtocol,), {"max_connections": max_connections})
         config = uvicorn.Config(
-            app,
+            _ending_quietly(app),
             http=protocol,
             ws="none",
             lifespan="off",
             log_level="warning",
             access_log=False,
             server_header=False,
-            backlog=_BACKLOG,
+            # asyncio accepts so many at a turn, before it closes any; each takes a file descriptor.
+            backlog=max(4, min(_BACKLOG, max_connections // 2)),
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             h11_max_incomplete_event_size=_HEADER_BYTES,
         )
@@ -181,6 +182,8 @@ class RestServer(uvicorn.Server):
         self._thread.start()
         if not self._ready.wait(_START_SECONDS):
             raise InputError(f"the REST server did not start within {_START_SECONDS:g} s")
+        # Connections that the kernel keeps until they are accepted may be more.
+        listener.listen(_BACKLOG)
 
     def stop(self) -> None:
         """Takes no more connections, waits for the requests under way, and ends the thread."""
@@ -211,6 +214,8 @@ class RestServer(uvicorn.Server):
             await asyncio.sleep(0.02)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
+        # The next turns of the loop tell the connections that they are cut off; then their requests have nobody left to answer.
+        await asyncio.sleep(0.02)
         for task in list(self.server_state.tasks):
             task.cancel()
 
@@ -222,6 +227,18 @@ class RestServer(uvicorn.Server):
             patience = self._header_seconds + (_KEEP_ALIVE_SECONDS if connection.cycle else 0.0)
             if connection.is_idle() and now - connection.waiting_since > patience:
                 connection.transport.abort()
+
+
+def _ending_quietly(app: ASGIApp) -> ASGIApp:
+    """``app`` whose requests can be cancelled when the server ends, without a traceback in the log for each."""
+
+    async def cancellable(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            return
+
+    return cancellable
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -102,7 +102,10 @@ async def _response(request: Request, models: Models, guard: RestGuard, limiter:
                 parts = await _received(request, guard, reservation)
                 zipped = "gzip" in request.headers.get("content-encoding", "")
                 call = _Call(request.method, path, parts, zipped)
-                return await run_sync(_answer_or_error, models, call, guard, reservation, limiter=limiter)
+                # Abandoned only when the server ends: a model that runs does not hold up the end.
+                return await run_sync(
+                    _answer_or_error, models, call, guard, reservation, abandon_on_cancel=True, limiter=limiter
+                )
             finally:
                 guard.memory.after(reservation.size)
     except ClientDisconnect:
