@@ -1,13 +1,14 @@
 """The command line: instant help, one line per wrong input, and results that are those of the library."""
 
 import json
-import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from commands import msim, msim_process
+from tiny_model import tiny_model_path
 
 from msim_tf.cli import _COMMANDS, cli, main
 from msim_tf.data.store import FeatureStore
@@ -17,14 +18,6 @@ from msim_tf.embeddings import save_embeddings
 from msim_tf.labels.passages import Passages, save_passages
 
 LAYOUT = EmbeddingLayout.equal(DIMENSION_NAMES, 24)
-
-
-def run(*arguments):
-    """As a user sees it: exit status, standard output, standard error."""
-    process = subprocess.run(
-        [sys.executable, "-m", "msim_tf", *map(str, arguments)], capture_output=True, text=True, env={**os.environ}
-    )
-    return process.returncode, process.stdout, process.stderr
 
 
 @pytest.fixture
@@ -93,7 +86,7 @@ def test_wrong_input_is_one_line(arguments, message, tmp_path, store, clips_fold
         "clip": clips_folder / store.identifiers[0],
         "embeddings": embeddings,
     }
-    status, output, errors = run(*(text.format(**names) for text in arguments))
+    status, output, errors = msim(*(text.format(**names) for text in arguments))
     assert status == 2, errors
     assert "Traceback" not in errors
     lines = [line for line in errors.splitlines() if line.strip() and "?track" not in line]
@@ -104,17 +97,31 @@ def test_wrong_input_is_one_line(arguments, message, tmp_path, store, clips_fold
     assert not (tmp_path / "new" / "store.db").exists() and not (tmp_path / "new" / "run.json").exists()
 
 
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["extract", "nowhere", "store"], "nowhere"),  # after TensorFlow was imported, and all that it logs
+        (["query", "nowhere.npz", "a"], "nowhere.npz"),
+    ],
+)
+def test_a_process_says_nothing_else(arguments, message):
+    status, output, errors = msim_process(*arguments)
+    assert status == 2 and not output
+    (line,) = [line for line in errors.splitlines() if line.strip() and "?track" not in line]
+    assert line.startswith("msim: ") and message in line
+
+
 def test_extract_reports_what_was_left_out(tmp_path, music):
     folder = tmp_path / "music"
     folder.mkdir()
     (folder / "good.ogg").write_bytes((music / "zaz__mus4.ogg").read_bytes())
     (folder / "bad.ogg").write_bytes(b"nothing")
-    status, output, errors = run("extract", folder, tmp_path / "store")
+    status, output, errors = msim("extract", folder, tmp_path / "store")
     assert status == 1
     assert "1 clips" in output and "left out: bad.ogg" in errors
     with StoreDatabase(tmp_path / "store") as database:
         assert database.execute("SELECT status FROM clips ORDER BY identifier") == [("failed",), ("ok",)]
-    again = run("extract", folder, tmp_path / "store")
+    again = msim("extract", folder, tmp_path / "store")
     assert again[:2] == (status, output)
 
 
@@ -124,14 +131,14 @@ def test_labels_are_added_and_covered(tmp_path, store):
     shutil.copytree(store.path, tmp_path / "store")
     table = tmp_path / "labels.csv"
     table.write_text(f"track,dimension,value\n{store.identifiers[0]},mood,sad\n{store.identifiers[1]},tempo,120\n")
-    status, output, _ = run("label", tmp_path / "store", table)
+    status, output, _ = msim("label", tmp_path / "store", table)
     assert status == 0
     assert [line.split()[:3] for line in output.splitlines()[1:]] == [
         [name, str({"mood": 1, "tempo": 1}.get(name, 0)), "known"] for name in DIMENSION_NAMES
     ]
     assert FeatureStore(tmp_path / "store").labels.values[store.identifiers[0]] == {"mood": ("sad",)}
     table.write_text("track,dimension,value\nother.wav,mood,sad\n")
-    status, _, errors = run("label", tmp_path / "store", table)
+    status, _, errors = msim("label", tmp_path / "store", table)
     assert status == 2 and "other.wav" in errors
 
 
@@ -152,12 +159,12 @@ def test_what_a_teacher_says_last_counts(tmp_path, store, rng):
     )
     save_passages(tmp_path / "passages.npz", passages)
     save_embeddings(tmp_path / "vectors.npz", identifiers=heard, embeddings=rng.normal(size=(len(heard), 4)))
-    status, output, _ = run("label", tmp_path / "store", tmp_path / "passages.npz")
+    status, output, _ = msim("label", tmp_path / "store", tmp_path / "passages.npz")
     assert status == 0 and f"what a teacher says of passages of {len(heard)} tracks" in output
     kept = FeatureStore(tmp_path / "store").passages
     assert kept.identifiers == tuple(heard) and kept.seconds == 3.0
     np.testing.assert_array_equal(kept.vectors, vectors)
-    assert run("label", tmp_path / "store", tmp_path / "vectors.npz")[0] == 0
+    assert msim("label", tmp_path / "store", tmp_path / "vectors.npz")[0] == 0
     assert FeatureStore(tmp_path / "store").passages.vectors.shape == (len(heard), 4)
 
 
@@ -185,22 +192,13 @@ def test_other_exceptions_keep_their_traceback(monkeypatch, embeddings):
         main(["query", str(embeddings), "x"])
 
 
-def test_embeddings_of_another_model_are_refused(tmp_path, rng, clips_folder, store, embeddings):
-    import dataclasses
-
-    from msim_tf.export.export import export_model
-    from msim_tf.model.network import build_network
-    from msim_tf.model.params import NETWORK_PRESETS
-
-    network = dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, subspace_width=4)
-    model = build_network(network, store.params)
-    base = tmp_path / "models" / "tiny"
-    export_model(model, network, store.params, base, training={})
-    status, _, errors = run("query", embeddings, clips_folder / store.identifiers[0], "--model", base)
+def test_embeddings_of_another_model_are_refused(tmp_path, clips_folder, store, embeddings):
+    base = tiny_model_path()
+    status, _, errors = msim("query", embeddings, clips_folder / store.identifiers[0], "--model", base)
     assert status == 2 and "embed the library again" in errors
-    status, output, _ = run("embed", clips_folder, "--model", base, "--out", tmp_path / "own.npz")
+    status, output, _ = msim("embed", clips_folder, "--model", base, "--out", tmp_path / "own.npz")
     assert status == 0 and "12 tracks, 24 coordinates" in output
-    status, output, _ = run(
+    status, output, _ = msim(
         "query", tmp_path / "own.npz", clips_folder / store.identifiers[0], "--model", base, "-k", 1
     )
     # The same file is in the library, under its identifier, at distance 0.

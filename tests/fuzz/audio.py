@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from commands import msim
 from tiny_model import tiny_model_path
 
 from fuzz.cases import Case, Target
-from fuzz.command import msim
 from fuzz.mutation import damaged
 
 _FILES = 60  # damaged files in one case

@@ -22,6 +22,7 @@ import grpc
 import httpx
 import numpy as np
 import soundfile
+from commands import msim
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2
@@ -29,7 +30,6 @@ from tiny_model import tiny_model_path
 
 from fuzz.audio import tone
 from fuzz.cases import Case, Target
-from fuzz.command import msim
 
 _EXAMPLES = 60  # of each kind of request in one case
 _TIMEOUT = 10.0

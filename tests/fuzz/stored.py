@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from commands import msim
 from synthetic import SMALL, some_labels, write_clip
 from tiny_model import tiny_model_path
 
 from fuzz.audio import tone
 from fuzz.cases import Case, Target
-from fuzz.command import msim
 from fuzz.mutation import flip_bits, truncate
 from msim_tf.errors import InputError
 
