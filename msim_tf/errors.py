@@ -1,6 +1,7 @@
 """The one exception that means "the input is wrong, the program is not".
 
-The command line prints an ``InputError`` as a single line and exits with status 2; anything else is a bug and keeps its traceback.
+The command line prints an ``InputError`` as a single line and exits with status 2; anything
+else is a bug and keeps its traceback.
 """
 
 

@@ -1,8 +1,9 @@
 """Atomic writes: a file or directory of ours is either whole or not there.
 
-Everything is first written under a temporary name in the *same* directory, flushed to disk, and renamed. Then the directory is flushed too,
-so that the rename survives a power cut. A process killed at any moment leaves at most a ``.tmp-*`` leftover, which no reader looks at and
-the next write of the same name uses again. Two writers of one name never share a temporary file: the last rename wins.
+Everything is first written under a temporary name in the *same* directory, flushed to disk, and renamed. Then the
+directory is flushed too, so that the rename survives a power cut. A process killed at any moment leaves at most a
+``.tmp-*`` leftover, which no reader looks at and the next write of the same name uses again. Two writers of one name
+never share a temporary file: the last rename wins.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class TemporaryFile:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, self._name = _locked_temporary(path)
-        self.file: IO[Any] = open(descriptor, mode, encoding=None if "b" in mode else "utf-8")  # noqa: SIM115 - closed by close()
+        # close() closes it.
+        self.file: IO[Any] = open(descriptor, mode, encoding=None if "b" in mode else "utf-8")  # noqa: SIM115
         self._published = False
 
     def publish(self, path: str | Path) -> None:
@@ -62,7 +64,9 @@ class TemporaryFile:
 
 
 def _locked_temporary(path: Path) -> tuple[int, Path]:
-    """An open, empty, locked file beside ``path``, and its name: the first attempt whose file no living writer holds."""
+    """An open, empty, locked file beside ``path``, and its name: the first attempt
+    whose file no living writer holds.
+    """
     attempt = 0
     while True:
         name = temporary_name(path, attempt)
@@ -152,7 +156,8 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def exclusive(directory: Path, what: str, *, name: str = ".lock") -> Iterator[None]:
-    """Keeps a second writer out of ``directory``, which is made when missing; the lock ends with the process, however it ends.
+    """Keeps a second writer out of ``directory``, which is made when missing; the lock
+    ends with the process, however it ends.
 
     Writers of different parts of a directory lock different files, ``name``.
 
@@ -211,5 +216,6 @@ def validate_format(header: Any, path: str | Path, *, name: str, version: int) -
         raise InputError(f"{path}: not of format {name!r}")
     if header.get("format_version") != version:
         raise InputError(
-            f"{path}: format version {header.get('format_version')}, this release reads {version}; make it again with this release"
+            f"{path}: format version {header.get('format_version')}, this release reads {version}; make it again with "
+            "this release"
         )

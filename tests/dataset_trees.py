@@ -214,7 +214,8 @@ def fma(root: Path) -> Path:
         writer.writerows([track, *cells] for track, cells in rows.items())
     write(
         root / "fma_metadata" / "genres.csv",
-        "genre_id,#tracks,parent,title,top_level\n21,1,0,Hip-Hop,21\n12,1,0,Rock,12\n25,1,12,Punk,12\n98,1,25,Hardcore,12\n"
+        "genre_id,#tracks,parent,title,top_level\n"
+        "21,1,0,Hip-Hop,21\n12,1,0,Rock,12\n25,1,12,Punk,12\n98,1,25,Hardcore,12\n"
         "66,1,12,Indie-Rock,12\n10,1,0,Pop,10\n76,1,10,Experimental Pop,10\n",
     )
     for track in (2, 5, 10):

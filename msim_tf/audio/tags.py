@@ -1,6 +1,8 @@
-"""Artist, album, title, year and genre as a file's own tags tell them, by tinytag, in the spelling of ``search.tracks``.
+"""Artist, album, title, year and genre as a file's own tags tell them, by tinytag,
+in the spelling of ``search.tracks``.
 
-Tags are somebody else's text: control characters become spaces, and length and number are bounded. A file whose tags cannot be read has none.
+Tags are somebody else's text: control characters become spaces, and length and number are bounded.
+A file whose tags cannot be read has none.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# tinytag's names, each in lower case: its own fields, and those that it passes on as the file spells them (Vorbis comments, ID3 frames).
+# tinytag's names, each in lower case: its own fields, and those that it passes on as the file
+# spells them (Vorbis comments, ID3 frames).
 _NAMES = {
     "artist": ("artist",),
     "album_artist": ("albumartist", "album artist", "album_artist"),
@@ -41,8 +44,8 @@ def read_tags(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Stops Python code after ``seconds`` of this thread's time: tinytag looks for each value of a field among those before it, which
-    takes an hour for two megabytes of made-up values.
+    """Stops Python code after ``seconds`` of this thread's time: tinytag looks for each value of a field among those
+    before it, which takes an hour for two megabytes of made-up values.
 
     Raises:
         TimeoutError: inside the block, at the next call of any function.
@@ -87,7 +90,10 @@ def _first(held: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
 
 
 def _separate(texts: list[str]) -> list[str]:
-    """Without names that another text contains: taggers write "A feat. B", and beside it A and B, which tinytag puts in one list."""
+    """Without names that another text contains: taggers write "A feat.
+
+    B", and beside it A and B, which tinytag puts in one list.
+    """
     texts = texts[:_MOST_VALUES]
     return [text for text in texts if not any(text != other and text in other for other in texts)]
 

@@ -91,8 +91,9 @@ def labels(
 ) -> None:
     """Read the labels of data set NAME from its own files below ROOT, as its publisher lays them out.
 
-    Says how many tracks have a label in each dimension, and counts and names what was left out: items without audio, unreadable ones,
-    repetitions by a published list. A track without a label is unknown. Faults of this copy (missing or broken files) exit with status 1.
+    Says how many tracks have a label in each dimension, and counts and names what was left out: items without
+    audio, unreadable ones, repetitions by a published list. A track without a label is unknown. Faults of this
+    copy (missing or broken files) exit with status 1.
     """
     from msim_tf.datasets.collection import ReadOptions, TrackNames
     from msim_tf.datasets.reading import read_dataset, tracks_below

@@ -15,7 +15,10 @@ _PATH = click.Path(path_type=Path)
 
 @click.group()
 def milvus() -> None:
-    """Keep a library in Milvus, for catalogues that outgrow one machine. The server's token is read from MSIM_MILVUS_TOKEN."""
+    """Keep a library in Milvus, for catalogues that outgrow one machine.
+
+    The server's token is read from MSIM_MILVUS_TOKEN.
+    """
 
 
 _TOKEN = click.option("--token", envvar="MSIM_MILVUS_TOKEN", default="", help="Better in MSIM_MILVUS_TOKEN.")
@@ -36,7 +39,10 @@ _COLLECTION = click.option("--collection", required=True, help="Its name.")
 )
 @click.option("--batch", type=click.IntRange(min=1), default=1000, help="Tracks sent at once.")
 def push(library: Path, uri: str, collection: str, token: str, vector_index: str, batch: int) -> None:
-    """Make a collection hold what LIBRARY of msim index holds: new, changed and removed tracks. Interrupted, it goes on."""
+    """Make a collection hold what LIBRARY of msim index holds: new, changed and removed tracks.
+
+    Interrupted, it goes on.
+    """
     from msim_tf.library.catalog import load_catalog
     from msim_tf.search.milvus import MilvusCollection
     from msim_tf.search.milvus import push as push_index

@@ -57,7 +57,9 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--budget-mb",
     type=click.IntRange(min=1),
-    help="MiB that all requests under way may hold; others are answered with 429. By default twice the largest request.",
+    help=(
+        "MiB that all requests under way may hold; others are answered with 429. By default twice the largest request."
+    ),
     show_default=False,
 )
 @click.option(
@@ -88,8 +90,9 @@ def serve(
 ) -> None:
     """Serve exported MODELS (directories saved_models/NAME) as TensorFlow Serving does, until interrupted.
 
-    The newest version below each is served, and replaced while running when a newer one appears. With --library the music can be searched
-    by a web page and an HTTP API (/api/v1/openapi.json) on the REST port; uploads are embedded by the model that embedded the library.
+    The newest version below each is served, and replaced while running when a newer one appears. With --library the
+    music can be searched by a web page and an HTTP API (/api/v1/openapi.json) on the REST port; uploads are
+    embedded by the model that embedded the library.
     """
     import_tensorflow()
     from msim_tf.library.api import library_site

@@ -1,8 +1,8 @@
 """Joins small shards of a store to larger ones, and removes files that nobody needs.
 
-Extraction makes shards of 64 clips, so that little is lost when it is killed. Reading is faster from few large ones: fewer
-maps, and neighbours in a batch share pages. A join writes a new shard beside the old ones, switches the database to it in
-one transaction, and then removes the old files; readers that have those mapped keep them.
+Extraction makes shards of 64 clips, so that little is lost when it is killed. Reading is faster from few large ones:
+fewer maps, and neighbours in a batch share pages. A join writes a new shard beside the old ones, switches the database
+to it in one transaction, and then removes the old files; readers that have those mapped keep them.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def _forget_empty_shards(database: StoreDatabase) -> None:
 def _groups(candidates: Sequence[_Candidate]) -> list[list[_Candidate]]:
     """What is worth joining, each group to one shard, in the order of their numbers.
 
-    Taken are the smallest shards, as many as make a shard at least twice as large as each of them. So a clip is copied at
-    most ten times on its way into a full shard, however small the steps in which a store grows.
+    Taken are the smallest shards, as many as make a shard at least twice as large as each of them. So a clip is copied
+    at most ten times on its way into a full shard, however small the steps in which a store grows.
     """
     by_size = sorted(candidates, key=lambda candidate: len(candidate.clips))
     total, count = 0, 0

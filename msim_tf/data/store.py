@@ -132,7 +132,9 @@ class FeatureStore:
 
     @functools.cached_property
     def passages(self) -> Passages | None:
-        """All that another model says: of passages of the tracks or, if ``msim label`` was not given that, of whole ones."""
+        """All that another model says: of passages of the tracks or, if ``msim label``
+        was not given that, of whole ones.
+        """
         return load_passages_or_vectors(self.path, self.teacher)
 
     def read_clip(self, index: int) -> Features:
@@ -173,8 +175,8 @@ class FeatureStore:
             memory: where the arrays come from, for who reads one batch after another; by default they are new.
 
         Returns:
-            float16 arrays ``mel`` [n, n_mels, frames], ``onset`` [n, frames + lags - 1], ``cens`` [n, n_chroma, frames],
-            as far as wanted.
+            float16 arrays ``mel`` [n, n_mels, frames], ``onset`` [n, frames + lags - 1], ``cens``
+            [n, n_chroma, frames], as far as wanted.
 
         Raises:
             InputError: if a segment reaches beyond its clip, or a shard is damaged there.
@@ -213,7 +215,9 @@ class FeatureStore:
             self._blocks[name].verify(self.shards[clips], first, stop)
 
     def _copy(self, batch: dict[str, np.ndarray], rows: np.ndarray, clips: np.ndarray, starts: np.ndarray) -> None:
-        """Fills ``rows`` of the batch with segments as they are: one copy for each, turned on the way, from any shard."""
+        """Fills ``rows`` of the batch with segments as they are: one copy for each,
+        turned on the way, from any shard.
+        """
         shards, starts, clips = self.shards[clips[rows]].tolist(), starts[rows], clips[rows]
         for name, values in batch.items():
             first = (starts + (self._onset_row if name == "onset" else self._row)[clips]).tolist()

@@ -1,7 +1,8 @@
 """``store.db``: what a feature store knows of its clips, their labels and the files that failed.
 
-A clip is *pending* (assigned to a shard that is not finished), *ok*, *failed* (with its reason; tried again when the file
-changes), or *missing* (its file has left the folder; its features wait in case it returns, and readers pass over it).
+A clip is *pending* (assigned to a shard that is not finished), *ok*, *failed* (with its reason;
+tried again when the file changes), or *missing* (its file has left the folder; its features wait in
+case it returns, and readers pass over it).
 """
 
 from __future__ import annotations

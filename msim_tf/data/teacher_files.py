@@ -4,7 +4,8 @@
     teacher_vectors.npz     its own embeddings of the tracks
     teacher_passages.npz    all that it says, passage by passage
 
-Each may be there or not; a track is named by its identifier in the store. ``labels.teacher`` and ``labels.passages`` say what they mean.
+Each may be there or not; a track is named by its identifier in the store. ``labels.teacher``
+and ``labels.passages`` say what they mean.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def load_teacher(store: Path) -> Embeddings | None:
 
 
 def load_passages_or_vectors(store: Path, scores: Embeddings | None) -> Passages | None:
-    """All that the teacher says: of passages of the tracks or, where those are not known, of whole ones; None if it says nothing.
+    """All that the teacher says: of passages of the tracks or, where those are not known,
+    of whole ones; None if it says nothing.
 
     Args:
         store: directory of the store.

@@ -1,7 +1,8 @@
 """The artist filter: which tracks share an artist, and which are independent samples.
 
-Tracks of one artist or album sound alike for reasons that no label tells, so a ranking that may find them flatters every system (A. Flexer, "A
-closer look on artist filters for musical genre classification", ISMIR 2007). A track may have several artists.
+Tracks of one artist or album sound alike for reasons that no label tells, so a ranking that may find them
+flatters every system (A. Flexer, "A closer look on artist filters for musical genre classification",
+ISMIR 2007). A track may have several artists.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class ArtistFilter:
     Attributes:
         artists: [entries] int, numbers of artists, track by track.
         starts: [n] int, first entry of each track.
-        clusters: [n] int, equal for tracks that share an artist, directly or by way of others: what intervals treat as one sample.
+        clusters: [n] int, equal for tracks that share an artist, directly or by way of
+            others: what intervals treat as one sample.
     """
 
     artists: np.ndarray

@@ -1,7 +1,8 @@
 """What a model must beat: MFCC statistics and a random projection, from stored features, without training.
 
-Takes arrays, opens no sound. The mel is the store's own log10(1 + 10 * S), so the "MFCC" here are the orthonormal DCT-II of *that* log mel
-(librosa's default takes decibels instead). Distances between statistics of unlike scale mean little, hence ``standardised``.
+Takes arrays, opens no sound. The mel is the store's own log10(1 + 10 * S), so the "MFCC" here are the
+orthonormal DCT-II of *that* log mel (librosa's default takes decibels instead). Distances between statistics of
+unlike scale mean little, hence ``standardised``.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def mfcc_statistics(mel: np.ndarray, *, n_mfcc: int = 20) -> np.ndarray:
 
 
 def mel_statistics(mel: np.ndarray) -> np.ndarray:
-    """Mean and standard deviation over time of each band: [2 * n_mels] float32, what the random projection starts from."""
+    """Mean and standard deviation over time of each band: [2 * n_mels] float32, what
+    the random projection starts from.
+    """
     mel = _validate_mel(mel)
     return np.concatenate([mel.mean(axis=1), mel.std(axis=1)]).astype(np.float32)
 
@@ -53,7 +56,8 @@ def standardised(vectors: np.ndarray, *, reference: np.ndarray | None = None) ->
 
     Args:
         vectors: [n, size].
-        reference: [m, size], e.g. the training tracks; None takes ``vectors`` themselves (no label is used, but say so).
+        reference: [m, size], e.g. the training tracks; None takes ``vectors``
+            themselves (no label is used, but say so).
 
     Returns:
         [n, size] float32; a coordinate that is constant in the reference becomes 0.

@@ -1,4 +1,6 @@
-"""Several systems on the same triplets, as files: Table 1, every pair of systems, and for systems with subspaces Table 2 and Kiviat diagram."""
+"""Several systems on the same triplets, as files: Table 1, every pair of systems, and for systems
+with subspaces Table 2 and Kiviat diagram.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from msim_tf.evaluate.triplets import LABELS, Triplets
 from msim_tf.files import atomic_file
 
 LABEL_NOTE = (
-    "Label triplets are made from labels and are not human similarity: the score tells how well the labels are predicted. They share tracks, "
+    "Label triplets are made from labels and are not human similarity: the score tells how well the labels are "
+    "predicted. They share tracks, "
     "so intervals and p-values that count triplets are too narrow."
 )
 _MOST_ANCHORS = 20_000
@@ -58,15 +61,19 @@ def pairs_table(results: Sequence[TripletResult]) -> Table:
             )
         )
     notes = (
-        "difference: score of the first minus score of the second; low, high and p: 95 % interval of the paired bootstrap over whole anchors "
+        "difference: score of the first minus score of the second; low, high and p: 95 % interval of the paired "
+        "bootstrap over whole anchors "
         f"(over triplets where there are more than {_MOST_ANCHORS:,} anchors).",
-        "first only, second only: triplets that one of the two predicts; p (McNemar): exact, two-sided, not corrected for the number of pairs.",
+        "first only, second only: triplets that one of the two predicts; p (McNemar): exact, two-sided, not "
+        "corrected for the number of pairs.",
     )
     return Table("Every two systems on the same triplets", PAIR_COLUMNS, tuple(rows), notes)
 
 
 def _anchors(triplets: Triplets) -> np.ndarray | None:
-    """What the bootstrap draws: triplets of one anchor stay together, unless so many anchors would not fit in memory."""
+    """What the bootstrap draws: triplets of one anchor stay together, unless so many
+    anchors would not fit in memory.
+    """
     return np.array(triplets.anchor) if len(set(triplets.anchor)) <= _MOST_ANCHORS else None
 
 

@@ -1,13 +1,14 @@
 """Does each subspace hold what it says? A matrix of subspaces x kinds of labels, with intervals and leakage flags.
 
-A cell is the exact triplet accuracy of one subspace on one kind of label: for every anchor, over *all* pairs of a similar and a dissimilar
-track, the share whose similar track is nearer (a tie is wrong); then the mean over anchors. It is an AUC per anchor: 0.5 is chance whatever
-the balance of labels. Unknown relations take no part; with groups, tracks of the anchor's own artist take none either. Give it held-out tracks:
-on training tracks it shows memory, not music.
+A cell is the exact triplet accuracy of one subspace on one kind of label: for every anchor, over *all* pairs of a
+similar and a dissimilar track, the share whose similar track is nearer (a tie is wrong); then the mean over anchors. It
+is an AUC per anchor: 0.5 is chance whatever the balance of labels. Unknown relations take no part; with groups, tracks
+of the anchor's own artist take none either. Give it held-out tracks: on training tracks it shows memory, not music.
 
-Intervals treat tracks (or artists) as the sample: every track is anchor once and candidate many times, so drawing anchors alone would give
-intervals that are much too narrow. They come from the infinitesimal jackknife over groups (B. Efron, "The jackknife, the bootstrap and other
-resampling plans", 1982; for a single AUC this is DeLong's variance), with Student's t.
+Intervals treat tracks (or artists) as the sample: every track is anchor once and candidate many times, so
+drawing anchors alone would give intervals that are much too narrow. They come from the infinitesimal
+jackknife over groups (B. Efron, "The jackknife, the bootstrap and other resampling plans", 1982; for a single
+AUC this is DeLong's variance), with Student's t.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Leak:
         """The flag as a sentence."""
         certainty = "beyond" if self.sure else "within"
         return (
-            f"The {self.subspace} subspace predicts {self.kind} ({self.other:.2f}) better than {self.subspace} ({self.own:.2f}), "
+            f"The {self.subspace} subspace predicts {self.kind} ({self.other:.2f}) better than {self.subspace} "
+            f"({self.own:.2f}), "
             f"{certainty} the uncertainty."
         )
 
@@ -119,14 +121,16 @@ class Disentanglement:
 
 
 def anchor_accuracy(distances: np.ndarray, relation: np.ndarray) -> tuple[float, np.ndarray]:
-    """Share of (similar, dissimilar) pairs whose similar track is strictly nearer, and what each track contributes to it.
+    """Share of (similar, dissimilar) pairs whose similar track is strictly nearer,
+    and what each track contributes to it.
 
     Args:
         distances: [n] float from the anchor.
         relation: [n] int, +1 similar, -1 dissimilar, 0 takes no part.
 
     Returns:
-        A share in [0, 1], NaN where there is no pair; and its derivative by the weight of each track, [n] float, summing to 0.
+        A share in [0, 1], NaN where there is no pair; and its derivative by the weight
+        of each track, [n] float, summing to 0.
     """
     influence = np.zeros(len(distances))
     similar, dissimilar = relation > 0, relation < 0

@@ -1,6 +1,8 @@
-"""Distances of a few tracks to all tracks inside one subspace: what the matrix, retrieval and nearest-neighbour reports rank by.
+"""Distances of a few tracks to all tracks inside one subspace: what the matrix, retrieval
+and nearest-neighbour reports rank by.
 
-Conventions: small is near; distances that agree to twelve decimals are ties, so the order does not hang on rounding in a matrix product.
+Conventions: small is near; distances that agree to twelve decimals are ties, so the order does
+not hang on rounding in a matrix product.
 """
 
 from __future__ import annotations
@@ -65,7 +67,9 @@ def distances_from(
 
 
 def candidate_mask(anchor: int, artists: ArtistFilter | None, size: int) -> np.ndarray:
-    """Who may be retrieved for ``anchor``: not itself and, with the artist filter, nobody who shares an artist with it ([size] bool)."""
+    """Who may be retrieved for ``anchor``: not itself and, with the artist filter, nobody who
+    shares an artist with it ([size] bool).
+    """
     if artists is not None:
         return ~artists.shared(anchor)
     mask = np.ones(size, bool)

@@ -1,7 +1,9 @@
-"""Triplets made from labels, for a corpus that no listener has compared: anchor, a track like it in one label, a track unlike it.
+"""Triplets made from labels, for a corpus that no listener has compared: anchor, a track
+like it in one label, a track unlike it.
 
-They are *not* human similarity: a model that predicts them all has learnt the labels. Whatever is made of them says "label triplets", so that
-nobody takes their score for one on Dim-Sim. Triplets share tracks and are not independent; intervals that count triplets are too narrow.
+They are *not* human similarity: a model that predicts them all has learnt the labels. Whatever is made of them says
+"label triplets", so that nobody takes their score for one on Dim-Sim. Triplets share tracks and are not
+independent; intervals that count triplets are too narrow.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ def label_triplets(
     Args:
         identifiers: [n] tracks.
         relations: kind -> [n, n] int8: +1 similar, -1 dissimilar, 0 unknown.
-        groups: [n] artists (see ``artists``); tracks that share one with the anchor take no part. None switches this filter off.
+        groups: [n] artists (see ``artists``); tracks that share one with the anchor take
+            no part. None switches this filter off.
         per_kind: triplets of each kind; fewer of all where one kind cannot form so many.
         seed: of the draw.
 
@@ -78,7 +81,10 @@ def _counts(relation: np.ndarray) -> np.ndarray:
 
 
 def _draw(relation: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Different triplets, each as likely as any other: [count, 3] rows. A triplet is a number, so none has to be listed."""
+    """Different triplets, each as likely as any other: [count, 3] rows.
+
+    A triplet is a number, so none has to be listed.
+    """
     ends = np.cumsum(_counts(relation))
     members = []
     for number in np.sort(rng.choice(int(ends[-1]), count, replace=False)):

@@ -1,7 +1,8 @@
 """The two figures: a Kiviat diagram of the single dimensions (paper, Figure 2) and the matrix of subspaces and labels.
 
-Figures are made without pyplot, so nothing global is touched and a training callback may draw from any thread. Colours are Okabe and Ito's,
-told apart with every common colour vision; series differ in their markers too, and the matrix carries its numbers.
+Figures are made without pyplot, so nothing global is touched and a training callback may draw from any
+thread. Colours are Okabe and Ito's, told apart with every common colour vision; series differ in their
+markers too, and the matrix carries its numbers.
 """
 
 from __future__ import annotations

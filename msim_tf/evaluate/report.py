@@ -1,7 +1,8 @@
-"""One report of an evaluation: ``report.html`` for people, ``report.json`` for machines, and the tables and figures as files.
+"""One report of an evaluation: ``report.html`` for people, ``report.json`` for
+machines, and the tables and figures as files.
 
-The page is self-contained: no script, no external host; only the audio players of the worst triplets point at files. Everything that came
-from data (identifiers, names, notes) is escaped, and a link is made only to a file or to http(s).
+The page is self-contained: no script, no external host; only the audio players of the worst triplets point at files.
+Everything that came from data (identifiers, names, notes) is escaped, and a link is made only to a file or to http(s).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The report as a page: Jinja templates in ``templates/``, one per section. Every value from data is escaped by the templates."""
+"""The report as a page: Jinja templates in ``templates/``, one per section.
+
+Every value from data is escaped by the templates.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ def render_page(tables: Mapping[str, Table], kiviat: str | None, **values: Any) 
     Args:
         tables: "table1", "table2_best" where they exist.
         kiviat: the diagram as SVG with text, or None.
-        values: what else the templates name: ``report``, ``failures`` (worst first) and ``judges`` (who decided the triplets).
+        values: what else the templates name: ``report``, ``failures`` (worst first) and
+            ``judges`` (who decided the triplets).
     """
     published = {name: _published(table) for name, table in tables.items()}
     template = _environment().get_template("report.html")

@@ -1,8 +1,9 @@
 """Retrieval inside subspaces: precision@k and mean average precision, and tempo and key read off the nearest neighbour.
 
-Conventions: candidates of a query are all other tracks with a *known* relation to it; with groups, none of its own artist (the artist
-filter: a system must not win by recognising an album's sound). Chance stands beside every figure: what a random order of the same
-candidates would get. Accuracy1 and Accuracy2 as in Gouyon et al., IEEE TASLP 14(5), 2006; the key score is mir_eval's.
+Conventions: candidates of a query are all other tracks with a *known* relation to it; with groups, none of its own
+artist (the artist filter: a system must not win by recognising an album's sound). Chance stands beside every
+figure: what a random order of the same candidates would get. Accuracy1 and Accuracy2 as in Gouyon et al., IEEE
+TASLP 14(5), 2006; the key score is mir_eval's.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ def retrieval(
 
 
 def tempo_accuracy(reference: float, estimated: np.ndarray, *, octaves: bool) -> np.ndarray:
-    """Which tempi are within 4 % of the reference (Accuracy1) or, with ``octaves``, of it times 2, 3, 1/2 or 1/3 (Accuracy2).
+    """Which tempi are within 4 % of the reference (Accuracy1) or, with ``octaves``, of
+    it times 2, 3, 1/2 or 1/3 (Accuracy2).
 
     Args:
         reference: bpm > 0.

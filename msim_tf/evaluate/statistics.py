@@ -1,6 +1,7 @@
 """How sure a score is: Wilson's interval, McNemar's test, and bootstraps that respect pairs and groups.
 
-Conventions: outcomes are bool arrays, True where a system is right; a difference is first minus second; everything random is seeded.
+Conventions: outcomes are bool arrays, True where a system is right; a difference is first
+minus second; everything random is seeded.
 """
 
 from __future__ import annotations

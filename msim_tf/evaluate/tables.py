@@ -1,8 +1,9 @@
-"""Table 1 (systems side by side) and Table 2 (all subsets of the dimensions) on any triplets, as Markdown, CSV and JSON.
+"""Table 1 (systems side by side) and Table 2 (all subsets of the dimensions) on any
+triplets, as Markdown, CSV and JSON.
 
-Every score stands beside its N and Wilson interval, every comparison beside a paired p-value. The paper's published figures appear only in a
-column that says so, and only beside triplets of listeners: they were measured on other triplets or other training data, and are a reference,
-not a target.
+Every score stands beside its N and Wilson interval, every comparison beside a paired p-value. The paper's published
+figures appear only in a column that says so, and only beside triplets of listeners: they were measured on other
+triplets or other training data, and are a reference, not a target.
 """
 
 from __future__ import annotations
@@ -201,13 +202,16 @@ def table1(results: Sequence[TripletResult], *, baseline: str, facts: Mapping[st
         )
     rows = tuple(_table1_row(result, reference, (facts or {}).get(result.name, SystemFacts())) for result in results)
     notes = (
-        f"{reference.triplets.name}, {', '.join(reference.triplets.filters) or 'no filter'}; {reference.metric} distance; a tie counts as wrong.",
+        f"{reference.triplets.name}, {', '.join(reference.triplets.filters) or 'no filter'}; {reference.metric} "
+        "distance; a tie counts as wrong.",
         *reference.dropped.lines(shown=10),
         "low, high: Wilson 95 % interval of the score.",
-        f"difference: score minus that of {baseline}, with the paired bootstrap's 95 % interval; p: exact McNemar, not corrected for the number of systems.",
+        f"difference: score minus that of {baseline}, with the paired bootstrap's 95 % interval; p: exact McNemar, "
+        "not corrected for the number of systems.",
         *_paper_note(
             reference.triplets,
-            f"models trained on the Million Song Dataset, on other triplets than these unless these are the same {PAPER_N}; not comparable otherwise.",
+            "models trained on the Million Song Dataset, on other triplets than these unless these are the same "
+            f"{PAPER_N}; not comparable otherwise.",
         ),
     )
     return Table("Table 1: triplet prediction", TABLE1_COLUMNS, rows, notes)
@@ -317,7 +321,8 @@ def table2(scores: SubsetScores, *, best: int | None = None) -> Table:
         rows.append((*marks, correct / scores.total, interval.low, interval.high, correct, scores.total, published))
     notes = (
         f"{scores.triplets.name}, {', '.join(scores.triplets.filters) or 'no filter'}.",
-        "low, high: Wilson 95 % interval. The best of many subsets on the same triplets is an optimistic figure: choose subsets on other data.",
+        "low, high: Wilson 95 % interval. The best of many subsets on the same triplets is an optimistic figure: "
+        "choose subsets on other data.",
         *_paper_note(
             scores.triplets, "multi384 trained on the Million Song Dataset; the paper lists twelve of the subsets."
         ),

@@ -1,7 +1,8 @@
-"""Every error text of TensorFlow Serving that the embedded server answers with: one table, taken from the servers 2.15.1 and 2.18.1.
+"""Every error text of TensorFlow Serving that the embedded server answers with: one table,
+taken from the servers 2.15.1 and 2.18.1.
 
-Clients recognise errors by these texts, so they are copied letter by letter, including blanks at their ends. Where the two versions
-differ, the text is that of 2.18.1. ``serving/README.md`` lists what differs from the real server.
+Clients recognise errors by these texts, so they are copied letter by letter, including blanks at their ends. Where the
+two versions differ, the text is that of 2.18.1. ``serving/README.md`` lists what differs from the real server.
 """
 
 from __future__ import annotations

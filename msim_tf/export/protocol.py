@@ -1,10 +1,12 @@
 """The protobuf messages of TensorFlow Serving that a client needs, without TensorFlow.
 
-Importing the genuine ``tensorflow_serving`` classes imports all of TensorFlow (seconds, and half a gigabyte). The messages are written here
-as tables of field numbers, compatible on the wire, in a *private* descriptor pool: they never clash with the genuine ones in one process.
-Enumerations are plain ``int32`` (the same varint); fields that no client uses are left out, protobuf keeps them as unknown.
+Importing the genuine ``tensorflow_serving`` classes imports all of TensorFlow (seconds, and half a gigabyte). The
+messages are written here as tables of field numbers, compatible on the wire, in a *private* descriptor pool: they never
+clash with the genuine ones in one process. Enumerations are plain ``int32`` (the same varint); fields that no client
+uses are left out, protobuf keeps them as unknown.
 
-``tensor_array`` and the two writers take the genuine ``TensorProto`` as well, since they only use the names of its fields.
+``tensor_array`` and the two writers take the genuine ``TensorProto`` as well, since
+they only use the names of its fields.
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ from typing import Any
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-# A tensor above this cannot have been sent honestly (protobuf stops at 2 GB), only claimed by the rule that repeats the last value.
+# A tensor above this cannot have been sent honestly (protobuf stops at 2 GB), only claimed by
+# the rule that repeats the last value.
 MAX_TENSOR_BYTES = 2**31
 
 _PACKAGE = "msim.wire"
 
-# message: {field: (number, type)}; a type is a scalar, a message of this table, "repeated T" or "map T" (from string to T).
+# message: {field: (number, type)}; a type is a scalar, a message of this table,
+# "repeated T" or "map T" (from string to T).
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Dim": {"size": (1, "int64"), "name": (2, "string")},
     "TensorShapeProto": {"dim": (2, "repeated Dim"), "unknown_rank": (3, "bool")},
@@ -191,7 +195,10 @@ def write_tensor(proto: Any, array: np.ndarray) -> None:
 
 
 def write_typed_tensor(proto: Any, array: np.ndarray) -> None:
-    """Fills an empty ``TensorProto`` as TensorFlow Serving answers: in the typed fields. Arguments as ``write_tensor``."""
+    """Fills an empty ``TensorProto`` as TensorFlow Serving answers: in the typed fields.
+
+    Arguments as ``write_tensor``.
+    """
     dtype = _write_header(proto, array)
     if dtype.name == "string":
         values: Any = byte_strings(array)
@@ -216,7 +223,8 @@ def tensor_size(proto: Any) -> int:
 def tensor_array(proto: Any, *, max_bytes: int = MAX_TENSOR_BYTES) -> np.ndarray:
     """The array of a ``TensorProto``, from raw content or typed fields.
 
-    TensorFlow's rules: of fewer typed values than elements the last one is repeated, none at all means zeros, and of more the first count.
+    TensorFlow's rules: of fewer typed values than elements the last one is repeated, none at all
+    means zeros, and of more the first count.
 
     Args:
         proto: a TensorProto, of this module or genuine.

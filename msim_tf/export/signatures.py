@@ -1,4 +1,6 @@
-"""Signatures of a SavedModel as plain data: from protobuf (genuine or ours), from and to the JSON of TensorFlow Serving's REST API."""
+"""Signatures of a SavedModel as plain data: from protobuf (genuine or ours), from and to the
+JSON of TensorFlow Serving's REST API.
+"""
 
 from __future__ import annotations
 

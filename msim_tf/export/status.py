@@ -1,6 +1,8 @@
-"""``ServingError``: what went wrong between a client and a model, by the canonical codes that gRPC and TensorFlow share.
+"""``ServingError``: what went wrong between a client and a model, by the canonical
+codes that gRPC and TensorFlow share.
 
-The code is the name ("NOT_FOUND"), because the number of an HTTP status cannot be turned back: 400 stands for three codes.
+The code is the name ("NOT_FOUND"), because the number of an HTTP status cannot be
+turned back: 400 stands for three codes.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ _CODE = {413: "RESOURCE_EXHAUSTED", 500: "INTERNAL"} | {status: code for code, s
 class ServingError(InputError):
     """A request, a model or a server failed in a way that its caller has to know.
 
-    It is an ``InputError`` so that the command line prints it as one line: whatever the cause, it is not a fault of this program.
+    It is an ``InputError`` so that the command line prints it as one line: whatever the
+    cause, it is not a fault of this program.
 
     Attributes:
         code: canonical name, e.g. "NOT_FOUND".

@@ -1,4 +1,6 @@
-"""Warmup requests of an export: ``assets.extra/tf_serving_warmup_requests``, a TFRecord of ``tensorflow.serving.PredictionLog``."""
+"""Warmup requests of an export: ``assets.extra/tf_serving_warmup_requests``, a TFRecord of
+``tensorflow.serving.PredictionLog``.
+"""
 
 from __future__ import annotations
 

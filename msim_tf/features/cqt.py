@@ -1,8 +1,9 @@
 """Chroma folded from a constant-Q transform, for ``cens_source="cqt"``: the transform behind librosa's ``chroma_cens``.
 
-The multi-rate scheme of Schoerkhuber and Klapuri ("Constant-Q transform toolbox for music processing", SMC 2010), as in librosa: one bank of
-wavelets for the top octave, applied again after each halving of the sample rate. Differs from librosa in the half-band filter (a windowed
-sinc here, soxr there), which is why the tests allow more than for the other features.
+The multi-rate scheme of Schoerkhuber and Klapuri ("Constant-Q transform toolbox for music processing", SMC
+2010), as in librosa: one bank of wavelets for the top octave, applied again after each halving of the
+sample rate. Differs from librosa in the half-band filter (a windowed sinc here, soxr there), which is why
+the tests allow more than for the other features.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ def _half_band() -> np.ndarray:
 
 @functools.cache
 def _folding(params: FeatureParams) -> np.ndarray:
-    """[bins, n_chroma] float32: librosa's folding, times the root of each filter's length as in ``librosa.cqt(scale=True)``."""
+    """[bins, n_chroma] float32: librosa's folding, times the root of each filter's length
+    as in ``librosa.cqt(scale=True)``.
+    """
     import librosa
 
     bins = _OCTAVES * _BINS_PER_OCTAVE

@@ -1,14 +1,16 @@
-"""Waveform -> mel-spectrogram, onset envelope -> tempogram, CENS chroma: the one implementation, in TensorFlow operations.
+"""Waveform -> mel-spectrogram, onset envelope -> tempogram, CENS chroma: the one
+implementation, in TensorFlow operations.
 
-Extraction, the front of the model and the exported ``audio`` signature all run this code; librosa at the same settings is the oracle of its
-tests (paper, section 3.1; McFee et al., "librosa", SciPy 2015).
+Extraction, the front of the model and the exported ``audio`` signature all run this code; librosa at the same settings
+is the oracle of its tests (paper, section 3.1; McFee et al., "librosa", SciPy 2015).
 
-The work has two halves. *Frame features* (mel, mel in dB, chroma) need only the samples around a frame, so hours of audio pass through in
-blocks. *Clip features* (onset envelope, CENS) look at the whole clip: ``power_to_db`` clips at 80 dB below the clip's maximum, CENS smooths
-over 41 frames, and a tempogram computed on a lone 3 s segment is another feature than one cut from the clip. Both are cut into segments last.
+The work has two halves. *Frame features* (mel, mel in dB, chroma) need only the samples around a frame, so hours of
+audio pass through in blocks. *Clip features* (onset envelope, CENS) look at the whole clip: ``power_to_db`` clips at 80
+dB below the clip's maximum, CENS smooths over 41 frames, and a tempogram computed on a lone 3 s segment is another
+feature than one cut from the clip. Both are cut into segments last.
 
-Inside this module arrays are ``[..., frames, frequency]``, the order in which frames stream; what it hands out is ``(frequency, frames)``.
-It does not open sound (``audio.decode``) and knows nothing of files.
+Inside this module arrays are ``[..., frames, frequency]``, the order in which frames stream; what it hands out is
+``(frequency, frames)``. It does not open sound (``audio.decode``) and knows nothing of files.
 """
 
 from __future__ import annotations
@@ -44,9 +46,11 @@ class Features:
 
     Attributes:
         mel: [n_mels, frames] float32, log10(1 + gain * S), >= 0.
-        onset: [frames + tempogram_lags] float32, >= 0: the onset envelope with half a window's ramp to zero at both ends.
+        onset: [frames + tempogram_lags] float32, >= 0: the onset envelope with half a
+            window's ramp to zero at both ends.
         cens: [n_chroma, frames] float32 in [0, 1], L2 norm 1 per frame (0 in silence).
-        notes: what the user should know of the file though it is used, e.g. "damaged: 93 % of 215 s decodes"; not stored.
+        notes: what the user should know of the file though it is used, e.g. "damaged:
+            93 % of 215 s decodes"; not stored.
     """
 
     mel: np.ndarray
@@ -73,7 +77,8 @@ def frame_features(y: tf.Tensor, params: FeatureParams) -> tuple[tf.Tensor, tf.T
         params: the feature parameters.
 
     Returns:
-        mel [..., frames, n_mels], mel power in dB without the clip's floor (same shape), chroma [..., frames, n_chroma], not normalised.
+        mel [..., frames, n_mels], mel power in dB without the clip's floor (same shape), chroma
+        [..., frames, n_chroma], not normalised.
     """
     margin = halo(params) - params.n_fft // 2
     centre = y[..., margin : tf.shape(y)[-1] - margin] if margin else y
@@ -102,7 +107,8 @@ def clip_features(mel_db: tf.Tensor, chroma: tf.Tensor, params: FeatureParams) -
 
 
 def tempogram(onset: tf.Tensor, *, lags: int, stride: int = 1) -> tf.Tensor:
-    """Local autocorrelation of the onset envelope, as ``librosa.feature.tempogram`` (Hann window, maximum norm per frame).
+    """Local autocorrelation of the onset envelope, as ``librosa.feature.tempogram``
+    (Hann window, maximum norm per frame).
 
     Args:
         onset: [..., frames + lags - 1] float32, already padded with the ramps.
@@ -110,7 +116,8 @@ def tempogram(onset: tf.Tensor, *, lags: int, stride: int = 1) -> tf.Tensor:
         stride: only every so many-th frame is computed.
 
     Returns:
-        [..., lags, ceil(frames / stride)] float32 in [-1, 1]; row ``k`` is the correlation at a lag of ``k`` frames; 0 in silence.
+        [..., lags, ceil(frames / stride)] float32 in [-1, 1]; row ``k`` is the correlation
+        at a lag of ``k`` frames; 0 in silence.
     """
     windowed = _sliding_windows(onset, lags, stride) * tf.constant(_hann(lags))
     fft_length = _fast_length(2 * lags - 1)
@@ -123,11 +130,13 @@ def segments(features: dict[str, tf.Tensor], params: FeatureParams) -> dict[str,
     """Cuts the features of clips into whole, non-overlapping segments.
 
     Args:
-        features: ``mel`` [batch, frames, n_mels], ``onset`` [batch, frames + tempogram_lags], ``cens`` [batch, frames, n_chroma].
+        features: ``mel`` [batch, frames, n_mels], ``onset`` [batch, frames +
+            tempogram_lags], ``cens`` [batch, frames, n_chroma].
         params: the feature parameters.
 
     Returns:
-        The model's inputs, each [batch, segments, *params.input_shapes[name]]; a rest shorter than a segment is left out.
+        The model's inputs, each [batch, segments, *params.input_shapes[name]]; a rest
+        shorter than a segment is left out.
     """
     length = params.segment_frames
     count = tf.shape(features["mel"])[-2] // length
@@ -201,8 +210,9 @@ class Extractor:
 def _on_arrays(function: Callable[..., Any], *specs: tf.TensorSpec) -> Callable[..., list[np.ndarray]]:
     """The function as a graph that takes and gives arrays, of just these specs.
 
-    Calling a ``tf.function`` binds and checks its arguments first, which costs a sixth of the features' time; running its graph as one operation
-    does not. The arrays are views of the tensors' own memory, where ``numpy()`` would copy it.
+    Calling a ``tf.function`` binds and checks its arguments first, which costs a sixth of the
+    features' time; running its graph as one operation does not. The arrays are views of the tensors'
+    own memory, where ``numpy()`` would copy it.
     """
     graph = tf.function(function, autograph=False).get_concrete_function(*specs)
     types = [tensor.dtype for tensor in graph.outputs]
@@ -223,7 +233,8 @@ def _power_spectrogram(y: tf.Tensor, params: FeatureParams) -> tf.Tensor:
     # Frames are neighbouring tiles side by side: a copy of whole rows, twice as fast as a gather of single samples.
     framed = tf.concat([tiles[..., i : i + frames, :] for i in range(overlap)], -1)
     spectrum = tf.signal.rfft(framed * tf.constant(_hann(params.n_fft)))
-    # One pass, where a product with its conjugate takes two; always on the processor, since complex numbers have no GPU kernel of it.
+    # One pass, where a product with its conjugate takes two; always on the processor, since
+    # complex numbers have no GPU kernel of it.
     return tf.math.real(tf.math.squared_difference(spectrum, tf.constant(0, spectrum.dtype)))
 
 
@@ -248,7 +259,9 @@ def _rise(mel_db: tf.Tensor, peak: tf.Tensor) -> tf.Tensor:
 
 
 def _onset(rise: tf.Tensor, params: FeatureParams) -> tf.Tensor:
-    """``librosa.onset.onset_strength`` with this n_fft, padded for the tempogram. [..., frames - 1] -> [..., frames + lags]."""
+    """``librosa.onset.onset_strength`` with this n_fft, padded for the tempogram. [...,
+    frames - 1] -> [..., frames + lags].
+    """
     delay = 1 + params.n_fft // (2 * params.hop_length)
     delayed = tf.pad(rise, [[0, 0]] * (rise.shape.rank - 1) + [[delay, 0]])[..., : tf.shape(rise)[-1] + 1]
     return _pad_ramps(delayed, params.tempogram_lags // 2)
@@ -261,7 +274,9 @@ def _pad_ramps(envelope: tf.Tensor, length: int) -> tf.Tensor:
 
 
 def _cens(chroma: tf.Tensor, params: FeatureParams) -> tf.Tensor:
-    """Chroma energy normalised statistics: L1 norm, quantise, smooth, L2 norm. [..., frames, n_chroma], same shape out."""
+    """Chroma energy normalised statistics: L1 norm, quantise, smooth, L2 norm. [...,
+    frames, n_chroma], same shape out.
+    """
     chroma = _normalise(chroma, tf.reduce_sum(chroma, -1, keepdims=True))
     quantised = tf.add_n([tf.cast(chroma > step, tf.float32) * _CENS_WEIGHT for step in _CENS_STEPS])
     smoothed = _smooth(quantised, params.cens_smoothing)
@@ -271,8 +286,8 @@ def _cens(chroma: tf.Tensor, params: FeatureParams) -> tf.Tensor:
 def _smooth(chroma: tf.Tensor, length: int) -> tf.Tensor:
     """Convolution along the frames with a Hann window of ``length`` non-zero values and sum 1; zeros outside the clip.
 
-    In tiles of ``length`` frames, each of which hears itself and the next one: two small matrix products, where a convolution on a CPU
-    unrolls its input ``length``-fold.
+    In tiles of ``length`` frames, each of which hears itself and the next one: two small matrix products, where a
+    convolution on a CPU unrolls its input ``length``-fold.
     """
     shape = tf.shape(chroma)
     frames, tiles = shape[-2], (shape[-2] - 1) // length + 1
@@ -295,8 +310,8 @@ def _normalise(values: tf.Tensor, norm: tf.Tensor) -> tf.Tensor:
 def _sliding_windows(values: tf.Tensor, length: int, stride: int) -> tf.Tensor:
     """[..., n] -> [..., ceil((n - length + 1) / stride), length]: every ``stride``-th window.
 
-    Repeating the row and cutting the repetition into rows that are ``stride`` values longer shifts each row by as many: no gather, no
-    matrix product.
+    Repeating the row and cutting the repetition into rows that are ``stride`` values longer shifts each
+    row by as many: no gather, no matrix product.
     """
     n = tf.shape(values)[-1]
     count = (n - length) // stride + 1

@@ -1,4 +1,6 @@
-"""Rows that come block by block and are wanted again: in memory while they are few, in a temporary file when a clip is long."""
+"""Rows that come block by block and are wanted again: in memory while they are few, in a
+temporary file when a clip is long.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ _HELD_BYTES = 2**26
 
 
 class Spool:
-    """Rows that are appended in blocks and read back in order; beyond 64 MB they wait on disk, so that hours of audio fit in memory."""
+    """Rows that are appended in blocks and read back in order; beyond 64 MB they wait on disk,
+    so that hours of audio fit in memory.
+    """
 
     def __init__(self, width: int) -> None:
         self._width = width

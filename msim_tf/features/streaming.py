@@ -1,4 +1,6 @@
-"""A waveform that comes in blocks, re-cut: into turns that suit the processor, and into blocks of whole frames with the samples around them."""
+"""A waveform that comes in blocks, re-cut: into turns that suit the processor, and into blocks of
+whole frames with the samples around them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import numpy as np
 def in_turns(blocks: Iterable[np.ndarray], samples: int) -> Iterator[np.ndarray]:
     """The same blocks, taken until they hold so many samples and only then handed on.
 
-    What makes them and what uses them drive each other's code and data from the processor's caches, so they take long turns.
+    What makes them and what uses them drive each other's code and data from the
+    processor's caches, so they take long turns.
 
     Args:
         blocks: [n] arrays of any lengths.

@@ -1,7 +1,7 @@
 """Tempo and key of tracks as another program estimated them: the table in which databases keep them, and as labels.
 
-A row belongs to one state of its file (size and modification time) and one length of audio; when either changes, the track
-is annotated again. A file that could not be annotated has a row too, with the reason.
+A row belongs to one state of its file (size and modification time) and one length of audio; when either changes, the
+track is annotated again. A file that could not be annotated has a row too, with the reason.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Annotation:
 
     Attributes:
         tempo: beats per minute in 40..250, or ``None`` where there is no periodicity.
-        tempo_confidence: strength of this tempo among all candidates, in [0, 1]; relative, so not a probability of a beat.
+        tempo_confidence: strength of this tempo among all candidates, in [0, 1];
+            relative, so not a probability of a beat.
         key: e.g. "A minor".
         key_confidence: probability of this key among 24, in [0, 1].
     """
@@ -103,8 +104,8 @@ def annotation_labels(
 
     Args:
         annotations: by identifier.
-        tempo_confidence: in [0, 1]. The default is a rule of thumb: a synthetic drone had 0.06, noise 0.03, clicks 0.25 and
-            more, the excerpts that ship here 0.10 to 0.44; it was not validated against annotated music.
+        tempo_confidence: in [0, 1]. The default is a rule of thumb: a synthetic drone had 0.06, noise 0.03, clicks 0.25
+            and more, the excerpts that ship here 0.10 to 0.44; it was not validated against annotated music.
         key_confidence: in [0, 1]. A rule of thumb too: chance is 0.04, and clicks, which have no key, reached 0.24.
     """
     values: dict[str, dict[str, tuple[str, ...]]] = {}

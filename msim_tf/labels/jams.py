@@ -12,7 +12,8 @@ from msim_tf.errors import InputError
 from msim_tf.labels import taxonomy
 from msim_tf.labels.tables import Labels, LabelTable, canonical_label
 
-# JAMS namespaces whose every value is a tag of one dimension; all other tag_* namespaces are open, and the taxonomy decides.
+# JAMS namespaces whose every value is a tag of one dimension; all other tag_* namespaces
+# are open, and the taxonomy decides.
 _TAG_DIMENSIONS = {
     "tag_gtzan": "genre",
     "tag_fma_genre": "genre",
@@ -28,9 +29,10 @@ _TAG_DIMENSIONS = {
 def read_labels_jams(path: str | Path, identifiers: Iterable[str] | None = None) -> Labels:
     """Reads one ``.jams`` file, or every one below a folder.
 
-    Read are the namespaces ``tempo`` and ``key_mode`` (of several observations the one of highest confidence, then of longest duration,
-    then the first), all ``tag_*`` (open vocabularies: what the taxonomy knows; the rest of those tags is ignored), and the artist in
-    the file's metadata as the group. Tempo 0, key "N" and modes other than major and minor are unknown.
+    Read are the namespaces ``tempo`` and ``key_mode`` (of several observations the one of highest confidence,
+    then of longest duration, then the first), all ``tag_*`` (open vocabularies: what the taxonomy knows; the
+    rest of those tags is ignored), and the artist in the file's metadata as the group. Tempo 0, key "N" and
+    modes other than major and minor are unknown.
 
     A file belongs to the track of the same path without suffixes; failing that, to the only track with the same stem.
 

@@ -1,8 +1,9 @@
 """What another model hears where in a track, and what a student must predict of any part of it.
 
-A teacher listens to passages of a few seconds. What it says of a whole track is their mean, which is not true of each of its segments: a
-student that hears one segment learns most from what the teacher hears *there* (Beyer et al., "Knowledge distillation: a good teacher is
-patient and consistent", CVPR 2022). A segment's target is the mean of the passages that it overlaps, each by how much.
+A teacher listens to passages of a few seconds. What it says of a whole track is their mean, which is not true of
+each of its segments: a student that hears one segment learns most from what the teacher hears *there* (Beyer et
+al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022). A segment's target is the mean
+of the passages that it overlaps, each by how much.
 
 Owns the npz format of passages::
 
@@ -70,7 +71,8 @@ class Passages:
             raise InputError("passages: a track is named more than once")
         if self.vectors.shape != (count, sum(self.widths)) or self.starts.shape != (count,):
             raise InputError(
-                f"passages: vectors {self.vectors.shape} and starts {self.starts.shape} for {count} passages of {sum(self.widths)} coordinates"
+                f"passages: vectors {self.vectors.shape} and starts {self.starts.shape} for {count} passages of "
+                f"{sum(self.widths)} coordinates"
             )
         if not self.seconds > 0:
             raise InputError(f"passages of {self.seconds} s: expected a length above 0")
@@ -113,8 +115,8 @@ class RegressionTargets:
     """What a model must predict to hear as its teachers do.
 
     Attributes:
-        vectors: [m, size] float16, standardised over the passages and scaled so that each output of the teacher has the same share of a mean
-            squared error, however many its coordinates are.
+        vectors: [m, size] float16, standardised over the passages and scaled so that each output of the teacher has the
+            same share of a mean squared error, however many its coordinates are.
         starts: [m] seconds.
         seconds: length of a passage.
         rows: [n, most] int: the passages of each track, -1 where it has fewer, or none.
@@ -143,8 +145,8 @@ class RegressionTargets:
             ends: [b] where it ends.
 
         Returns:
-            [b, size] float32: the mean of the passages that each part overlaps, weighted by how much; between passages, the nearest one; NaN
-            for a track that was not heard.
+            [b, size] float32: the mean of the passages that each part overlaps, weighted by how much; between passages,
+            the nearest one; NaN for a track that was not heard.
         """
         rows = self.rows[tracks]
         first = self.starts[rows]

@@ -1,7 +1,7 @@
 """A published split of a data set: which tracks are for training, validation and test, as a file of ours.
 
-``msim dataset labels --split`` writes it, ``msim train --split`` and ``msim evaluate table1 --split`` obey it. A track is in one part at
-most, and tracks of no part take part in nothing.
+``msim dataset labels --split`` writes it, ``msim train --split`` and ``msim evaluate table1 --split`` obey it. A track
+is in one part at most, and tracks of no part take part in nothing.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Split:
 def without_shared_artists(split: Split, groups: Mapping[str, str]) -> tuple[Split, dict[str, tuple[str, ...]]]:
     """Leaves out of training what would give a later part away: tracks of an artist who also plays there.
 
-    The test part stays whole; validation loses artists of the test part, training those of both. A track without a known artist counts
-    as its parent folder's only where ``groups`` names it, so unknown artists never cost a track.
+    The test part stays whole; validation loses artists of the test part, training those of both. A track without a
+    known artist counts as its parent folder's only where ``groups`` names it, so unknown artists never cost a track.
 
     Args:
         split: as published.

@@ -1,9 +1,9 @@
 """Labels of another model: how strongly it hears each tag in a track, and what follows for which tracks are alike.
 
-A *teacher* (such as MSD_musicnn, Pons and Serra 2019) gives every track a number for every tag. Few tags are frequent, and some are always
-weak, so each tag is standardised over the corpus first; two tracks are then as alike in a dimension as the cosine of its tags says. The most
-alike pairs count as similar, the least alike as dissimilar, and what lies between is *unknown*: a teacher's opinion of a pair in the middle is
-noise.
+A *teacher* (such as MSD_musicnn, Pons and Serra 2019) gives every track a number for every tag. Few tags are frequent,
+and some are always weak, so each tag is standardised over the corpus first; two tracks are then as alike in a dimension
+as the cosine of its tags says. The most alike pairs count as similar, the least alike as dissimilar, and what lies
+between is *unknown*: a teacher's opinion of a pair in the middle is noise.
 """
 
 from __future__ import annotations
@@ -65,13 +65,14 @@ def teacher_tags(teacher: Embeddings, identifiers: Sequence[str], dimensions: It
     """A teacher's scores of tags, calibrated over the tracks ``identifiers``.
 
     Args:
-        teacher: one number per track and tag, before any squashing; ``meta["tags"]`` names the tags in the order of the columns.
+        teacher: one number per track and tag, before any squashing; ``meta["tags"]`` names
+            the tags in the order of the columns.
         identifiers: the tracks of the result; those without scores are unknown.
         dimensions: of which tags are wanted; others than tag dimensions have none.
 
     Returns:
-        Dimension -> its calibrated tags; none of dimensions of which the taxonomy holds fewer than two of the teacher's tags, and none at
-        all if the teacher has heard fewer than two of the tracks.
+        Dimension -> its calibrated tags; none of dimensions of which the taxonomy holds fewer than two of the teacher's
+        tags, and none at all if the teacher has heard fewer than two of the tracks.
 
     Raises:
         InputError: if the names of the tags are missing.
@@ -99,7 +100,8 @@ def teacher_tag_names(teacher: Embeddings) -> tuple[str, ...]:
     tags = teacher.meta.get("tags")
     if not isinstance(tags, list) or len(tags) != teacher.embeddings.shape[1]:
         raise InputError(
-            f"{teacher.name}: meta['tags'] must name its {teacher.embeddings.shape[1]} columns; is it a file of tag scores?"
+            f"{teacher.name}: meta['tags'] must name its {teacher.embeddings.shape[1]} columns; is it a file of tag "
+            "scores?"
         )
     return tuple(str(tag) for tag in tags)
 
@@ -121,7 +123,9 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _thresholds(vectors: np.ndarray) -> tuple[float, float]:
-    """Cosines above which the most alike, and below which the least alike pairs lie; the same tracks always give the same."""
+    """Cosines above which the most alike, and below which the least alike pairs lie;
+    the same tracks always give the same.
+    """
     a, b = np.random.default_rng(0).integers(len(vectors), size=(2, _PAIRS))
     cosine = np.einsum("ij,ij->i", vectors[a], vectors[b])[a != b]
     similar, dissimilar = np.quantile(cosine, [1.0 - SIMILAR_SHARE, DISSIMILAR_SHARE])

@@ -1,7 +1,7 @@
 """The HTTP API of an indexed library below /api/v1, and the web page that uses it.
 
-Around the routes of ``api_routes`` stands what every request passes: who may ask, limits of bodies, security headers, and one form of error,
-``{"error": text}``. What comes from file names and tags is data in JSON and nowhere else.
+Around the routes of ``api_routes`` stands what every request passes: who may ask, limits of bodies, security headers,
+and one form of error, ``{"error": text}``. What comes from file names and tags is data in JSON and nowhere else.
 """
 
 from __future__ import annotations
@@ -75,7 +75,10 @@ def library_app(library: LiveLibrary, uploads: Uploads, *, token: str = "") -> A
 
 
 def _api(service: Service) -> FastAPI:
-    """The routes, with errors as JSON. FastAPI's own pages of documentation load scripts from elsewhere, and stay off."""
+    """The routes, with errors as JSON.
+
+    FastAPI's own pages of documentation load scripts from elsewhere, and stay off.
+    """
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     api.state.service = service
     api.include_router(router)

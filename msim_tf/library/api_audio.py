@@ -34,8 +34,8 @@ MEDIA_TYPES = {
 def open_within(root: Path, identifier: str) -> int:
     """A file descriptor of the regular file ``root / identifier``, if that really lies below ``root``.
 
-    Links are resolved first and the result is opened without following any: one that leads out of the folder is refused, also when it
-    was put there after indexing.
+    Links are resolved first and the result is opened without following any: one that leads out of the folder is
+    refused, also when it was put there after indexing.
 
     Raises:
         ApiError: 404.
@@ -78,7 +78,8 @@ class _TrackFile(FileResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def refusing(message: Message) -> None:
-            # Starlette words a wrong range as plain text; raised before anything is sent, it becomes an error like all others.
+            # Starlette words a wrong range as plain text; raised before anything is sent,
+            # it becomes an error like all others.
             if message["type"] == "http.response.start" and message["status"] >= 400:
                 raise _range_error(message["status"], Headers(scope=scope)["range"], Headers(raw=message["headers"]))
             await send(message)

@@ -1,4 +1,5 @@
-"""What the library API accepts, as pydantic models: they validate the bodies of requests and describe them in the OpenAPI document.
+"""What the library API accepts, as pydantic models: they validate the bodies of requests and
+describe them in the OpenAPI document.
 
 They are strict: no field that is not described, no text for a number, no number for a text.
 """
@@ -91,7 +92,10 @@ SimpleQuery = TypeAliasType(
 
 
 class MixQuery(Body):
-    """Near to another query in each dimension: genre of this, tempo of that. Dimensions that are not named have no say."""
+    """Near to another query in each dimension: genre of this, tempo of that.
+
+    Dimensions that are not named have no say.
+    """
 
     mix: dict[Dimension, SimpleQuery] = Field(min_length=1)
 

@@ -1,8 +1,8 @@
 """Playlists out and in: M3U, XSPF and PLS, the files that players exchange.
 
 Writes extended M3U in UTF-8 (``.m3u8``; players read it under ``.m3u`` as well) and XSPF 1 (https://www.xspf.org/spec).
-Reads both, and PLS. A playlist names files by absolute paths, by paths relative to its own folder, or by ``file:`` URIs;
-entries that are streams on other hosts are left out.
+Reads both, and PLS. A playlist names files by absolute paths, by paths relative to its own folder, or by ``file:``
+URIs; entries that are streams on other hosts are left out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Choosing among the nearest so that they are not ten times the same: limits per artist and album, maximal marginal relevance."""
+"""Choosing among the nearest so that they are not ten times the same: limits per artist and
+album, maximal marginal relevance.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ class Diversity:
     Attributes:
         per_artist: most hits of one artist; None is no limit. Tracks of unknown artist are not limited.
         per_album: most hits of one album.
-        relevance: lambda of maximal marginal relevance in (0, 1]: 1 looks only at the query, less also away from hits already chosen.
+        relevance: lambda of maximal marginal relevance in (0, 1]: 1 looks only at the query,
+            less also away from hits already chosen.
     """
 
     per_artist: int | None = None
@@ -65,9 +68,9 @@ def marginal_order(
 ) -> list[int]:
     """Order of maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998) with distances for similarities.
 
-    Each place goes to the candidate with the least relevance * distance to the query - (1 - relevance) * distance to the nearest chosen
-    one; the first place to the nearest. Between candidates the magnitudes of the weights count, for "unlike the query" does not mean "like
-    each other". Ties go to the candidate that is earlier in ``distances``.
+    Each place goes to the candidate with the least relevance * distance to the query - (1 - relevance) * distance to
+    the nearest chosen one; the first place to the nearest. Between candidates the magnitudes of the weights count, for
+    "unlike the query" does not mean "like each other". Ties go to the candidate that is earlier in ``distances``.
 
     Args:
         distances: [n] to the query, ascending.

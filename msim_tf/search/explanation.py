@@ -1,7 +1,7 @@
 """Why a track was found: what each dimension adds to its distance, and what the metadata of both tracks say about it.
 
-The shares sum to the distance, and so do the rounded ones of the readable line. Evidence is stated, never invented: a dimension of which
-one of the tracks tells nothing has none.
+The shares sum to the distance, and so do the rounded ones of the readable line. Evidence is stated, never invented: a
+dimension of which one of the tracks tells nothing has none.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Explanation:
 def explain(index: Index, query: Query, match: Match) -> Explanation:
     """Why ``match`` was found for ``query``.
 
-    Dimensions in which the query is not one track of the index (a vector, a mean of examples) have shares but no evidence.
+    Dimensions in which the query is not one track of the index (a vector, a mean of
+    examples) have shares but no evidence.
     """
     told = {name: index.metadata(track) for name, track in query.references.items() if track in index}
     return explanation(match, told)

@@ -1,10 +1,12 @@
-"""Short codes of all rows that FAISS scores in registers (PQ FastScan, 4 bits per code): of whole vectors, and of every subspace alone.
+"""Short codes of all rows that FAISS scores in registers (PQ FastScan, 4 bits per code): of
+whole vectors, and of every subspace alone.
 
-Codes of whole vectors are small, and no code straddles two subspaces, so a dimension that weighs nothing adds no noise. Each subspace is turned
-to its principal axes first, and these are dealt out to the codes so that all have like shares of the variance: half as many codes then order as
-well as twice as many of neighbouring coordinates. Where one dimension alone weighs, its part of such a code is all there is, and it is coarse.
-So every subspace has finer codes of its own too, one per coordinate after a random rotation, which makes the coordinates alike; they are a sixth
-of what would be read otherwise.
+Codes of whole vectors are small, and no code straddles two subspaces, so a dimension that weighs nothing adds
+no noise. Each subspace is turned to its principal axes first, and these are dealt out to the codes so that all
+have like shares of the variance: half as many codes then order as well as twice as many of neighbouring
+coordinates. Where one dimension alone weighs, its part of such a code is all there is, and it is coarse. So
+every subspace has finer codes of its own too, one per coordinate after a random rotation, which makes the
+coordinates alike; they are a sixth of what would be read otherwise.
 
 ``faiss`` (faiss-cpu) is imported only here, and only when it is used.
 """
@@ -41,7 +43,8 @@ def import_faiss() -> ModuleType:
         import faiss
     except ImportError:
         raise InputError(
-            "the faiss engine needs faiss: pip install 'msim-tf[faiss]', or use the exact engine, which works at any size"
+            "the faiss engine needs faiss: pip install 'msim-tf[faiss]', or use the exact engine, which works at any "
+            "size"
         ) from None
     return faiss
 
@@ -52,7 +55,8 @@ def faiss_installed() -> bool:
 
 
 class CodedRows:
-    """Rows as codes of one kind, in FAISS indexes of 262,144 rows each, so that the cores share a query of a large library.
+    """Rows as codes of one kind, in FAISS indexes of 262,144 rows each, so that the
+    cores share a query of a large library.
 
     Args:
         parts: FAISS indexes that were trained as one, at least one; rows are numbered through them.
@@ -265,7 +269,10 @@ def _trained(axes: np.ndarray, coordinates: int, sample: np.ndarray) -> Any:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One query is too little to share: OpenMP's threads would only wait for each other. Holds for the calling thread."""
+    """One query is too little to share: OpenMP's threads would only wait for each other.
+
+    Holds for the calling thread.
+    """
     faiss = import_faiss()
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)

@@ -1,8 +1,9 @@
 """A path from one track to another: a playlist that turns gradually, without repeats.
 
-Algorithm: in every subspace the unit vector of the start turns to that of the end along the great circle, at constant speed (spherical linear
-interpolation; Shoemake, SIGGRAPH 1985). The points at equal steps between them are targets; from the start to the end, each target takes
-the nearest track that is not yet in the path and that filters and limits per artist and album allow (the two ends count).
+Algorithm: in every subspace the unit vector of the start turns to that of the end along the great circle, at constant
+speed (spherical linear interpolation; Shoemake, SIGGRAPH 1985). The points at equal steps between them are targets;
+from the start to the end, each target takes the nearest track that is not yet in the path and that filters and limits
+per artist and album allow (the two ends count).
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def track_path(
         The path; distances and shares of each track are to the one before it (0 for the first).
 
     Raises:
-        InputError: if the ends are equal or not there, a weight is negative, or there are too few tracks for the length.
+        InputError: if the ends are equal or not there, a weight is negative, or
+            there are too few tracks for the length.
     """
     query = track_query(index, start)
     turn = query_weights(index, query, weights)
@@ -75,7 +77,8 @@ def _between(
         found = _nearest_within(index, target, turn, allowed, limits)
         if found is None:
             raise InputError(
-                f"path of length {length}: only {len(names) + 2} tracks are left by the filters and limits; shorten or relax it"
+                f"path of length {length}: only {len(names) + 2} tracks are left by the filters and limits; shorten "
+                "or relax it"
             )
         allowed[index.row(found)] = False
         names.append(found)

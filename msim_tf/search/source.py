@@ -57,7 +57,8 @@ class Source:
         if (other.model, other.version) != (self.model, self.version):
             raise InputError(
                 f"{there} is of model {other.model or 'unknown'} version {other.version or 'unknown'}, {here} of "
-                f"{self.model or 'unknown'} version {self.version or 'unknown'}: embed the library again with one model and index that"
+                f"{self.model or 'unknown'} version {self.version or 'unknown'}: embed the library again with one "
+                "model and index that"
             )
         if other.layout != self.layout:
             raise InputError(f"{there} has subspaces {other.layout.to_json()}, {here} has {self.layout.to_json()}")

@@ -5,7 +5,7 @@ All keys are optional:
     artist, album_artist, album, title   text
     year                                 integer
     tempo                                beats per minute, > 0
-    key                                  "A minor", "Bb major": as ``theory.key_name`` writes it, whatever form it came in
+    key                                  "A minor", "Bb major": as ``theory.key_name`` writes it
     genre, mood, instrument, era, tags   lists of text; the first four are evidence of their dimension
 
 Anything else is kept as it is, as long as JSON can hold it (a caller's file size, time or hash).

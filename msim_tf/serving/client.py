@@ -1,11 +1,12 @@
 """Clients of TensorFlow Serving, for gRPC and for REST, with the same methods; they need no TensorFlow.
 
-Both work unchanged against the real server and the embedded one. Connections are plain text and direct: proxies of the environment are not
-used. Every failure is a ``ServingError`` with a canonical code; a server that cannot be reached is UNAVAILABLE.
+Both work unchanged against the real server and the embedded one. Connections are plain text and direct:
+proxies of the environment are not used. Every failure is a ``ServingError`` with a canonical code; a
+server that cannot be reached is UNAVAILABLE.
 
-What REST cannot carry, and how it is filled in: element types and the name of a single output come from the model's metadata, asked for
-once per signature; an HTTP status 400 reads as INVALID_ARGUMENT, though the server may have meant FAILED_PRECONDITION; of an array
-without elements only the sizes before the first 0 arrive.
+What REST cannot carry, and how it is filled in: element types and the name of a single output come from the model's
+metadata, asked for once per signature; an HTTP status 400 reads as INVALID_ARGUMENT, though the server may have meant
+FAILED_PRECONDITION; of an array without elements only the sizes before the first 0 arrive.
 """
 
 from __future__ import annotations

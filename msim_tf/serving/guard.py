@@ -1,12 +1,12 @@
 """Who may use a server, and how much a request may send: the checks that the REST API, gRPC and a library's API share.
 
-Any page that a browser has open can send requests to 127.0.0.1. Three checks keep such pages out of a server without a token. The Host
-header must name this machine (otherwise a foreign name was rebound to 127.0.0.1). The browser's own Origin and Sec-Fetch-Site headers must
-not name another site. And an API of our own accepts only content types that a page of another origin cannot send without asking first.
-No CORS header is ever sent.
+Any page that a browser has open can send requests to 127.0.0.1. Three checks keep such pages out of a server without a
+token. The Host header must name this machine (otherwise a foreign name was rebound to 127.0.0.1). The browser's own
+Origin and Sec-Fetch-Site headers must not name another site. And an API of our own accepts only content types that a
+page of another origin cannot send without asking first. No CORS header is ever sent.
 
-With a token every request needs it: ``Authorization: Bearer TOKEN``, or for GET ``?token=TOKEN``, because the audio elements of a page
-send no headers.
+With a token every request needs it: ``Authorization: Bearer TOKEN``, or for GET ``?token=TOKEN``, because
+the audio elements of a page send no headers.
 """
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ def check_request(method: str, headers: Headers, query: str, token: str, *, loop
         headers: of the request.
         query: its query string.
         token: what the request must send; "" for a server that has none.
-        loopback: whether the server listens on loopback only. A server without a token that other machines reach by any name cannot
-            compare that name, so it refuses browsers unless they address it by a number or by this machine's name.
+        loopback: whether the server listens on loopback only. A server without a token that other
+            machines reach by any name cannot compare that name, so it refuses browsers unless they
+            address it by a number or by this machine's name.
 
     Raises:
         HttpError: 401 without the token; 403 for a foreign host or site.
@@ -85,13 +86,16 @@ def check_request(method: str, headers: Headers, query: str, token: str, *, loop
 
 
 def has_token(authorization: str, token: str) -> bool:
-    """Whether the header or metadata value ``authorization`` is "Bearer" and the token; takes equally long for every wrong one."""
+    """Whether the header or metadata value ``authorization`` is "Bearer" and the token;
+    takes equally long for every wrong one.
+    """
     scheme, _, bearer = authorization.partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(_as_sent(bearer.strip()), token.encode())
 
 
 def check_content_type(headers: Headers, expected: tuple[str, ...], shown: str) -> None:
-    """Refuses bodies of other types; a page of another origin cannot send these without a preflight, which is not answered.
+    """Refuses bodies of other types; a page of another origin cannot send these
+    without a preflight, which is not answered.
 
     Args:
         headers: of the request.

@@ -1,10 +1,10 @@
 """The HTTP server under the REST API: uvicorn, with limits that it lacks.
 
-- Open connections are limited. One more closes the connection that has waited longest for a request to begin; if all are at work, the new
-  one is answered with 503.
+- Open connections are limited. One more closes the connection that has waited longest for a request to begin; if
+  all are at work, the new one is answered with 503.
 - A request's header must arrive within seconds, also on a connection that was just opened or is kept alive.
-- The limit follows the process's file descriptors, so accepting never fails for want of one; if it fails all the same, because something
-  else took them, the accept loop rests and says so once a minute.
+- The limit follows the process's file descriptors, so accepting never fails for want of one; if it fails all the same,
+  because something else took them, the accept loop rests and says so once a minute.
 - What goes wrong again and again is logged once a minute.
 """
 
@@ -45,7 +45,9 @@ _NOISY_LOGGERS = ("uvicorn.error", "asyncio", "msim_tf.serving.rest", "msim_tf.s
 
 
 def connection_limit(requested: int) -> int:
-    """How many connections each API may have open: ``requested``, or a third of the free file descriptors if these are fewer."""
+    """How many connections each API may have open: ``requested``, or a third of the free
+    file descriptors if these are fewer.
+    """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(os.listdir("/dev/fd"))
     free = (2**20 if soft == resource.RLIM_INFINITY else soft) - used - _SPARE_DESCRIPTORS
@@ -115,7 +117,9 @@ class LimitedProtocol(H11Protocol):
         super().connection_made(transport)
 
     def is_idle(self) -> bool:
-        """Whether no request is being received or answered: none has begun, its header is incomplete, or the last one is answered."""
+        """Whether no request is being received or answered: none has begun, its header is
+        incomplete, or the last one is answered.
+        """
         return self.cycle is None or self.cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -248,7 +252,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
         OSError, OverflowError: if it cannot be bound.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With its protocol named, asyncio switches Nagle's algorithm off; else each answer on a kept connection waits 40 ms.
+    # With its protocol named, asyncio switches Nagle's algorithm off; else each
+    # answer on a kept connection waits 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,13 +1,15 @@
 """JSON read as TensorFlow Serving's parser, RapidJSON, reads it.
 
-RapidJSON differs from Python's parsers: of equal keys the first counts, text after the first value is ignored, NaN, Inf and Infinity are
-numbers, bytes in strings may be any, and a number beyond double is an error. Three ways lead to the same value:
+RapidJSON differs from Python's parsers: of equal keys the first counts, text after the first value is
+ignored, NaN, Inf and Infinity are numbers, bytes in strings may be any, and a number beyond double is
+an error. Three ways lead to the same value:
 
-1. orjson, for nearly every request. It refuses whatever RapidJSON reads differently, except equal keys, which are counted.
-2. Python's ``json``, for what orjson refuses: NaN, equal keys, text that follows, bytes that are not UTF-8.
-3. ``_Parser``, one value at a time, for everything else: it knows RapidJSON's rules and its texts with their offsets.
+1. orjson, for nearly every request. It refuses whatever RapidJSON reads differently, except equal keys, which are
+counted. 2. Python's ``json``, for what orjson refuses: NaN, equal keys, text that follows, bytes that are not UTF-8. 3.
+``_Parser``, one value at a time, for everything else: it knows RapidJSON's rules and its texts with their offsets.
 
-The third takes about a microsecond per byte, so a long body that only it could read is refused with Python's idea of where the fault is.
+The third takes about a microsecond per byte, so a long body that only it could read is refused
+with Python's idea of where the fault is.
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ def parse_json(text: bytes) -> Any:
     """The first JSON value in ``text``.
 
     Args:
-        text: UTF-8; bytes in strings that are none become half surrogate pairs, as Python's "surrogateescape" makes them.
+        text: UTF-8; bytes in strings that are none become half surrogate pairs, as
+            Python's "surrogateescape" makes them.
 
     Returns:
         Python's value; integers beyond 64 bits are floats.

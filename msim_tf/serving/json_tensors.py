@@ -1,8 +1,8 @@
 """Tensors as the JSON of TensorFlow Serving's REST API, both ways.
 
-Numbers are converted in bulk: a request is flattened level by level and becomes one NumPy array; only a faulty one is searched value by
-value, to say where the fault lies. Answers are written by orjson; NaN and infinities by Python's ``json``, whose literals are the real
-server's.
+Numbers are converted in bulk: a request is flattened level by level and becomes one NumPy array; only a faulty one
+is searched value by value, to say where the fault lies. Answers are written by orjson; NaN and infinities by
+Python's ``json``, whose literals are the real server's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ MAX_RANK = 64 if int(np.__version__.split(".")[0]) >= 2 else 32
 
 
 def quoted(value: Any) -> str:
-    """``value`` as the real server quotes it in errors: JSON, objects with four spaces, lists on one line, cut when long."""
+    """``value`` as the real server quotes it in errors: JSON, objects with four spaces,
+    lists on one line, cut when long.
+    """
     parts: list[str] = []
     length = 0
     for part in _quoted_parts(value, 0):
@@ -83,7 +85,8 @@ def json_value(array: np.ndarray, *, as_bytes: bool = False) -> Any:
 
     Args:
         array: any shape; finite floats are written with as few digits as bring the same number back.
-        as_bytes: write strings as ``{"b64": ...}``. Without it bytes that are not UTF-8 are written as they are, like the real server's.
+        as_bytes: write strings as ``{"b64": ...}``. Without it bytes that are not UTF-8 are
+            written as they are, like the real server's.
     """
     if array.dtype.kind in "OSU":
         return _strings_to_json(array, as_bytes).tolist()

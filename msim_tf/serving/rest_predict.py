@@ -1,4 +1,7 @@
-"""The body of a REST predict request and of its answer: TensorFlow Serving's row and columnar formats. Pure functions, no HTTP."""
+"""The body of a REST predict request and of its answer: TensorFlow Serving's row and columnar formats.
+
+Pure functions, no HTTP.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The embedded server: TensorFlow Serving's REST and gRPC APIs for exported models, without the real server's binary.
 
-Made for one machine: loopback unless a host is named, no encryption and no authentication (the real server has none of its own either).
-Another application, the web page of a library for one, can share the REST port; anywhere but on loopback it needs a token.
-Unlike the real server it says at once what is wrong with a model instead of waiting for one.
+Made for one machine: loopback unless a host is named, no encryption and no authentication (the real server has none of
+its own either). Another application, the web page of a library for one, can share the REST port; anywhere but on
+loopback it needs a token. Unlike the real server it says at once what is wrong with a model instead of waiting for one.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class ServerOptions:
         grpc_port: 0 takes any free one.
         rest_port: likewise.
         poll_seconds: time between looks for new versions.
-        max_request_bytes: a larger request is answered with 413 (REST) or RESOURCE_EXHAUSTED (gRPC), and so is one with more values
-            than a 16th of it; None derives it from the models' signatures, see ``limits``.
-        budget_bytes: of all requests under way together; beyond it a request is answered with 429 or RESOURCE_EXHAUSTED. None is twice
-            ``max_request_bytes``.
+        max_request_bytes: a larger request is answered with 413 (REST) or RESOURCE_EXHAUSTED (gRPC), and so is one with
+            more values than a 16th of it; None derives it from the models' signatures, see ``limits``.
+        budget_bytes: of all requests under way together; beyond it a request is answered with 429 or
+            RESOURCE_EXHAUSTED. None is twice ``max_request_bytes``.
         max_connections: open at the same time, for REST and for gRPC; fewer if the process may open few files.
         body_seconds: in which the body of a REST request must arrive.
         root_path: below which a proxy shows the server, e.g. "/msim".
@@ -81,7 +81,9 @@ class ServerOptions:
 
 @dataclass(frozen=True)
 class _Limits:
-    """What both APIs share: bytes of a request and of all requests, connections of each API, and the way back for memory."""
+    """What both APIs share: bytes of a request and of all requests, connections of each
+    API, and the way back for memory.
+    """
 
     request_bytes: int
     connections: int

@@ -1,9 +1,10 @@
 """Which version of a model is served: the state machine behind hot reload. Knows nothing of HTTP, gRPC or TensorFlow.
 
-The policy is TensorFlow Serving's default, ``latest { num_versions: 1 }``: the highest version directory is served; a new one is loaded
-*before* the old one is unloaded; a deleted one falls back to the next lower. A version that cannot be loaded stays LOADING while it is
-tried again and ends as END with its error, and the old one goes on serving. Two deliberate differences from the real server:
-while a broken version waits for its next attempt other changes are still followed, and changed files are tried again at once.
+The policy is TensorFlow Serving's default, ``latest { num_versions: 1 }``: the highest version directory is served; a
+new one is loaded *before* the old one is unloaded; a deleted one falls back to the next lower. A version that cannot be
+loaded stays LOADING while it is tried again and ends as END with its error, and the old one goes on serving. Two
+deliberate differences from the real server: while a broken version waits for its next attempt other changes are still
+followed, and changed files are tried again at once.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ class _Failure:
 
 
 class ServedModel:
-    """One model's versions under ``base_path``; every method may be called from any thread, ``poll`` from one at a time.
+    """One model's versions under ``base_path``; every method may be called from any
+    thread, ``poll`` from one at a time.
 
     Args:
         name: the model's name in requests.

@@ -1,4 +1,5 @@
-"""Our decoder against tensorflow-io's: by golden numbers everywhere, directly where tensorflow-io loads (see tools/make_golden_decoder.py).
+"""Our decoder against tensorflow-io's: by golden numbers everywhere, directly where tensorflow-io
+loads (see tools/make_golden_decoder.py).
 
 Vorbis and MP3 are decoded by two libraries in float arithmetic, so they agree to rounding; FLAC is exact.
 """

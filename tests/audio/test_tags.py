@@ -1,4 +1,6 @@
-"""Tags of files that libsndfile tagged, of files whose tags are written here byte by byte, and of hostile and broken ones."""
+"""Tags of files that libsndfile tagged, of files whose tags are written here byte by
+byte, and of hostile and broken ones.
+"""
 
 import struct
 import sys
@@ -37,7 +39,9 @@ def synchsafe(number):
 
 
 def id3(frames, *, version=4):
-    """An ID3v2 tag; texts in UTF-8 (version 4), UTF-16 with byte order mark (3) or Latin-1 under three-letter names (2)."""
+    """An ID3v2 tag; texts in UTF-8 (version 4), UTF-16 with byte order mark (3) or
+    Latin-1 under three-letter names (2).
+    """
     encode = {4: lambda text: b"\x03" + text.encode(), 3: lambda text: b"\x01" + text.encode("utf-16"), 2: None}[
         version
     ]

@@ -19,7 +19,8 @@ from msim_tf.errors import InputError
 LAYOUT = EmbeddingLayout.equal(DIMENSION_NAMES, 12)
 COMMANDS = ("triplets", "embed", "table1", "baselines", "report")
 # Synthetic, in the columns of Dim-Sim's raw files: 0 lies at 0, 1 at 1, 2 at 3, 3 at 7 on a line.
-DIM_SIM = """triplet_id,anchor_id,song1_id,song2_id,anchor_start_seconds,song1_start_seconds,song2_start_seconds,clip_lengths_seconds,song1_vote,song2_vote
+DIM_SIM = """triplet_id,anchor_id,song1_id,song2_id,anchor_start_seconds,song1_start_seconds,song2_start_seconds,\
+clip_lengths_seconds,song1_vote,song2_vote
 q0,T0,T1,T2,0,0,0,1.0,9,1
 q1,T0,T1,T2,1,0,0,1.0,0,10
 q2,T1,T3,T2,0,0,0,1.0,1,19
@@ -74,7 +75,8 @@ def test_help_is_instant_and_says_what_it_does(name):
 
 def test_triplets_are_scored_by_hand_and_compared(dim_sim, line, worse, tmp_path):
     done = invoke("triplets", dim_sim, line, f"other={worse}", "--out", tmp_path / "out")
-    # q0 right, q1 wrong, q2 right on the line; the other has |0-7| > |0-3|: q0 wrong, q1 right; |7-3| < |7-1|: q2 right.
+    # q0 right, q1 wrong, q2 right on the line; the other has |0-7| > |0-3|: q0 wrong,
+    # q1 right; |7-3| < |7-1|: q2 right.
     assert "line: triplet score 0.6667" in done.output and "other: triplet score 0.6667" in done.output
     assert "N = 3, euclidean, dim-sim.csv, agreement >= 90%" in done.output
     assert "dropped 1: tied votes" in done.output and "dropped 1: agreement below 90%" in done.output

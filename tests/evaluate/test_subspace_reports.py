@@ -1,4 +1,6 @@
-"""The matrix of subspaces and labels, retrieval and nearest neighbours: by hand, by brute force, and on vectors built to leak."""
+"""The matrix of subspaces and labels, retrieval and nearest neighbours: by hand, by brute
+force, and on vectors built to leak.
+"""
 
 from __future__ import annotations
 

@@ -102,20 +102,23 @@ def test_shapes_are_left_to_the_operations(servable):
             "",
             {"z": np.ones((1, 3), np.float32)},
             "INVALID_ARGUMENT",
-            "Signature input alias: x(feed name: serving_default_x:0) not found in request and no default value provided. "
+            "Signature input alias: x(feed name: serving_default_x:0) not found in request and no default value "
+            "provided. "
             "Inputs expected to be in the request {z}, or default input alias set: ",
         ),
         (
             "two",
             {"a": np.ones(1, np.float32)},
             "INVALID_ARGUMENT",
-            "input size does not match signature: 1!=2 len({a}) != len({a,b}). Sent extra: {}. Missing but required: {b}.",
+            "input size does not match signature: 1!=2 len({a}) != len({a,b}). Sent extra: {}. Missing but required: "
+            "{b}.",
         ),
         (
             "",
             {"x": np.ones((1, 3), np.float32), "q": np.ones(1)},
             "INVALID_ARGUMENT",
-            "input size does not match signature: 2!=1 len({q,x}) != len({x}). Sent extra: {q}. Missing but required: {}.",
+            "input size does not match signature: 2!=1 len({q,x}) != len({x}). Sent extra: {q}. Missing but "
+            "required: {}.",
         ),
         ("", {"x": np.ones((1, 3))}, "INVALID_ARGUMENT", "Expects arg[0] to be float but double is provided"),
         ("longs", {"x": np.ones(1, np.int32)}, "INVALID_ARGUMENT", "Expects arg[0] to be int64 but int32 is provided"),

@@ -1,9 +1,10 @@
 """The features against librosa at the same settings, and against theory.
 
-Tolerances, absolute: both sides compute in float32 and differ in the order of their sums only. mel is log10(1 + 10 S) <= 5, so 2e-6 is a few
-units in the last place; the tempogram is normalised to 1 after differences of decibels: 5e-6; CENS is quantised, so equal but for rounding
-(1e-6) as long as no chroma value lies within rounding of a quantisation step, which is true of these clips. The CQT-based chroma uses another
-half-band filter than librosa, which may move a value over a step: there the cosine between the two is bounded.
+Tolerances, absolute: both sides compute in float32 and differ in the order of their sums only. mel is log10(1 + 10 S)
+<= 5, so 2e-6 is a few units in the last place; the tempogram is normalised to 1 after differences of decibels: 5e-6;
+CENS is quantised, so equal but for rounding (1e-6) as long as no chroma value lies within rounding of a quantisation
+step, which is true of these clips. The CQT-based chroma uses another half-band filter than librosa, which may move a
+value over a step: there the cosine between the two is bounded.
 """
 
 from unittest import mock

@@ -24,7 +24,9 @@ def clicks():
 
 @pytest.fixture(scope="session")
 def cadence():
-    """cadence(tonic, minor, seconds) -> [samples] at 44.1 kHz: I-IV-V-I (i-iv-V-i), tones of six harmonics, one chord a second."""
+    """cadence(tonic, minor, seconds) -> [samples] at 44.1 kHz: I-IV-V-I (i-iv-V-i), tones
+    of six harmonics, one chord a second.
+    """
 
     def tone(midi):
         t = np.arange(SR) / SR

@@ -1,4 +1,6 @@
-"""A teacher's opinion: calibrated per tag, sure about the most and the least alike pairs only, silent on what it has not heard."""
+"""A teacher's opinion: calibrated per tag, sure about the most and the least alike pairs
+only, silent on what it has not heard.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""On class labels our loss is TripletSemiHardLoss of tensorflow-addons: live where that runs, from its golden file everywhere."""
+"""On class labels our loss is TripletSemiHardLoss of tensorflow-addons: live where that
+runs, from its golden file everywhere.
+"""
 
 from pathlib import Path
 

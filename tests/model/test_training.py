@@ -1,4 +1,6 @@
-"""Training end to end on a few synthetic clips: what a run holds, and that a killed run ends as an uninterrupted one."""
+"""Training end to end on a few synthetic clips: what a run holds, and that a killed
+run ends as an uninterrupted one.
+"""
 
 import csv
 import dataclasses

@@ -56,7 +56,9 @@ def test_differences_are_those_of_the_distances(rng, tracks):
 
 
 def test_the_fit_is_the_minimum(rng, tracks):
-    """Against SciPy's general constrained optimiser without gradients of ours, and a grid of steepnesses for the blend."""
+    """Against SciPy's general constrained optimiser without gradients of ours, and a
+    grid of steepnesses for the blend.
+    """
     from scipy.optimize import minimize
 
     for truth in rng.dirichlet(np.full(6, 0.4), 4):

@@ -1,4 +1,6 @@
-"""Checks that hold for both clients against any server of any model: the embedded one here, the real one when its address is given."""
+"""Checks that hold for both clients against any server of any model: the embedded one here,
+the real one when its address is given.
+"""
 
 import numpy as np
 import pytest

@@ -11,7 +11,8 @@ from msim_tf.serving.server import ServerOptions
 
 SERVING = Path(__file__).parents[2] / "serving"
 
-# The two messages whose classes tensorflow-serving-api leaves out, from session_bundle_config.proto and monitoring_config.proto.
+# The two messages whose classes tensorflow-serving-api leaves out, from
+# session_bundle_config.proto and monitoring_config.proto.
 WRAPPED = ".google.protobuf.Int64Value"
 MESSAGES = {
     "BatchingParameters": [

@@ -96,7 +96,8 @@ SIZES = "input size does not match signature: 1!=2 len({a}) != len({a,b}). Sent 
         (request(z=X), "INVALID_ARGUMENT", MISSING),
         (request(signature="two", a=X[0]), "INVALID_ARGUMENT", SIZES),
         (request(x=X.astype(float)), "INVALID_ARGUMENT", "Expects arg[0] to be float but double is provided"),
-        (request(output_filter=["nah"], x=X), "INVALID_ARGUMENT", "output tensor alias not found in signature: nah Outputs expected to be in the set {y}."),
+        (request(output_filter=["nah"], x=X), "INVALID_ARGUMENT",
+         "output tensor alias not found in signature: nah Outputs expected to be in the set {y}."),
         (request(output_filter=["y", "y"], x=X), "INVALID_ARGUMENT", "duplicate output tensor alias: y"),
     ],
 )  # fmt: skip

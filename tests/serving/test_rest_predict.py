@@ -172,7 +172,8 @@ ROW = "Failed to process element: {} of 'instances' list. Error: INVALID_ARGUMEN
         (
             {"instances": [[1]]},
             TWO,
-            "instances is a plain list, but expecting list of objects as multiple input tensors required as per tensorinfo_map",
+            "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
+            "tensorinfo_map",
         ),
         ({"instances": [{"x": 1}, 2]}, ONE, "Expecting object but got list at item 1 of input list"),
         ({"instances": [1, {"x": 2}]}, ONE, "Expecting value/list but got object at item 1 of input list"),
@@ -181,7 +182,8 @@ ROW = "Failed to process element: {} of 'instances' list. Error: INVALID_ARGUMEN
         (
             {"inputs": [1]},
             TWO,
-            "inputs is a plain value/list, but expecting an object as multiple input tensors required as per tensorinfo_map",
+            "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
+            "tensorinfo_map",
         ),
     ],
 )

@@ -195,7 +195,8 @@ def test_a_signal_ends_the_server_in_order(tmp_path, toy_version, number):
 SERVE = """
 import sys
 from msim_tf.serving.server import ServerOptions, serve
-serve({"m": sys.argv[1]}, ServerOptions(grpc_port=0, rest_port=0), on_start=lambda addresses: print(addresses.rest, flush=True))
+options = ServerOptions(grpc_port=0, rest_port=0)
+serve({"m": sys.argv[1]}, options, on_start=lambda addresses: print(addresses.rest, flush=True))
 print("stopped")
 """
 

@@ -1,4 +1,6 @@
-"""The state machine behind hot reload, with models that are plain objects; the oracle is the table of the real server's behaviour."""
+"""The state machine behind hot reload, with models that are plain objects; the oracle is the
+table of the real server's behaviour.
+"""
 
 import threading
 

@@ -1,4 +1,6 @@
-"""The full report on embeddings of a store's tracks: triplets, matrix of subspaces and labels, retrieval, beside baselines from the store."""
+"""The full report on embeddings of a store's tracks: triplets, matrix of subspaces and labels,
+retrieval, beside baselines from the store.
+"""
 
 from __future__ import annotations
 
@@ -65,8 +67,8 @@ def store_report(
         out: folder of the report.
         options: what is reported.
         triplets: of listeners, already filtered; None makes triplets from the labels.
-        split: of the training of the first system, by identifiers: only its validation tracks are evaluated, and the training tracks
-            standardise the baselines.
+        split: of the training of the first system, by identifiers: only its validation tracks are evaluated, and
+            the training tracks standardise the baselines.
         audio: identifier -> its sound, for links.
 
     Returns:
@@ -113,13 +115,15 @@ def _tracks(
     unknown = set(wanted) - set(store.identifiers)
     if unknown:
         raise InputError(
-            f"{store.path}: has no track {shortlist(sorted(unknown))}, which the split names; give the store it was trained on"
+            f"{store.path}: has no track {shortlist(sorted(unknown))}, which the split names; give the store it was "
+            "trained on"
         )
     owned = set(_names_in(subject, wanted))
     both = [identifier for identifier in wanted if identifier in owned]
     if len(both) < 3:
         raise InputError(
-            f"{subject.name}: has vectors of {len(both)} of the {len(wanted)} {'held-out ' if split else ''}tracks of {store.path}, "
+            f"{subject.name}: has vectors of {len(both)} of the {len(wanted)} {'held-out ' if split else ''}tracks of "
+            f"{store.path}, "
             "expected at least 3; embed them with msim embed"
         )
     return labelled_tracks(store, sampled(both, MOST_TRACKS, seed=options.seed), key_relation=options.key_relation)
@@ -154,7 +158,9 @@ def _baselines(
 
 
 def _scorable_others(judged: Triplets, others: Sequence[Embeddings]) -> list[Embeddings]:
-    """The store's baselines, where the store has every track that the triplets are about: else they would shrink N for all."""
+    """The store's baselines, where the store has every track that the triplets are
+    about: else they would shrink N for all.
+    """
     names = matched(judged.identifiers, others[0].identifiers if others else (), paths=judged.paths)
     return [in_words_of(judged, system) for system in others] if len(names) == len(judged.identifiers) else []
 
@@ -169,7 +175,8 @@ def _facts(
     artists = f"{len(set(chain.from_iterable(tracks.groups)))} (artists or, where unknown, folders)"
     facts = {
         "Model": " version ".join(str(subject.meta[key]) for key in ("model", "version") if key in subject.meta),
-        "Tracks": f"{len(tracks.identifiers)} of {store.path.name}, {'held out' if split else 'all that have a vector'}",
+        "Tracks": f"{len(tracks.identifiers)} of {store.path.name}, "
+        f"{'held out' if split else 'all that have a vector'}",
         "Artists": artists,
         "Features": store.params.digest,
         "Distance of triplets": options.metric,
@@ -198,7 +205,8 @@ def _notes(
         notes.append(LABEL_NOTE)
     if split is None:
         notes.append(
-            "No split was given, so these tracks may include those the model was trained on: then the figures show memory, not music."
+            "No split was given, so these tracks may include those the model was trained on: then the figures show "
+            "memory, not music."
         )
     else:
         notes.append(
@@ -208,15 +216,18 @@ def _notes(
         notes.append(f"No label: {', '.join(tracks.unlabelled)}. What these subspaces hold is not tested.")
     if (store.path / "annotations.jsonl").exists():
         notes.append(
-            "Tempo and key are estimates by madmom where the label table says nothing: agreement with them is agreement with madmom."
+            "Tempo and key are estimates by madmom where the label table says nothing: agreement with them is "
+            "agreement with madmom."
         )
     if len(set(chain.from_iterable(tracks.groups))) == sum(map(len, tracks.groups)):
         notes.append(
-            "No two tracks share an artist or folder: the artist filter leaves nothing out, and an album's sound can pass for its label."
+            "No two tracks share an artist or folder: the artist filter leaves nothing out, and an album's sound can "
+            "pass for its label."
         )
     if store.teacher:
         notes.append(
-            f"Tracks that are not labelled count as similar or not by the tags of {store.teacher.meta.get('model', 'a teacher')}: "
+            "Tracks that are not labelled count as similar or not by the tags of "
+            f"{store.teacher.meta.get('model', 'a teacher')}: "
             "agreement with them is agreement with that model."
         )
     left = len(subject.identifiers) - len(tracks.identifiers)

@@ -1,4 +1,5 @@
-"""Table 1 as one study: networks trained on the same store, split, seed and budget, and scored on the same triplets beside baselines.
+"""Table 1 as one study: networks trained on the same store, split, seed and budget, and
+scored on the same triplets beside baselines.
 
 Everything lies in one folder, and the same command on it continues where it was interrupted::
 
@@ -7,7 +8,8 @@ Everything lies in one folder, and the same command on it continues where it was
     embeddings/NAME.npz vectors of what the triplets need; made again when the run, the store or the need changed
     table1.*, pairs.*   the tables, as Markdown, CSV and JSON; table2_NAME.* and kiviat_NAME.* for every network
 
-Triplets are the caller's, or made from the labels of the held-out tracks. What cannot work is noticed before the first training.
+Triplets are the caller's, or made from the labels of the held-out tracks. What cannot work
+is noticed before the first training.
 """
 
 from __future__ import annotations
@@ -149,8 +151,8 @@ def run_table1(
         options: what is compared.
         triplets: what to score on, already filtered; None makes label triplets from the held-out tracks.
         externals: other systems, with vectors of the tracks.
-        strategy: for all trainings of this process: a new one for each would number its collective operations from the start again, and
-            without NCCL two of the same number abort each other. None makes a MirroredStrategy.
+        strategy: for all trainings of this process: a new one for each would number its collective operations from the
+            start again, and without NCCL two of the same number abort each other. None makes a MirroredStrategy.
         progress: called with (what, done, total) for each epoch and each embedded track.
 
     Raises:
@@ -275,13 +277,17 @@ def _notes(
     params = options.first
     heard = set(training).intersection(parts.tracks.values())
     notes = [
-        f"Trained here on {len(training)} tracks of {store.path.name}: {params.epochs} epochs, width {params.network.width:g}, seed "
-        f"{params.seed}, the same split and budget for all; one training each, so differences between seeds are not in the intervals.",
-        "MFCC statistics and random projection are standardised by the training tracks; training s: wall time of the epochs on this machine.",
+        f"Trained here on {len(training)} tracks of {store.path.name}: {params.epochs} epochs, width "
+        f"{params.network.width:g}, seed "
+        f"{params.seed}, the same split and budget for all; one training each, so differences between seeds are not "
+        "in the intervals.",
+        "MFCC statistics and random projection are standardised by the training tracks; training s: wall time of the "
+        "epochs on this machine.",
     ]
     if triplets.judges == LABELS:
         notes.append(
-            "The triplets are of the held-out tracks, whose loss also chose each network's best epoch: a little optimistic."
+            "The triplets are of the held-out tracks, whose loss also chose each network's best epoch: a little "
+            "optimistic."
         )
     if heard:
         notes.append(

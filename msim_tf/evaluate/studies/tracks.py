@@ -1,4 +1,6 @@
-"""What a store knows of some tracks, in the form the evaluation takes: relation matrices, artists, tempo, key, and baseline systems."""
+"""What a store knows of some tracks, in the form the evaluation takes: relation matrices,
+artists, tempo, key, and baseline systems.
+"""
 
 from __future__ import annotations
 
