@@ -1,14 +1,16 @@
 """Sound files in, float32 mono waveforms out: decode, mix down, resample, cut.
 
-libsndfile decodes what it knows (``sndfile``), FFmpeg the rest (``ffmpeg``); a file's first bytes choose, not its name (``kinds``). Where
-libsndfile stops at damage, FFmpeg goes on from the same sample. soxr resamples (its "HQ" recipe). All stream, so hours of audio need the
-memory of one block. Channels are mixed down *before* resampling: the result is the same and costs half.
+libsndfile decodes what it knows (``sndfile``), FFmpeg the rest (``ffmpeg``); a file's first bytes choose, not
+its name (``kinds``). Where libsndfile stops at damage, FFmpeg goes on from the same sample. soxr resamples (its
+"HQ" recipe). All stream, so hours of audio need the memory of one block. Channels are mixed down *before*
+resampling: the result is the same and costs half.
 
 What a caller may rely on:
 
 - Whatever reading a file raises becomes an ``InputError`` that names the file and the reason.
 - A file decodes to its end, whatever its header says. If the two disagree, a note says so.
-- Damage: what decodes is used if it is at least half of the length in the header, and a note gives the share. Less is refused.
+- Damage: what decodes is used if it is at least half of the length in the header, and a
+  note gives the share. Less is refused.
 - Samples are finite and no larger than ``_LOUDEST``, so that no feature overflows.
 
 A decoder may also crash, hang or eat memory; ``sandbox`` runs this module where that harms nobody.
@@ -35,15 +37,17 @@ class TooLong(InputError):
 MAX_SECONDS = 12 * 3600.0
 SHARE_NEEDED = 0.5
 
-# Below 1 kHz nothing above 500 Hz is left, which is no music; 768 kHz is the fastest PCM converter there is. One-bit recordings (DSD)
-# have their own rates, up to 2.8 MHz as FFmpeg decodes them.
+# Below 1 kHz nothing above 500 Hz is left, which is no music; 768 kHz is the fastest PCM converter there is. One-bit
+# recordings (DSD) have their own rates, up to 2.8 MHz as FFmpeg decodes them.
 _RATES = (1_000, 768_000)
 # 32-bit integers written as float without scaling. A power spectrogram of more could overflow float32.
 _LOUDEST = np.float32(2.0**31)
-# Peaks, of full scale: below the first there is only dither (-80 dB); the mix of a cancelling pair is that far below its channels.
+# Peaks, of full scale: below the first there is only dither (-80 dB); the mix of a cancelling
+# pair is that far below its channels.
 SILENCE = 1e-4
 _CANCELLED = 1e-3
-# A block of stereo at 44.1 kHz stays in the processor's cache from decoding to resampling: a sixth faster than a minute at a time.
+# A block of stereo at 44.1 kHz stays in the processor's cache from decoding to resampling: a
+# sixth faster than a minute at a time.
 _BLOCK_SECONDS = 4.0
 # Containers round their length to packets, or state that of a longer picture track.
 _CONTAINER_TOLERANCE = 0.5
@@ -81,14 +85,16 @@ def read_blocks(
         sr: rate of the result in Hz.
         block_seconds: seconds decoded at a time; bounds the memory.
         max_seconds: a longer file is refused.
-        notes: after the last block, what the user should know of the file is appended: its damage, a header that disagrees.
+        notes: after the last block, what the user should know of the file is appended:
+            its damage, a header that disagrees.
 
     Yields:
         [samples] float32 mono, none empty; together exactly what resampling the whole file at once would give.
 
     Raises:
-        InputError: on the first or any later block, naming the file and the reason: missing, unreadable, not audio, empty, more damaged
-            than whole, an implausible rate, samples that are no audio, channels that cancel each other, too long.
+        InputError: on the first or any later block, naming the file and the reason: missing,
+            unreadable, not audio, empty, more damaged than whole, an implausible rate, samples that are
+            no audio, channels that cancel each other, too long.
     """
     span = _Span(0.0, None, block_seconds, max_seconds)
     return _guarded(Path(path), sr, span, [] if notes is None else notes)
@@ -353,7 +359,8 @@ def _verdict(path: Path, progress: _Progress) -> list[str]:
     """
     if progress.mixed_peak < SILENCE <= progress.peak and progress.mixed_peak < _CANCELLED * progress.peak:
         raise InputError(
-            f"{path}: left and right cancel each other (one is the other upside down), so that mono is silent; turn one over"
+            f"{path}: left and right cancel each other (one is the other upside down), so that mono is silent; turn "
+            "one over"
         )
     declared, seconds = progress.declared, progress.seconds
     share = 1.0 - progress.lost

@@ -1,7 +1,7 @@
 """Sound as FFmpeg decodes it (by PyAV): what libsndfile does not know, and what it gives up.
 
-FFmpeg goes on behind damage and over the seams of chained streams. It gets an open file rather than a name, may open no other, and no
-playlist: a file that somebody uploads must not make it read another one or ask the network.
+FFmpeg goes on behind damage and over the seams of chained streams. It gets an open file rather than a name, may open no
+other, and no playlist: a file that somebody uploads must not make it read another one or ask the network.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What a sound file is, by its first bytes rather than its name, and which names a scan looks at.
 
-``sniff`` names the kind; ``mpeg_header`` and ``ogg_layout`` read the little that tells whether libsndfile will decode such a file whole.
+``sniff`` names the kind; ``mpeg_header`` and ``ogg_layout`` read the little that tells whether
+libsndfile will decode such a file whole.
 """
 
 from __future__ import annotations
@@ -115,7 +116,9 @@ _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
 def _asf_seconds(head: bytes) -> float | None:
-    """Length by the file properties object (3.2): play duration in 100 ns less the preroll in ms; a broadcast has none."""
+    """Length by the file properties object (3.2): play duration in 100 ns less the
+    preroll in ms; a broadcast has none.
+    """
     start = head.find(_ASF_PROPERTIES) + 64
     if start < 64 or len(head) < start + 28:
         return None
@@ -149,8 +152,8 @@ class OggLayout:
     """How the pages of an Ogg file lie.
 
     Attributes:
-        links: (start, stop) bytes of the streams that follow each other (RFC 3533, section 4): several in a recorded radio programme,
-            or after ``cat a.ogg b.ogg``.
+        links: (start, stop) bytes of the streams that follow each other (RFC 3533, section 4): several in a
+            recorded radio programme, or after ``cat a.ogg b.ogg``.
         whole: the last page is complete and marked as the last.
     """
 
@@ -165,9 +168,11 @@ def ogg_layout(file: BinaryIO) -> OggLayout:
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         page = data.find(b"OggS")
         while page >= 0 and page + 27 <= len(data):
-            # Page header: flags at byte 5 (2 = first of a stream, 4 = last), lacing table from byte 27, its length at byte 26.
+            # Page header: flags at byte 5 (2 = first of a stream, 4 = last), lacing table
+            # from byte 27, its length at byte 26.
             flags, lacing = data[page + 5], data[page + 27 : page + 27 + data[page + 26]]
-            # A first page behind others than first pages begins a new link; at its head a link has one for each of its streams.
+            # A first page behind others than first pages begins a new link; at its head a
+            # link has one for each of its streams.
             if began and flags & 2:
                 starts.append(page)
             began = not flags & 2
@@ -264,7 +269,9 @@ def _frame_seconds(data: bytes, offset: int) -> float:
 
 
 def _counted(data: bytes, offset: int) -> tuple[int, int]:
-    """Frames and bytes of the stream as the Xing, Info or VBRI header in its first frame counts them; 0 frames without one."""
+    """Frames and bytes of the stream as the Xing, Info or VBRI header in its first frame
+    counts them; 0 frames without one.
+    """
     mpeg1, mono = data[offset + 1] >> 3 & 1, data[offset + 3] >> 6 == 3
     xing = offset + 4 + ((17 if mono else 32) if mpeg1 else (9 if mono else 17))
     if data[xing : xing + 4] in (b"Xing", b"Info") and len(data) >= xing + 16:

@@ -1,8 +1,10 @@
-"""Decodes sound files in processes of their own, so that a decoder's crash, endless loop or hunger for memory costs one file and no run.
+"""Decodes sound files in processes of their own, so that a decoder's crash, endless loop or
+hunger for memory costs one file and no run.
 
-``Decoder`` keeps worker processes (``worker``) and hands out their blocks as ``decode.read_blocks`` does. A worker that dies is replaced; the
-file at which it died has an ``InputError`` with the reason. The workers are started by name (``python -m``), never forked, and do not import
-TensorFlow: 60 MB each. Linux and macOS; macOS does not limit address space, so there memory is not bounded.
+``Decoder`` keeps worker processes (``worker``) and hands out their blocks as ``decode.read_blocks`` does. A
+worker that dies is replaced; the file at which it died has an ``InputError`` with the reason. The workers are
+started by name (``python -m``), never forked, and do not import TensorFlow: 60 MB each. Linux and macOS; macOS
+does not limit address space, so there memory is not bounded.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ class DecodeLimits:
     """What decoding one file may cost.
 
     Attributes:
-        seconds: without a block of samples (4 s of sound), and of processor time before the first; more processor time is granted as sound
-            comes, at a fifth of its length.
+        seconds: without a block of samples (4 s of sound), and of processor time before the first; more processor time
+            is granted as sound comes, at a fifth of its length.
         memory: bytes of address space of the process; the libraries alone map some 600 MB.
         max_seconds: length of the sound.
         total_seconds: from the first request to the last block, with what the caller does in between.

@@ -1,7 +1,9 @@
-"""What lies in a music folder: sound files with size and time, and everything else that a listener may miss, with the reason.
+"""What lies in a music folder: sound files with size and time, and everything else that
+a listener may miss, with the reason.
 
-Links are followed, to files and to folders, wherever they lead; each real folder is listed once, so loops end and a second way to the same
-folder adds nothing. Hidden things of systems and programs are left out and counted, and so are kinds of music that nothing here decodes.
+Links are followed, to files and to folders, wherever they lead; each real folder is listed once, so loops end and
+a second way to the same folder adds nothing. Hidden things of systems and programs are left out and counted, and
+so are kinds of music that nothing here decodes.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from msim_tf.audio.kinds import AUDIO_SUFFIXES, UNSUPPORTED_SUFFIXES
 from msim_tf.errors import InputError
 
 _BLOCK = 2**20
-# A dot and a small letter or underscore begin what systems and programs hide (.git, ._song.mp3, .nfs00ab). Albums and bands with a dot in
-# front go on with a digit, a capital or another dot (".38 Special", "...And Justice for All"), except for these.
+# A dot and a small letter or underscore begin what systems and programs hide (.git, ._song.mp3,
+# .nfs00ab). Albums and bands with a dot in front go on with a digit, a capital or another dot (".38
+# Special", "...And Justice for All"), except for these.
 _HIDDEN = re.compile(
     r"\.[a-z_].*|\.(Trash|DS_Store|Spotlight-V|TemporaryItems|DocumentRevisions|AppleD|VolumeIcon|LSOverride|PKInstall|MobileBackups|Trashes).*"
     r"|@eaDir|@Recycle|@Recently-Snapshot|@tmp|#recycle|#snapshot|\$RECYCLE\.BIN|RECYCLER|System Volume Information|lost\+found|__MACOSX",
@@ -47,7 +50,8 @@ class Scan:
     Attributes:
         files: identifier -> state, in the order of the identifiers (POSIX paths relative to the folder).
         failures: what was left out -> why. Names that are not UTF-8 hold surrogates, as ``os.fsdecode`` makes them.
-        unreadable: folders that could not be listed, as identifiers with a slash at the end: what is in them is unknown, not gone.
+        unreadable: folders that could not be listed, as identifiers with a slash at the
+            end: what is in them is unknown, not gone.
         hidden: how many hidden files and folders were left out.
         unsupported: suffix -> how many files of a kind of music that cannot be decoded.
         root: the folder; that of the file, where a single file was scanned.

@@ -16,7 +16,8 @@ import soundfile
 _STREAMED_BYTES = 0x7FFFF000
 _UNKNOWN_FRAMES = 2**62
 _SIZES = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
-# Whole Vorbis files exist that decode 9 ms short of their header (two of the excerpts that ship here), so a little may be missing.
+# Whole Vorbis files exist that decode 9 ms short of their header (two of the excerpts that
+# ship here), so a little may be missing.
 TOLERANCE_SECONDS = 0.1
 
 
@@ -82,7 +83,9 @@ _BLOCK_SAMPLES = 2**22  # of all channels: a file may claim a thousand of them
 
 
 class _SequentialFile(soundfile.SoundFile):
-    """Reads on from where it is. soundfile seeks after each read to where it is already, which some files do not allow."""
+    """Reads on from where it is. soundfile seeks after each read to where it is
+    already, which some files do not allow.
+    """
 
     def seekable(self) -> bool:
         """No: only then does soundfile not seek by itself; ``seek`` still works."""

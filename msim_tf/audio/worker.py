@@ -2,10 +2,12 @@
 
     python -m msim_tf.audio.worker SOCKET PARENT MEMORY
 
-The process limits itself, because whatever it opens may be hostile: address space, processor time and time without a block, no files
-written, no core dumps. The kernel enforces the limits, so they hold inside a decoder that never returns. It ends when its parent does.
+The process limits itself, because whatever it opens may be hostile: address space, processor time and time
+without a block, no files written, no core dumps. The kernel enforces the limits, so they hold inside a decoder
+that never returns. It ends when its parent does.
 
-A request is a JSON object. The answer is a message per block (float32), an empty message, and a JSON object with ``notes`` or ``error``.
+A request is a JSON object. The answer is a message per block (float32), an empty message, and a
+JSON object with ``notes`` or ``error``.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-# Decoding at less than five times real time, after a start of as long as the limit says, is a decoder that hangs in small steps.
+# Decoding at less than five times real time, after a start of as long as the limit says, is
+# a decoder that hangs in small steps.
 _PACE = 5.0
 
 
@@ -81,7 +84,9 @@ def _answer(connection: Connection, request: dict[str, Any], memory: int) -> Non
 
 
 class _Clock:
-    """Lets the kernel end this process when the decoder takes too long: by SIGALRM for a single block, by SIGXCPU for the whole file."""
+    """Lets the kernel end this process when the decoder takes too long: by SIGALRM for a single
+    block, by SIGXCPU for the whole file.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

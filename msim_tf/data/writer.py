@@ -1,7 +1,8 @@
 """Makes feature stores: extraction as three steps, each of which may be killed at any moment and run again.
 
-1. ``plan`` compares a listing of sound files with the store, and returns the work that is to do as jobs of one shard each.
-2. ``run_job`` extracts one job's clips into a shard. Jobs know nothing of each other, so they may run anywhere that sees
+1. ``plan`` compares a listing of sound files with the store, and returns the work that is to do as
+jobs of one shard each. 2. ``run_job`` extracts one job's clips into a shard. Jobs know nothing of
+each other, so they may run anywhere that sees
    the music and the store's directory, in any order, twice, or twice at once. A finished one is skipped.
 3. ``finish`` takes the finished shards into the store's database, joins small ones, and removes what nobody needs.
 
@@ -146,7 +147,8 @@ def _plan(listing: Scan, store: Path, params: FeatureParams, *, pad: bool, prune
         new = [name for name in changed if name not in kept]
         shards = kept | {name: fresh + position // CLIPS_PER_SHARD for position, name in enumerate(new)}
         database.executemany(
-            "INSERT OR REPLACE INTO clips (identifier, size, modified, padded, status, shard) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO clips (identifier, size, modified, padded, status, shard) VALUES (?, ?, ?, ?, ?, "
+            "?)",
             (
                 (name, listing.files[name].size, listing.files[name].modified, pad, PENDING, shards[name])
                 for name in changed
@@ -355,7 +357,8 @@ def _collect(store: Path, database: StoreDatabase) -> None:
         clips = [clip for clip in shard.clips if expected.get(clip.identifier) == (clip.size, clip.modified)]
         database.add_shard(shard)
         database.executemany(
-            "UPDATE clips SET status = ?, reason = ?, note = ?, frames = ?, row = ?, onset_row = ? WHERE identifier = ?",
+            "UPDATE clips SET status = ?, reason = ?, note = ?, frames = ?, row = ?, onset_row = ? WHERE identifier "
+            "= ?",
             (
                 (
                     FAILED if clip.reason else OK,

@@ -1,7 +1,7 @@
 """Embeds audio files and stores with an exported model, in this process: what ``msim embed`` does.
 
-The embedding of a track is the mean over its non-overlapping segments (paper, section 4.1). Segments pass through the model in chunks, so that
-a track of hours needs no more memory than its features.
+The embedding of a track is the mean over its non-overlapping segments (paper, section 4.1). Segments pass through the
+model in chunks, so that a track of hours needs no more memory than its features.
 """
 
 from __future__ import annotations

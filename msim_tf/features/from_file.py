@@ -1,6 +1,7 @@
 """Features of a sound file: decodes it, extracts, and refuses what holds no usable music.
 
-The caller says who decodes: ``audio.decode.read_blocks`` in this process, or that of a ``Decoder``, where no file can harm the run.
+The caller says who decodes: ``audio.decode.read_blocks`` in this process, or that of a
+``Decoder``, where no file can harm the run.
 """
 
 from __future__ import annotations

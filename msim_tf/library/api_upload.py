@@ -1,10 +1,12 @@
-"""Queries by a sound file that is not in the library: received within limits, embedded by the served model, kept for a while as a vector.
+"""Queries by a sound file that is not in the library: received within limits, embedded by the
+served model, kept for a while as a vector.
 
-The bytes go to a temporary file under a name of ours, are decoded in another process (``audio.sandbox``), and are gone when the answer is
-sent; only the embedding stays, under a random token, in a bounded cache that forgets.
+The bytes go to a temporary file under a name of ours, are decoded in another process (``audio.sandbox``), and are gone
+when the answer is sent; only the embedding stays, under a random token, in a bounded cache that forgets.
 
-Receiving and decoding are limited apart, so that clients who send slowly hold up nobody: many may send at the same time, and when there are
-too many, the slowest of them makes room. Only a file that is complete waits for its turn to be decoded.
+Receiving and decoding are limited apart, so that clients who send slowly hold up nobody: many may send
+at the same time, and when there are too many, the slowest of them makes room. Only a file that is
+complete waits for its turn to be decoded.
 """
 
 from __future__ import annotations

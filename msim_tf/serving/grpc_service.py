@@ -1,10 +1,10 @@
 """TensorFlow Serving's gRPC services over the models of a server: PredictionService and ModelService.
 
-Served: Predict, GetModelMetadata, GetModelStatus. Classify and Regress find no classification inputs, as in the real server with these
-models; MultiInference and HandleReloadConfigRequest are UNIMPLEMENTED.
+Served: Predict, GetModelMetadata, GetModelStatus. Classify and Regress find no classification inputs, as in the real
+server with these models; MultiInference and HandleReloadConfigRequest are UNIMPLEMENTED.
 
-A message arrives as bytes, so that the token and the memory budget are checked before it is parsed, and the inputs' names, types and sizes
-before any array is made: a TensorProto of 48 bytes may declare gigabytes.
+A message arrives as bytes, so that the token and the memory budget are checked before it is parsed, and the inputs'
+names, types and sizes before any array is made: a TensorProto of 48 bytes may declare gigabytes.
 """
 
 from __future__ import annotations
@@ -209,7 +209,8 @@ def _input_arrays(protos: Mapping[str, Any], signature: Signature, max_values: i
     """The inputs as arrays, after names, types and sizes were checked.
 
     Raises:
-        ServingError: INVALID_ARGUMENT with the real server's text; RESOURCE_EXHAUSTED for more than ``max_values`` elements.
+        ServingError: INVALID_ARGUMENT with the real server's text; RESOURCE_EXHAUSTED
+            for more than ``max_values`` elements.
     """
     validate_input_names(signature, protos)
     try:

@@ -1,9 +1,10 @@
 """How much a request may hold, how much all requests together, and how memory goes back to the system afterwards.
 
-The limit of a request follows from the model: an input's free first axis counts as 256 rows, its other free axes together as 65,536. So
-256 segments of features fit, and 16.8 million samples of audio, 12.7 minutes at 22,050 Hz, in any division into rows. An input of unknown
-rank may hold as many values. JSON takes up to 16 bytes per value, so the limit in bytes is 16 times the values of the largest signature,
-and 64 KiB. It holds for REST and gRPC; whoever sets it in bytes sets the number of values with it.
+The limit of a request follows from the model: an input's free first axis counts as 256 rows, its other free axes
+together as 65,536. So 256 segments of features fit, and 16.8 million samples of audio, 12.7 minutes at 22,050 Hz,
+in any division into rows. An input of unknown rank may hold as many values. JSON takes up to 16 bytes per value, so
+the limit in bytes is 16 times the values of the largest signature, and 64 KiB. It holds for REST and gRPC; whoever
+sets it in bytes sets the number of values with it.
 """
 
 from __future__ import annotations
@@ -51,9 +52,11 @@ def values_within(max_request_bytes: int) -> int:
 
 
 def has_too_many_values(body: bytes, max_values: int) -> bool:
-    """Whether parsing this JSON would take the memory of more than ``max_values`` numbers, with half as much again for their lists.
+    """Whether parsing this JSON would take the memory of more than ``max_values`` numbers,
+    with half as much again for their lists.
 
-    Every value but the first of its list or object follows a comma, so commas and brackets bound what a parser would build.
+    Every value but the first of its list or object follows a comma, so commas and
+    brackets bound what a parser would build.
     """
     values = body.count(b",") + 1
     containers = body.count(b"[") + body.count(b"{")
@@ -125,8 +128,8 @@ class Reservation:
 class MemoryReturn:
     """Hands freed memory back to the system after large requests, at most once a second.
 
-    The C library keeps what it freed for later use. After a burst of large requests that can be gigabytes, which no other process gets.
-    On systems without ``malloc_trim`` (macOS, musl) nothing happens.
+    The C library keeps what it freed for later use. After a burst of large requests that can be gigabytes, which no
+    other process gets. On systems without ``malloc_trim`` (macOS, musl) nothing happens.
     """
 
     def __init__(self) -> None:

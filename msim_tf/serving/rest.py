@@ -1,7 +1,7 @@
 """TensorFlow Serving's REST API over the models of a server, as an ASGI application.
 
-A request's body is received under a limit and a budget on the event loop; unzipping, parsing and the model run in a bounded pool of
-threads, so that one client's gigabyte does not keep the others waiting.
+A request's body is received under a limit and a budget on the event loop; unzipping, parsing and the model run in a
+bounded pool of threads, so that one client's gigabyte does not keep the others waiting.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class RestGuard:
     Attributes:
         token: what requests must send; "" for none.
         loopback: whether the server listens on loopback only.
-        max_bytes: a larger body (also: larger once unzipped) is answered with 413 and not kept; the real server has no limit.
+        max_bytes: a larger body (also: larger once unzipped) is answered with 413 and
+            not kept; the real server has no limit.
         body_seconds: to send a body in, then 408.
         run_seconds: for one run of a model, then 504.
         budget: bytes of all requests under way; 429 beyond.
@@ -94,7 +95,8 @@ async def _response(request: Request, models: Models, guard: RestGuard, limiter:
         if not re.match("/v1/", path, re.IGNORECASE):
             return _page(404, "Not Found")
         if request.method == "OPTIONS":
-            # The preflight of another page: without --rest_api_enable_cors_support the real server refuses it without a word.
+            # The preflight of another page: without --rest_api_enable_cors_support the
+            # real server refuses it without a word.
             return Response(b"", 400, media_type="text/html")
         _check_access(request, guard)
         with guard.budget.reservation() as reservation:
@@ -185,7 +187,8 @@ async def _received(request: Request, guard: RestGuard, reservation: Reservation
 
 
 def _unzipped(parts: list[bytes], limit: int, reservation: Reservation) -> bytes:
-    """The content of a gzip body, piece by piece within the limit and the budget; empty if it is no gzip, as in the real server.
+    """The content of a gzip body, piece by piece within the limit and the budget; empty if
+    it is no gzip, as in the real server.
 
     Raises:
         HttpError: 413 if it is larger than ``limit`` bytes.

@@ -1,7 +1,8 @@
 """Embeds exactly what triplets need: whole tracks, or the clips that listeners heard, from audio files or from a store.
 
-A clip is cut from the features of its *whole* track, as training cuts its segments: a tempogram needs 9 s of context, and one computed on a
-lone clip of 3 s is another feature. The first segment begins at the frame nearest to the clip's start; a clip of 3 s holds one segment.
+A clip is cut from the features of its *whole* track, as training cuts its segments: a tempogram needs 9 s of
+context, and one computed on a lone clip of 3 s is another feature. The first segment begins at the frame nearest to
+the clip's start; a clip of 3 s holds one segment.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def clip_starts(clip: Clip, frames: int, params: FeatureParams) -> np.ndarray:
     first, last = round(clip.start * params.frame_rate), frames - count * params.segment_frames
     if last < 0 or first - last > _SLACK_SECONDS * params.frame_rate:
         raise InputError(
-            f"ends at {frames / params.frame_rate:.1f} s, before its clip of {seconds:g} s from {clip.start:g} s on does"
+            f"ends at {frames / params.frame_rate:.1f} s, before its clip of {seconds:g} s from {clip.start:g} s on "
+            "does"
         )
     return min(first, last) + np.arange(count) * params.segment_frames
 
@@ -132,7 +134,8 @@ class StoredParts:
         self.tracks = matched(wanted, store.identifiers, paths=triplets.paths)
         if not self.tracks:
             raise InputError(
-                f"{store.path}: has none of the tracks of {triplets.name} ({shortlist(list(wanted)[:3])}); extract their audio first"
+                f"{store.path}: has none of the tracks of {triplets.name} ({shortlist(list(wanted)[:3])}); extract "
+                "their audio first"
             )
         self.failures = {
             clip.identifier: "not in the store"
