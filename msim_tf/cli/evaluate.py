@@ -17,11 +17,12 @@ from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, NetworkParams, 
 if TYPE_CHECKING:
     from msim_tf.embeddings import Embeddings
     from msim_tf.evaluate.tables import Table
+    from msim_tf.evaluate.triplet_scores import TripletResult
     from msim_tf.evaluate.triplets import Dropped, Triplets
 
 _PATH = click.Path(path_type=Path)
 _SHOWN = 10
-_FILE_HELP = "Dim-Sim's or MagnaTagATune's file, or a list of anchor,positive,negative."
+_FILE_HELP = "Judgements in any form that msim evaluate triplets reads."
 
 _agreement = click.option(
     "--agreement",
@@ -69,9 +70,19 @@ def triplets(
     baseline: str | None,
     out: Path | None,
 ) -> None:
-    """Score each of EMBEDDINGS (FILE.npz or NAME=FILE.npz) on TRIPLETS: Dim-Sim's or MagnaTagATune's file, or anchor,positive,negative.
+    """Score each of EMBEDDINGS (FILE.npz or NAME=FILE.npz) on judgements of people.
 
-    Prints scores with their N, what was dropped and why, and tests between any two systems. All systems are scored on the same triplets.
+    TRIPLETS is Dim-Sim's or MagnaTagATune's file, or a table (comma or tab) with the columns
+
+    \b
+        anchor,positive,negative     one outcome per row; with "rater", votes that are added up
+        clip1_id,clip2_id,clip3_id,odd    which of three is the odd one
+        query,candidate,rating       more is more similar; with "rater", compared within each
+        a,b,c,d,closer               "ab" or "cd"; or votes_ab,votes_cd
+        x,a,b,answer                 ABX: "a" or "b"; or votes_a,votes_b
+
+    Prints scores with their N and intervals that count triplets, whole queries and clips; the human ceiling, where there are votes; every
+    dimension alone; what was dropped and why; and tests between any two systems. All systems are scored on the same triplets.
     """
     from msim_tf.evaluate.comparison import pairs_table, write_comparison
     from msim_tf.evaluate.tables import system_facts
@@ -88,8 +99,12 @@ def triplets(
     if baseline not in {result.name for result in results}:
         raise InputError(f"--baseline {baseline}: expected one of {', '.join(result.name for result in results)}")
     _print_dropped(dropped + results[0].dropped)
-    for result in results:
+    for result, system in zip(results, systems):
         click.echo(result.lines()[0])
+        _print_clustered("  ", result.correct, result.triplets)
+        if system.layout is not None and not weights:
+            _print_dimensions(result, system)
+    _print_ceiling(results[0].triplets)
     if len(results) > 1:
         _print_pairs(pairs_table(results))
     if out is None:
@@ -352,6 +367,47 @@ def _stage_bars() -> Iterator[Callable[[str, int, int], None]]:
             bars[what](done, total)
 
         yield report
+
+
+def _print_clustered(before: str, values: Any, triplets: Triplets) -> None:
+    from msim_tf.evaluate.agreement import clustered_intervals
+
+    intervals = clustered_intervals(values, triplets)
+    query, clip = intervals.query, intervals.clip
+    click.echo(
+        f"{before}95 % {query.low:.4f} to {query.high:.4f} over {intervals.queries} queries, "
+        f"{clip.low:.4f} to {clip.high:.4f} over {intervals.clips} clips"
+    )
+
+
+def _print_dimensions(result: TripletResult, system: Embeddings) -> None:
+    """Every dimension alone and the best subset, each with its intervals; --out has all subsets."""
+    from msim_tf.evaluate.tables import subset_weights
+    from msim_tf.evaluate.triplet_scores import triplet_outcomes, triplet_rows
+
+    assert system.layout is not None
+    subsets, weights = subset_weights(system.layout)
+    outcomes = triplet_outcomes(system, triplet_rows(result.triplets, system), weights, metric=result.metric)
+    for name in system.layout.names:
+        own = outcomes[subsets.index((name,))]
+        _print_clustered(f"  {name:<11}{own.mean():.4f}  ", own, result.triplets)
+    best = int(outcomes.sum(axis=1).argmax())
+    click.echo(
+        f"  best of {len(subsets)} subsets, so optimistic: {'+'.join(subsets[best])} {outcomes[best].mean():.4f}"
+    )
+
+
+def _print_ceiling(triplets: Triplets) -> None:
+    from msim_tf.evaluate.agreement import human_ceiling
+
+    ceiling = human_ceiling(triplets)
+    if ceiling is None:
+        click.echo("human ceiling: unknown, the file has no two votes on a triplet")
+        return
+    click.echo(
+        f"human ceiling: {ceiling.score:.4f} (95 % {ceiling.interval.low:.4f} to {ceiling.interval.high:.4f} over queries): "
+        f"a rater against the majority of the others on the same triplets, {ceiling.total} of them with two votes or more"
+    )
 
 
 def _print_dropped(dropped: Dropped) -> None:

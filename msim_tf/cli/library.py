@@ -158,28 +158,32 @@ def path(
 def learn(choices: Path, profile: Path, library: Path, name: str | None) -> None:
     """Learn weights from CHOICES ("positive is closer to anchor than negative") and save them as PROFILE, for --profile.
 
-    CHOICES is a table with the columns anchor,positive,negative, or Dim-Sim's or MagnaTagATune's triplets. Choices of tracks that LIBRARY does
-    not have are left out and counted.
+    CHOICES is a table with the columns anchor,positive,negative, or judgements in any form that msim evaluate triplets reads. Choices of
+    tracks that LIBRARY does not have are left out and counted. The weights are tried on choices about queries that they have not seen
+    (cross-validation over queries), and what is printed says whether they beat equal weights there.
     """
     from msim_tf.evaluate.triplet_files import read_triplets
+    from msim_tf.evaluate.triplets import scorable
     from msim_tf.library.catalog import is_library, load_catalog
     from msim_tf.search.index import Index
     from msim_tf.search.weights import choice_differences, learn_profile, save_profile
 
     triplets, dropped = read_triplets(choices)
     index = load_catalog(library).open_index() if is_library(library) else Index.build(load_embeddings(library))
-    told = list(zip(triplets.anchor, triplets.positive, triplets.negative))
-    known = [members for members in told if all(track in index for track in members)]
-    if not known:
+    present, missing = scorable(triplets, {track for track in triplets.identifiers if track in index})
+    if not len(present):
         raise InputError(f"{choices}: no choice is among tracks of {library}; the columns must name its identifiers")
-    anchors, nearer, farther = (index.vectors(side) for side in zip(*known))
+    anchors, nearer, far_anchors, farther = (index.vectors(side) for side in zip(*present.members))
     layout = index.source.layout
-    learnt = learn_profile(name or profile.stem, choice_differences(anchors, nearer, farther, layout), layout)
+    differences = choice_differences(anchors, nearer, farther, layout, far_anchors=far_anchors)
+    learnt = learn_profile(name or profile.stem, differences, layout, queries=present.queries)
     save_profile(profile, learnt)
-    left_out = len(told) - len(known) + dropped.count
-    click.echo(f"{profile}: {len(known)} choices" + (f", {left_out} left out" if left_out else ""))
+    left_out = missing.count + dropped.count
+    click.echo(f"{profile}: {len(present)} choices" + (f", {left_out} left out" if left_out else ""))
     for dimension, weight in learnt.weights.items():
         click.echo(f"  {dimension:<11}{weight:.3f}")
     click.echo(
-        f"  explains {learnt.agreement:.0%} of choices it has not seen; equal weights {learnt.equal_agreement:.0%}"
+        f"  explains {learnt.agreement:.0%} of choices about queries it has not seen; equal weights {learnt.equal_agreement:.0%}"
     )
+    verdict = "better than equal weights" if learnt.helps else "not shown to be better than equal weights"
+    click.echo(f"  {verdict}: gain {learnt.gain_low:+.3f} to {learnt.gain_high:+.3f} (95 %, over queries)")

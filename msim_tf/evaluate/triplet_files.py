@@ -1,8 +1,10 @@
-"""Readers of triplet files: Dim-Sim (raw and clean, CSV and JSON), MagnaTagATune's comparisons, and a plain list.
+"""Reads judgements of people from any published form: Dim-Sim (raw and clean, CSV and JSON), MagnaTagATune, lists.
 
-Columns are found by name and others are ignored. Every reader returns the triplets it could make and what it dropped; only a file that is
-not what it says raises. Sources: Lee et al., "Disentangled multidimensional metric learning for music similarity", ICASSP 2020 (Dim-Sim);
-Law et al., "Evaluation of algorithms using games: the case of music tagging", ISMIR 2009 (MagnaTagATune).
+Other forms (single answers of odd one out, ratings, comparisons of pairs, ABX) are read by ``judgement_files``. Columns
+are found by name and others are ignored. Every reader returns the triplets it could make and what it dropped; only a
+file that is not what it says raises. Sources: Lee et al., "Disentangled multidimensional metric learning for music
+similarity", ICASSP 2020 (Dim-Sim); Law et al., "Evaluation of algorithms using games: the case of music tagging",
+ISMIR 2009 (MagnaTagATune).
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import numpy as np
 
 from msim_tf.embeddings import shortlist
 from msim_tf.errors import InputError
+from msim_tf.evaluate import judgement_files
+from msim_tf.evaluate.judgement_files import NO_VOTES, RATER_COLUMNS, TIE, Tally, add_odd_one_out
 from msim_tf.evaluate.triplets import Dropped, Triplets
 from msim_tf.files import load_json
 
@@ -27,14 +31,12 @@ _MEMBERS = ("anchor", "song1", "song2")
 DIM_SIM_COLUMNS = ("triplet_id", "anchor_id", "song1_id", "song2_id", "song1_vote", "song2_vote")
 MAGNATAGATUNE_COLUMNS = tuple(f"clip{clip}_{what}" for what in ("id", "numvotes") for clip in (1, 2, 3))
 PLAIN_COLUMNS = ("anchor", "positive", "negative")
-_TIE = "tied votes"
-_NO_VOTES = "no votes"
 
 Row = Mapping[str, Any]
 
 
 def read_triplets(path: str | Path) -> tuple[Triplets, Dropped]:
-    """Reads any of the three kinds of file, recognised by their columns.
+    """Reads any kind of file, recognised by its columns.
 
     Args:
         path: ``.json``, or delimited text (comma or tab).
@@ -53,6 +55,7 @@ def read_triplets(path: str | Path) -> tuple[Triplets, Dropped]:
         (DIM_SIM_COLUMNS, _dim_sim),
         (MAGNATAGATUNE_COLUMNS, _magnatagatune),
         (PLAIN_COLUMNS, _plain),
+        *judgement_files.READERS,
     ):
         if all(column in rows[0] for column in columns):
             triplets, dropped = reader(path, rows)
@@ -60,7 +63,8 @@ def read_triplets(path: str | Path) -> tuple[Triplets, Dropped]:
             return triplets, dropped
     raise InputError(
         f"{path}: columns {shortlist([str(column) for column in rows[0]])}; expected those of Dim-Sim ({', '.join(DIM_SIM_COLUMNS)}), "
-        f"of MagnaTagATune ({', '.join(MAGNATAGATUNE_COLUMNS)}) or {', '.join(PLAIN_COLUMNS)}"
+        f"of MagnaTagATune ({', '.join(MAGNATAGATUNE_COLUMNS)}), or one of "
+        + "; ".join(",".join(columns) for columns in (PLAIN_COLUMNS, *(own for own, _ in judgement_files.READERS)))
     )
 
 
@@ -136,6 +140,7 @@ def _made(path: Path, kept: list[dict[str, Any]], *, starts: bool, seconds: floa
         agreement=np.array([row["agreement"] for row in kept], np.float64),
         starts=np.array([row["starts"] for row in kept], np.float64).reshape(-1, 3) if starts else None,
         clip_seconds=seconds,
+        votes=np.array([row["votes"] for row in kept], np.float64) if kept and "votes" in kept[0] else None,
     )
 
 
@@ -150,7 +155,7 @@ def _dim_sim(path: Path, rows: list[Row]) -> tuple[Triplets, Dropped]:
         anchor, *songs = (_identifier(path, row, f"{member}_id", number) for member in _MEMBERS)
         starts = _starts(path, row, number) if has_starts else None
         if pair[0] == pair[1]:
-            reason = _TIE if pair[0] else _NO_VOTES
+            reason = TIE if pair[0] else NO_VOTES
             reasons[reason] = (*reasons.get(reason, ()), triplet_id)
             continue
         near = int(pair[1] > pair[0])
@@ -162,6 +167,7 @@ def _dim_sim(path: Path, rows: list[Row]) -> tuple[Triplets, Dropped]:
                 "negative": songs[1 - near],
                 "agreement": math.nan if outcomes_only else max(pair) / sum(pair),
                 "starts": starts and [starts[0], starts[1 + near], starts[2 - near]],
+                **({} if outcomes_only else {"votes": (max(pair), min(pair))}),
             }
         )
     seconds = _number(path, rows[0], "clip_lengths_seconds", 1) if "clip_lengths_seconds" in rows[0] else 3.0
@@ -169,37 +175,35 @@ def _dim_sim(path: Path, rows: list[Row]) -> tuple[Triplets, Dropped]:
 
 
 def _magnatagatune(path: Path, rows: list[Row]) -> tuple[Triplets, Dropped]:
-    """Odd one out: the most-voted clip differs; the other two are anchor and positive, in file order."""
-    kept: list[dict[str, Any]] = []
+    """Odd one out: the most-voted clip differs from the other two, which are the anchors of one triplet each."""
+    tally = Tally(path.name)
     reasons: dict[str, tuple[str, ...]] = {}
     for number, row in enumerate(rows, 1):
         votes = _votes(path, row, MAGNATAGATUNE_COLUMNS[3:], number)
         clips = [_identifier(path, row, column, number) for column in MAGNATAGATUNE_COLUMNS[:3]]
         if votes.count(max(votes)) > 1:
-            reason = _TIE if max(votes) else _NO_VOTES
+            reason = TIE if max(votes) else NO_VOTES
             reasons[reason] = (*reasons.get(reason, ()), str(number))
             continue
-        odd = votes.index(max(votes))
-        anchor, positive = (clip for place, clip in enumerate(clips) if place != odd)
-        kept.append(
-            {
-                "id": str(number),
-                "anchor": anchor,
-                "positive": positive,
-                "negative": clips[odd],
-                "agreement": max(votes) / sum(votes),
-            }
-        )
+        add_odd_one_out(tally, str(number), clips, votes)
     paths = {
         str(row[f"clip{clip}_id"]).strip(): str(row[f"clip{clip}_mp3_path"]).strip()
         for row in rows
         for clip in (1, 2, 3)
         if row.get(f"clip{clip}_mp3_path")
     }
-    return replace(_made(path, kept, starts=False, seconds=None), paths=paths), Dropped(reasons)
+    triplets, dropped = tally.triplets()
+    return replace(triplets, paths=paths), Dropped(reasons) + dropped
 
 
 def _plain(path: Path, rows: list[Row]) -> tuple[Triplets, Dropped]:
+    """A list of outcomes, or with a column of raters their votes, which are added up."""
+    if any(column in rows[0] for column in RATER_COLUMNS):
+        tally = Tally(path.name)
+        for number, row in enumerate(rows, 1):
+            anchor, positive, negative = (_identifier(path, row, column, number) for column in PLAIN_COLUMNS)
+            tally.add(anchor, (anchor, positive), (anchor, negative))
+        return tally.triplets()
     kept = []
     for number, row in enumerate(rows, 1):
         members = {column: _identifier(path, row, column, number) for column in PLAIN_COLUMNS}

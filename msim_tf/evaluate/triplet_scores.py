@@ -70,7 +70,7 @@ def triplet_distances(
 
     Args:
         embeddings: vectors with ``d`` parts.
-        rows: [n, 3] rows of anchor, positive, negative.
+        rows: [n, 4] rows of anchor, positive, anchor of the far pair, negative; see ``triplet_rows``.
         weights: [s, d] float >= 0; a mask is a row of zeros and ones. A weight multiplies a subspace's squared distance.
         metric: "euclidean" (squared here; the order is the same) or "cosine" (1 - cosine of the weighted vectors, 1 where one has no length).
 
@@ -85,13 +85,13 @@ def triplet_distances(
     distance = _euclidean if metric == "euclidean" else _cosine
     for start in range(0, len(rows), _BLOCK):
         block = slice(start, min(start + _BLOCK, len(rows)))
-        anchor, positive, negative = (
-            embeddings.embeddings[rows[block, column]].astype(np.float64) for column in range(3)
+        anchor, positive, far_anchor, negative = (
+            embeddings.embeddings[rows[block, column]].astype(np.float64) for column in range(4)
         )
         yield (
             block,
             distance(anchor, positive, embeddings.parts, weights),
-            distance(anchor, negative, embeddings.parts, weights),
+            distance(far_anchor, negative, embeddings.parts, weights),
         )
 
 
@@ -235,5 +235,6 @@ def _result(
 
 
 def triplet_rows(triplets: Triplets, system: Embeddings) -> np.ndarray:
-    """Rows of anchor, positive and negative in ``system``: [n, 3] int; every identifier must have a vector."""
-    return np.stack([system.rows(names) for names in (triplets.anchor, triplets.positive, triplets.negative)], axis=1)
+    """Rows of anchor, positive, anchor of the far pair and negative in ``system``: [n, 4] int; all must have a vector."""
+    columns = (triplets.anchor, triplets.positive, triplets.far_anchor or triplets.anchor, triplets.negative)
+    return np.stack([system.rows(names) for names in columns], axis=1)

@@ -1,11 +1,12 @@
-"""Triplets as data: who was compared with whom, which are kept, and what must be embedded to score them.
+"""Judgements of people as data: who was compared with whom, which are kept, and what must be embedded to score them.
 
-A triplet is (anchor, positive, negative): listeners found the positive nearer to the anchor. Conventions: identifiers are text; a *clip* of
-a track has the identifier ``<track>@<start in seconds>``, so both readings of Dim-Sim (exact 3 s clips, whole-track mean) are the same
-computation on other identifiers.
-A triplet that cannot be scored is never an error: it is dropped, counted, and its reason kept.
+A triplet is (anchor, positive, negative): listeners found the positive nearer to the anchor. A comparison of two pairs
+("a and b are closer than c and d") is the same with another anchor of the far pair, so every published form of
+judgement becomes triplets. Conventions: identifiers are text; a *clip* of a track has the identifier
+``<track>@<start in seconds>``, so both readings of Dim-Sim (exact 3 s clips, whole-track mean) are the same computation
+on other identifiers. A triplet that cannot be scored is never an error: it is dropped, counted, and its reason kept.
 
-Does not read files (``triplet_files``) and does not compute distances (``triplet_scores``).
+Does not read files (``triplet_files``, ``judgement_files``) and does not compute distances (``triplet_scores``).
 """
 
 from __future__ import annotations
@@ -79,6 +80,9 @@ class Triplets:
         exact_clips: whether the identifiers are those of clips (``clip_reading``) rather than of tracks.
         filters: what was applied so far, for the tables.
         paths: identifier -> path of its sound as the file tells it (MagnaTagATune), where it does.
+        far_anchor: [n] identifiers that the negatives are compared with, where these are not the anchors; None in triplets.
+        votes: [n, 2] for the positive and for the negative, or None where the file tells only outcomes.
+        questions: [n] what was asked at once, as one odd one out of three gives two triplets; None where each is its own.
         judges: who found the positive nearer: ``LISTENERS``, or ``LABELS`` for what ``label_triplets`` makes.
     """
 
@@ -94,6 +98,9 @@ class Triplets:
     filters: tuple[str, ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
     judges: str = LISTENERS
+    far_anchor: tuple[str, ...] | None = None
+    votes: np.ndarray | None = None
+    questions: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.triplet_ids)
@@ -109,13 +116,26 @@ class Triplets:
             negative=tuple(self.negative[row] for row in rows),
             agreement=self.agreement[rows],
             starts=None if self.starts is None else self.starts[rows],
+            far_anchor=None if self.far_anchor is None else tuple(self.far_anchor[row] for row in rows),
+            votes=None if self.votes is None else self.votes[rows],
+            questions=None if self.questions is None else tuple(self.questions[row] for row in rows),
             filters=self.filters + ((note,) if note else ()),
         )
 
     @property
     def identifiers(self) -> tuple[str, ...]:
         """Every identifier that occurs, once."""
-        return tuple(dict.fromkeys(self.anchor + self.positive + self.negative))
+        return tuple(dict.fromkeys(self.anchor + self.positive + self.negative + (self.far_anchor or ())))
+
+    @property
+    def members(self) -> tuple[tuple[str, str, str, str], ...]:
+        """[n] anchor, positive, anchor of the far pair, negative."""
+        return tuple(zip(self.anchor, self.positive, self.far_anchor or self.anchor, self.negative))
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """[n] what is not independent of each other: triplets of one question, else of one anchor."""
+        return self.questions or self.anchor
 
     def clips(self) -> tuple[Clip, ...]:
         """What must be embedded before these triplets can be scored: each track, or after ``clip_reading`` each clip, once."""
@@ -188,11 +208,11 @@ def matched(names: Iterable[str], known: Sequence[str], *, paths: Mapping[str, s
 def renamed(triplets: Triplets, known: Sequence[str]) -> Triplets:
     """The triplets in the words of ``known`` (see ``matched``); names that match nothing stay and will be dropped as missing."""
     names = matched(triplets.identifiers, known, paths=triplets.paths)
-    anchor, positive, negative = (
+    anchor, positive, far_anchor, negative = (
         tuple(names.get(name, name) for name in column)
-        for column in (triplets.anchor, triplets.positive, triplets.negative)
+        for column in (triplets.anchor, triplets.positive, triplets.far_anchor or (), triplets.negative)
     )
-    return replace(triplets, anchor=anchor, positive=positive, negative=negative)
+    return replace(triplets, anchor=anchor, positive=positive, negative=negative, far_anchor=far_anchor or None)
 
 
 def agreeing(triplets: Triplets, threshold: float) -> tuple[Triplets, Dropped]:
@@ -215,19 +235,23 @@ def agreeing(triplets: Triplets, threshold: float) -> tuple[Triplets, Dropped]:
 
 
 def scorable(triplets: Triplets, known: Iterable[str]) -> tuple[Triplets, Dropped]:
-    """Keeps triplets of three different identifiers that all have a vector.
+    """Keeps comparisons of two different pairs, of two different tracks each, that all have a vector.
 
     Args:
         triplets: any reading.
         known: identifiers with a vector.
     """
     known = set(known)
-    members = list(zip(triplets.anchor, triplets.positive, triplets.negative))
-    twice = np.array([len(set(member)) < 3 for member in members], bool)
-    without = np.array([not known.issuperset(member) for member in members], bool) & ~twice
+    twice = np.array([_is_degenerate(*member) for member in triplets.members], bool)
+    without = np.array([not known.issuperset(member) for member in triplets.members], bool) & ~twice
     missing = tuple(identifier for identifier in triplets.identifiers if identifier not in known)
     dropped = _dropped(triplets, {"same track twice": twice, "audio or vector missing": without})
     return triplets.take(~twice & ~without), replace(dropped, missing=missing)
+
+
+def _is_degenerate(anchor: str, positive: str, far_anchor: str, negative: str) -> bool:
+    """Whether a pair is a track with itself, or both pairs are the same."""
+    return anchor == positive or far_anchor == negative or {anchor, positive} == {far_anchor, negative}
 
 
 def _dropped(triplets: Triplets, masks: Mapping[str, np.ndarray]) -> Dropped:

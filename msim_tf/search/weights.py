@@ -13,7 +13,7 @@ steepness), soon nothing if it does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ FORMAT_VERSION = 1
 SCALE = 1.0
 RIDGE = 0.2
 _FOLDS = 10
+_FIGURES = ("agreement", "equal_agreement", "gain_low", "gain_high")
+_RESAMPLES = 2_000
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,10 @@ class Profile:
         name: what the user calls them.
         weights: dimension -> weight >= 0, summing to 1.
         choices: how many choices they were learnt from; 0 for weights set by hand.
-        agreement: share of choices that weights learnt from the *other* choices explain; NaN below two choices.
+        agreement: share of choices that weights learnt from choices about *other* queries explain; NaN below two queries.
         equal_agreement: share that equal weights explain; when it is not below ``agreement``, the profile does not help.
+        gain_low: lower end of the 95 % interval of ``agreement - equal_agreement``, over whole queries; NaN if unknown.
+        gain_high: its upper end.
     """
 
     name: str
@@ -49,10 +53,22 @@ class Profile:
     choices: int = 0
     agreement: float = float("nan")
     equal_agreement: float = float("nan")
+    gain_low: float = float("nan")
+    gain_high: float = float("nan")
+
+    @property
+    def helps(self) -> bool:
+        """Whether the learnt weights explain unseen choices better than equal weights do, beyond chance."""
+        return self.gain_low > 0
 
 
 def choice_differences(
-    anchors: np.ndarray, nearer: np.ndarray, farther: np.ndarray, layout: EmbeddingLayout
+    anchors: np.ndarray,
+    nearer: np.ndarray,
+    farther: np.ndarray,
+    layout: EmbeddingLayout,
+    *,
+    far_anchors: np.ndarray | None = None,
 ) -> np.ndarray:
     """How much nearer the chosen track is in each dimension.
 
@@ -61,12 +77,14 @@ def choice_differences(
         nearer: [n, size], the chosen ones.
         farther: [n, size], the others.
         layout: the subspaces.
+        far_anchors: [n, size], what ``farther`` is compared with, in comparisons of two pairs; None means ``anchors``.
 
     Returns:
         [n, dimensions] float64 in [-4, 4].
     """
+    far_anchors = anchors if far_anchors is None else far_anchors
     columns = [
-        (np.square(anchors[:, part] - farther[:, part]) - np.square(anchors[:, part] - nearer[:, part])).sum(1)
+        (np.square(far_anchors[:, part] - farther[:, part]) - np.square(anchors[:, part] - nearer[:, part])).sum(1)
         for part in layout.slices.values()
     ]
     return np.stack(columns, 1).astype(np.float64)
@@ -114,14 +132,22 @@ def _least_loss(margins: np.ndarray) -> float:
 
 
 def learn_profile(
-    name: str, differences: np.ndarray, layout: EmbeddingLayout, *, ridge: float = RIDGE, scale: float = SCALE
+    name: str,
+    differences: np.ndarray,
+    layout: EmbeddingLayout,
+    *,
+    queries: Sequence[str] | None = None,
+    ridge: float = RIDGE,
+    scale: float = SCALE,
 ) -> Profile:
-    """Weights learnt from choices, and whether they explain choices that they have not seen.
+    """Weights learnt from choices, and whether they explain choices about queries that they have not seen.
 
     Args:
         name: of the profile.
         differences: [n, dimensions], see ``choice_differences``; n >= 1.
         layout: names the dimensions.
+        queries: [n] what each choice was about; choices about one are never divided between learning and testing, since they
+            share tracks. None: each choice is its own.
         ridge: see ``fitted_weights``.
         scale: see ``fitted_weights``.
 
@@ -135,25 +161,44 @@ def learn_profile(
     if not np.isfinite(differences).all():
         raise InputError("choices hold NaN or infinity; embed their tracks again")
     weights = fitted_weights(differences, ridge=ridge, scale=scale)
+    names = np.arange(len(differences)) if queries is None else np.array(queries)
+    groups = np.unique(names, return_inverse=True)[1].ravel()
+    equal = differences.sum(1) > 0
+    learnt = _held_out(differences, groups, ridge, scale)
+    low, high = _gain_interval(learnt, equal, groups)
     return Profile(
         name=name,
         weights=dict(zip(layout.names, weights.tolist())),
         choices=len(differences),
-        agreement=_held_out(differences, ridge, scale),
-        equal_agreement=float((differences.sum(1) > 0).mean()),
+        agreement=float(learnt.mean()) if len(learnt) else float("nan"),
+        equal_agreement=float(equal.mean()),
+        gain_low=low,
+        gain_high=high,
     )
 
 
-def _held_out(differences: np.ndarray, ridge: float, scale: float) -> float:
-    """Share of choices explained by weights fitted without them, in ten folds; NaN below two choices."""
-    if len(differences) < 2:
-        return float("nan")
-    fold = np.arange(len(differences)) % min(_FOLDS, len(differences))
-    right = [
-        differences[fold == number] @ fitted_weights(differences[fold != number], ridge=ridge, scale=scale) > 0
-        for number in range(fold.max() + 1)
-    ]
-    return float(np.concatenate(right).mean())
+def _held_out(differences: np.ndarray, groups: np.ndarray, ridge: float, scale: float) -> np.ndarray:
+    """[n] bool: which choices weights explain that were fitted without their group, in ten folds; [0] below two groups."""
+    count = int(groups.max()) + 1
+    if count < 2:
+        return np.empty(0, bool)
+    fold = groups % min(_FOLDS, count)
+    right = np.empty(len(differences), bool)
+    for number in range(int(fold.max()) + 1):
+        weights = fitted_weights(differences[fold != number], ridge=ridge, scale=scale)
+        right[fold == number] = differences[fold == number] @ weights > 0
+    return right
+
+
+def _gain_interval(learnt: np.ndarray, equal: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """95 % bootstrap interval of the difference of two shares, drawing whole groups; NaN where nothing was held out."""
+    if not len(learnt):
+        return float("nan"), float("nan")
+    sizes = np.bincount(groups)
+    gains = np.bincount(groups, weights=learnt.astype(np.float64) - equal)
+    draws = np.random.default_rng(0).multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=_RESAMPLES)
+    low, high = np.quantile((draws @ gains) / (draws @ sizes), [0.025, 0.975])
+    return float(low), float(high)
 
 
 def save_profile(path: str | Path, profile: Profile) -> None:
@@ -163,7 +208,7 @@ def save_profile(path: str | Path, profile: Profile) -> None:
         InputError: for what ``load_profile`` would refuse.
     """
     _validate_weights(path, profile.weights)
-    figures = {"agreement": profile.agreement, "equal_agreement": profile.equal_agreement}
+    figures = {name: getattr(profile, name) for name in _FIGURES}
     known = {key: value for key, value in figures.items() if np.isfinite(value)}
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, "name": profile.name}
     save_json(path, {**header, "weights": profile.weights, "choices": profile.choices, **known})
@@ -179,13 +224,11 @@ def load_profile(path: str | Path) -> Profile:
     validate_format(value, path, name=FORMAT, version=FORMAT_VERSION)
     weights = value.get("weights")
     _validate_weights(path, weights)
-    nan = float("nan")
     return Profile(
         name=str(value.get("name", Path(path).stem)),
         weights={name: float(weight) for name, weight in weights.items()},
         choices=int(value.get("choices", 0)),
-        agreement=float(value.get("agreement", nan)),
-        equal_agreement=float(value.get("equal_agreement", nan)),
+        **{name: float(value.get(name, "nan")) for name in _FIGURES},
     )
 
 

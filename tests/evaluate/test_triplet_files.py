@@ -39,6 +39,7 @@ def test_raw_votes_decide_and_ties_are_dropped():
     assert triplets.triplet_ids == ("synthetic-0", "synthetic-1", "synthetic-4")
     assert list(zip(triplets.anchor, triplets.positive, triplets.negative)) == [(A, B, C), (A, D, C), (A, A, D)]
     assert triplets.agreement.tolist() == [0.9, 0.8, 1.0]
+    assert [max(votes) / sum(votes) for votes in triplets.votes.tolist()] == triplets.agreement.tolist()
     assert triplets.starts.tolist() == [[0, 12.5, 3.25], [0, 6, 3.25], [0, 9, 6]]
     assert dropped.reasons == {"tied votes": ("synthetic-2",), "no votes": ("synthetic-3",)}
 
@@ -111,11 +112,16 @@ def test_the_two_readings_name_what_must_be_embedded():
 
 def test_magnatagatune_names_the_odd_one():
     triplets, dropped = read_triplets(DATA / "synthetic-comparisons_final.csv")
-    assert list(zip(triplets.anchor, triplets.positive, triplets.negative)) == [
-        ("9000001", "9000002", "9000003"),
-        ("9000008", "9000009", "9000007"),
+    # Votes 1, 0, 4: who names the third finds the first two closest; who names the first prefers 2-3 to 1-2.
+    assert list(zip(triplets.triplet_ids, triplets.anchor, triplets.positive, triplets.negative)) == [
+        ("1.1", "9000001", "9000002", "9000003"),
+        ("1.2", "9000002", "9000001", "9000003"),
+        ("3.1", "9000008", "9000009", "9000007"),
+        ("3.2", "9000009", "9000008", "9000007"),
     ]
-    assert triplets.agreement.tolist() == [0.8, 0.75]
+    assert triplets.votes.tolist() == [[4, 0], [4, 1], [3, 0], [3, 1]]
+    assert triplets.agreement.tolist() == [1.0, 0.8, 1.0, 0.75]
+    assert triplets.queries == ("1", "1", "3", "3")
     assert dropped.reasons == {"tied votes": ("2",)}
     with pytest.raises(InputError, match="no start columns"):
         clip_reading(triplets)

@@ -1,0 +1,136 @@
+"""How far judgements bind: intervals of a score that know what is not independent, and the ceiling that people set.
+
+Triplets of one query share its anchor, and triplets anywhere share clips; an interval that counts triplets is then too
+narrow. Two are given beside it: over whole queries, and over clips (triplets with a clip in common vary together; the
+variance adds the products of their errors, as for dyadic data: Aronow, Samii and Assenova, Political Analysis 23, 2015).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from msim_tf.errors import InputError
+from msim_tf.evaluate.statistics import Interval, group_error
+from msim_tf.evaluate.triplets import Triplets
+
+
+@dataclass(frozen=True)
+class ClusteredIntervals:
+    """95 % intervals of a share of triplets.
+
+    Attributes:
+        query: over whole queries.
+        clip: over clips.
+        queries: how many queries there are.
+        clips: how many clips.
+    """
+
+    query: Interval
+    clip: Interval
+    queries: int
+    clips: int
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """How well people predict people on the same triplets.
+
+    Attributes:
+        score: share of triplets on which a rater, left out, agrees with the majority of the others; a tie of theirs is half.
+        interval: over whole queries.
+        total: triplets with two votes or more, over which it is taken.
+    """
+
+    score: float
+    interval: Interval
+    total: int
+
+
+def clustered_intervals(values: np.ndarray, triplets: Triplets) -> ClusteredIntervals:
+    """Intervals of the mean of ``values``.
+
+    Args:
+        values: [n] float or bool, one per triplet, e.g. which are predicted.
+        triplets: those that the values are of.
+
+    Raises:
+        InputError: if there is no triplet, or another number of values.
+    """
+    values = np.asarray(values, np.float64)
+    if values.shape != (len(triplets),) or not len(values):
+        raise InputError(f"{values.shape} values of {len(triplets)} triplets: expected one each, at least one")
+    mean = float(values.mean())
+    influence = (values - mean) / len(values)
+    queries = np.array(triplets.queries)
+    by_query = group_error(influence, queries)
+    clips, incidence = _incidence(triplets)
+    return ClusteredIntervals(
+        _around(mean, by_query),
+        _around(mean, _clip_error(influence, incidence, clips, by_query)),
+        len(set(triplets.queries)),
+        clips,
+    )
+
+
+def _incidence(triplets: Triplets) -> tuple[int, np.ndarray]:
+    """Number of clips, and [n, 4] which clips each triplet holds."""
+    names = np.array(triplets.members)
+    unique, places = np.unique(names, return_inverse=True)
+    return len(unique), places.reshape(names.shape)
+
+
+def _clip_error(influence: np.ndarray, members: np.ndarray, clips: int, by_query: float) -> float:
+    """Half-width over clips: products of the errors of all triplets that share one, each pair once."""
+    from scipy.sparse import csr_matrix
+    from scipy.stats import t
+
+    rows = np.repeat(np.arange(len(members)), members.shape[1])
+    holds = csr_matrix((np.ones(members.size, np.int8), (rows, members.ravel())), shape=(len(members), clips)) > 0
+    shared = (holds.astype(np.int32) @ holds.T.astype(np.int32)) > 0
+    variance = float(influence @ (shared @ influence))
+    if clips < 2:
+        return math.inf
+    # Few clips can make the sum negative; it is then no smaller than what queries alone explain.
+    if variance <= 0:
+        return by_query
+    return float(t.ppf(0.975, clips - 1)) * math.sqrt(variance * clips / (clips - 1))
+
+
+def _around(mean: float, half: float) -> Interval:
+    return Interval(max(0.0, mean - half), min(1.0, mean + half))
+
+
+def rater_agreement(votes: np.ndarray) -> np.ndarray:
+    """How often a rater, left out, sides with the majority of the others.
+
+    Args:
+        votes: [n, 2] counts for and against, whole numbers >= 0.
+
+    Returns:
+        [n] in [0, 1], the mean over the raters of each triplet; NaN where there are fewer than two.
+    """
+    votes = np.asarray(votes, np.float64)
+    own, other = votes, votes[:, ::-1]
+    # Without the rater, the own side has one vote less; a tie among the others is half an agreement.
+    sides = np.where(own - 1 > other, 1.0, np.where(own - 1 == other, 0.5, 0.0))
+    total = votes.sum(axis=1)
+    shares = np.divide(own, total[:, None], out=np.zeros_like(own), where=total[:, None] > 0)
+    return np.where(total >= 2, (shares * sides).sum(axis=1), np.nan)
+
+
+def human_ceiling(triplets: Triplets) -> Ceiling | None:
+    """The ceiling of these triplets; None where no triplet has two votes.
+
+    Triplets that were chosen for their agreement have a high one: state it on those that were scored.
+    """
+    if triplets.votes is None:
+        return None
+    agreement = rater_agreement(triplets.votes)
+    keep = ~np.isnan(agreement)
+    if not keep.any():
+        return None
+    scored = triplets.take(keep)
+    return Ceiling(float(agreement[keep].mean()), clustered_intervals(agreement[keep], scored).query, int(keep.sum()))
