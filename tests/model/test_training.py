@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from shared import made_once
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from msim_tf.data.store import FeatureStore
@@ -54,9 +55,9 @@ def one_device():
 
 
 @pytest.fixture(scope="module")
-def finished(labelled_store, tmp_path_factory):
+def finished(labelled_store):
     """An uninterrupted run."""
-    return train(labelled_store, tmp_path_factory.mktemp("run") / "whole", PARAMS, strategy=one_device())
+    return load_run(made_once("run", lambda path: train(labelled_store, path, PARAMS, strategy=one_device())))
 
 
 def history(run_path):
