@@ -25,7 +25,8 @@ _BLOCK = 2**20
 # Special", "...And Justice for All"), except for these.
 _HIDDEN = re.compile(
     r"\.[a-z_].*|\.(Trash|DS_Store|Spotlight-V|TemporaryItems|DocumentRevisions|AppleD|VolumeIcon|LSOverride|PKInstall|MobileBackups|Trashes).*"
-    r"|@eaDir|@Recycle|@Recently-Snapshot|@tmp|#recycle|#snapshot|\$RECYCLE\.BIN|RECYCLER|System Volume Information|lost\+found|__MACOSX",
+    r"|@eaDir|@Recycle|@Recently-Snapshot|@tmp|#recycle|#snapshot|\$RECYCLE\.BIN|RECYCLER"
+    r"|System Volume Information|lost\+found|__MACOSX",
     re.DOTALL,
 )
 

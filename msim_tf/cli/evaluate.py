@@ -81,8 +81,9 @@ def triplets(
         a,b,c,d,closer               "ab" or "cd"; or votes_ab,votes_cd
         x,a,b,answer                 ABX: "a" or "b"; or votes_a,votes_b
 
-    Prints scores with their N and intervals that count triplets, whole queries and clips; the human ceiling, where there are votes; every
-    dimension alone; what was dropped and why; and tests between any two systems. All systems are scored on the same triplets.
+    Prints scores with their N and intervals that count triplets, whole queries and clips; the human
+    ceiling, where there are votes; every dimension alone; what was dropped and why; and tests between any
+    two systems. All systems are scored on the same triplets.
     """
     from msim_tf.evaluate.comparison import pairs_table, write_comparison
     from msim_tf.evaluate.tables import system_facts
@@ -124,8 +125,8 @@ def triplets(
 def embed(ctx: click.Context, file: Path, audio: Path, model: Path, out: Path, clips: bool) -> None:
     """Embed what TRIPLETS need from the folder AUDIO, where a track ID is the file ID.mp3 (or another suffix).
 
-    A clip is cut from the features of its whole track, as in training, since a tempogram needs seconds of context. Tracks without audio are
-    listed, and the exit status is then 1.
+    A clip is cut from the features of its whole track, as in training, since a tempogram needs seconds of context.
+    Tracks without audio are listed, and the exit status is then 1.
     """
     if out.suffix != ".npz":
         raise InputError(f"--out {out}: expected a name that ends in .npz")
@@ -212,8 +213,9 @@ def table1(
 ) -> None:
     """Train the paper's five networks on STORE with the same split, seed and budget, and write Table 1.
 
-    MFCC statistics and a random projection stand beside them. Interrupted, the same command continues where it stopped. Without --triplets the
-    score is on label triplets: how well labels of held-out tracks are predicted, not human similarity.
+    MFCC statistics and a random projection stand beside them. Interrupted, the same command continues
+    where it stopped. Without --triplets the score is on label triplets: how well labels of held-out
+    tracks are predicted, not human similarity.
     """
     recipe = dataclasses.replace(preset(TRAIN_PRESETS, preset_name, "training"), **given(changes))
     networks = {name: preset(NETWORK_PRESETS, name, "network") for name in names or NETWORK_PRESETS}
@@ -305,7 +307,8 @@ def report(
 ) -> None:
     """Write a page on the first of EMBEDDINGS (FILE.npz or NAME=FILE.npz), the others and two baselines beside it.
 
-    What each subspace holds, retrieval with artist filter, tempo and key of the nearest neighbour, triplets, and the worst of them with links.
+    What each subspace holds, retrieval with artist filter, tempo and key of the nearest neighbour,
+    triplets, and the worst of them with links.
     """
     systems = [_system(text) for text in embeddings]
     judged = _read(file, agreement=agreement, clips=clips)[0] if file else None
@@ -405,8 +408,10 @@ def _print_ceiling(triplets: Triplets) -> None:
         click.echo("human ceiling: unknown, the file has no two votes on a triplet")
         return
     click.echo(
-        f"human ceiling: {ceiling.score:.4f} (95 % {ceiling.interval.low:.4f} to {ceiling.interval.high:.4f} over queries): "
-        f"a rater against the majority of the others on the same triplets, {ceiling.total} of them with two votes or more"
+        f"human ceiling: {ceiling.score:.4f} (95 % {ceiling.interval.low:.4f} to {ceiling.interval.high:.4f} over "
+        "queries): "
+        f"a rater against the majority of the others on the same triplets, {ceiling.total} of them with two votes or "
+        "more"
     )
 
 

@@ -1,4 +1,5 @@
-"""Judgements that are no triplets yet: odd one out, ratings of candidates, comparisons of pairs, ABX; each as triplets with votes.
+"""Judgements that are no triplets yet: odd one out, ratings of candidates, comparisons of
+pairs, ABX; each as triplets with votes.
 
 One row is one answer of one rater, or a count of answers. Rows about the same comparison are added up, whatever order
 their tracks stand in. Columns are found by name and others are ignored; names of raters only say whose ratings belong
@@ -130,8 +131,8 @@ def read_odd_one_out(path: Path, rows: Sequence[Row]) -> tuple[Triplets, Dropped
 def read_ratings(path: Path, rows: Sequence[Row]) -> tuple[Triplets, Dropped]:
     """Ratings of candidates for a query, more is more similar: of any two that one rater rated, the higher is nearer.
 
-    Ratings of different raters are not compared, since scales are personal; equal ratings are no vote. A rater who rated
-    a candidate several times counts with the mean.
+    Ratings of different raters are not compared, since scales are personal; equal ratings are no vote. A rater who
+    rated a candidate several times counts with the mean.
     """
     rater = next((column for column in RATER_COLUMNS if column in rows[0]), None)
     ratings: dict[tuple[str, str], dict[str, list[float]]] = {}
@@ -151,7 +152,9 @@ def read_ratings(path: Path, rows: Sequence[Row]) -> tuple[Triplets, Dropped]:
 
 
 def read_pairs(path: Path, rows: Sequence[Row]) -> tuple[Triplets, Dropped]:
-    """Comparisons of two pairs: ``closer`` is "ab" or "cd", or the columns ``votes_ab`` and ``votes_cd`` count answers."""
+    """Comparisons of two pairs: ``closer`` is "ab" or "cd", or the columns
+    ``votes_ab`` and ``votes_cd`` count answers.
+    """
     tally = Tally(path.name)
     for number, row in enumerate(rows, 1):
         a, b, c, d = (text(path, row, column, number) for column in PAIR_COLUMNS[:4])
@@ -164,7 +167,9 @@ def read_pairs(path: Path, rows: Sequence[Row]) -> tuple[Triplets, Dropped]:
 
 
 def read_abx(path: Path, rows: Sequence[Row]) -> tuple[Triplets, Dropped]:
-    """ABX: is ``x`` more like ``a`` or ``b``; ``answer`` is "a" or "b", or ``votes_a`` and ``votes_b`` count answers."""
+    """ABX: is ``x`` more like ``a`` or ``b``; ``answer`` is "a" or "b", or
+    ``votes_a`` and ``votes_b`` count answers.
+    """
     tally = Tally(path.name)
     for number, row in enumerate(rows, 1):
         x, a, b = (text(path, row, column, number) for column in ABX_COLUMNS[:3])

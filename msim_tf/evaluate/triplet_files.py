@@ -62,7 +62,8 @@ def read_triplets(path: str | Path) -> tuple[Triplets, Dropped]:
             _validate_ids(path, triplets)
             return triplets, dropped
     raise InputError(
-        f"{path}: columns {shortlist([str(column) for column in rows[0]])}; expected those of Dim-Sim ({', '.join(DIM_SIM_COLUMNS)}), "
+        f"{path}: columns {shortlist([str(column) for column in rows[0]])}; expected those of Dim-Sim "
+        f"({', '.join(DIM_SIM_COLUMNS)}), "
         f"of MagnaTagATune ({', '.join(MAGNATAGATUNE_COLUMNS)}), or one of "
         + "; ".join(",".join(columns) for columns in (PLAIN_COLUMNS, *(own for own, _ in judgement_files.READERS)))
     )

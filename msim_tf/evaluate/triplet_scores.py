@@ -1,8 +1,8 @@
 """How well vectors predict triplets.
 
-Conventions: a triplet is right when its positive is strictly nearer to the anchor than its negative; a tie is wrong. Vectors are compared
-block by block, and many weightings of the subspaces at once: a million triplets need no more memory than their outcomes. Systems that are
-to be compared are scored on the same triplets.
+Conventions: a triplet is right when its positive is strictly nearer to the anchor than its negative; a tie is wrong.
+Vectors are compared block by block, and many weightings of the subspaces at once: a million triplets need no more
+memory than their outcomes. Systems that are to be compared are scored on the same triplets.
 """
 
 from __future__ import annotations
@@ -71,8 +71,10 @@ def triplet_distances(
     Args:
         embeddings: vectors with ``d`` parts.
         rows: [n, 4] rows of anchor, positive, anchor of the far pair, negative; see ``triplet_rows``.
-        weights: [s, d] float >= 0; a mask is a row of zeros and ones. A weight multiplies a subspace's squared distance.
-        metric: "euclidean" (squared here; the order is the same) or "cosine" (1 - cosine of the weighted vectors, 1 where one has no length).
+        weights: [s, d] float >= 0; a mask is a row of zeros and ones. A weight
+            multiplies a subspace's squared distance.
+        metric: "euclidean" (squared here; the order is the same) or "cosine" (1 - cosine of the
+            weighted vectors, 1 where one has no length).
 
     Yields:
         Which triplets, then [s, block] distances anchor-positive and anchor-negative, float64.
@@ -235,6 +237,8 @@ def _result(
 
 
 def triplet_rows(triplets: Triplets, system: Embeddings) -> np.ndarray:
-    """Rows of anchor, positive, anchor of the far pair and negative in ``system``: [n, 4] int; all must have a vector."""
+    """Rows of anchor, positive, anchor of the far pair and negative in ``system``:
+    [n, 4] int; all must have a vector.
+    """
     columns = (triplets.anchor, triplets.positive, triplets.far_anchor or triplets.anchor, triplets.negative)
     return np.stack([system.rows(names) for names in columns], axis=1)

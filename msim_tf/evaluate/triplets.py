@@ -74,15 +74,18 @@ class Triplets:
         anchor: [n] identifiers.
         positive: [n] identifiers, what most listeners found nearer to the anchor.
         negative: [n] identifiers.
-        agreement: [n] float, share of the votes for the positive, in (0.5, 1]; NaN where the file tells only the outcome.
+        agreement: [n] float, share of the votes for the positive, in (0.5, 1]; NaN
+            where the file tells only the outcome.
         starts: [n, 3] seconds of anchor, positive, negative in their tracks, or None.
         clip_seconds: length of the clips that listeners heard, or None.
         exact_clips: whether the identifiers are those of clips (``clip_reading``) rather than of tracks.
         filters: what was applied so far, for the tables.
         paths: identifier -> path of its sound as the file tells it (MagnaTagATune), where it does.
-        far_anchor: [n] identifiers that the negatives are compared with, where these are not the anchors; None in triplets.
+        far_anchor: [n] identifiers that the negatives are compared with, where these
+            are not the anchors; None in triplets.
         votes: [n, 2] for the positive and for the negative, or None where the file tells only outcomes.
-        questions: [n] what was asked at once, as one odd one out of three gives two triplets; None where each is its own.
+        questions: [n] what was asked at once, as one odd one out of three gives two
+            triplets; None where each is its own.
         judges: who found the positive nearer: ``LISTENERS``, or ``LABELS`` for what ``label_triplets`` makes.
     """
 
@@ -138,7 +141,9 @@ class Triplets:
         return self.questions or self.anchor
 
     def clips(self) -> tuple[Clip, ...]:
-        """What must be embedded before these triplets can be scored: each track, or after ``clip_reading`` each clip, once."""
+        """What must be embedded before these triplets can be scored: each track, or
+        after ``clip_reading`` each clip, once.
+        """
         if self.starts is None or not self.exact_clips:
             return tuple(Clip(identifier, identifier) for identifier in self.identifiers)
         clips: dict[str, Clip] = {}
@@ -176,9 +181,11 @@ def clip_reading(triplets: Triplets) -> Triplets:
 
 
 def matched(names: Iterable[str], known: Sequence[str], *, paths: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Which of the ``known`` identifiers each name means: itself, its path in the file, or the one file ``<name>.<suffix>``.
+    """Which of the ``known`` identifiers each name means: itself, its path in the file,
+    or the one file ``<name>.<suffix>``.
 
-    Dim-Sim says ``TRABC``, a folder of sound has ``TRABC.mp3`` (perhaps in a subfolder); where two files would fit, neither does.
+    Dim-Sim says ``TRABC``, a folder of sound has ``TRABC.mp3`` (perhaps in a subfolder);
+    where two files would fit, neither does.
 
     Args:
         names: as in the triplets.
@@ -206,7 +213,9 @@ def matched(names: Iterable[str], known: Sequence[str], *, paths: Mapping[str, s
 
 
 def renamed(triplets: Triplets, known: Sequence[str]) -> Triplets:
-    """The triplets in the words of ``known`` (see ``matched``); names that match nothing stay and will be dropped as missing."""
+    """The triplets in the words of ``known`` (see ``matched``); names that match nothing
+    stay and will be dropped as missing.
+    """
     names = matched(triplets.identifiers, known, paths=triplets.paths)
     anchor, positive, far_anchor, negative = (
         tuple(names.get(name, name) for name in column)

@@ -1,4 +1,7 @@
-"""``assets.extra/msim.json`` and the numbering of versions: what an exported model says of itself. Needs no TensorFlow."""
+"""``assets.extra/msim.json`` and the numbering of versions: what an exported model says of itself.
+
+Needs no TensorFlow.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """``Servable``: one version of an exported model, loaded and run as TensorFlow Serving's C++ loader does it.
 
-A TensorFlow 1 Session restores the variables, feeds by tensor name and fetches by tensor name. ``tf.saved_model.load`` is another code path:
-an export can work there and fail in the real server, so nothing here uses it. As in the real server, names and types are checked and
-shapes are left to the operations. Knows nothing of HTTP or gRPC.
+A TensorFlow 1 Session restores the variables, feeds by tensor name and fetches by tensor name. ``tf.saved_model.load``
+is another code path: an export can work there and fail in the real server, so nothing here uses it. As in the real
+server, names and types are checked and shapes are left to the operations. Knows nothing of HTTP or gRPC.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Servable:
 
         Args:
             path: the directory that holds ``saved_model.pb``.
-            warmup: run ``assets.extra/tf_serving_warmup_requests`` if there is one; any request that fails fails the load.
+            warmup: run ``assets.extra/tf_serving_warmup_requests`` if there is one;
+                any request that fails fails the load.
 
         Raises:
             InputError: if there is no SavedModel, it is damaged, or a warmup request fails.
@@ -133,7 +134,8 @@ class Servable:
         self.close()
 
     def _run_session(self, feeds: Mapping[str, np.ndarray], fetches: list[str], timeout: float | None) -> list[Any]:
-        # Session.run compares shapes with the graph first, the C++ session underneath it does not: call that one, as the server does.
+        # Session.run compares shapes with the graph first, the C++ session underneath it does
+        # not: call that one, as the server does.
         unique = sorted(set(fetches))
         try:
             outputs = {name: self._tensor(name) for name in unique}

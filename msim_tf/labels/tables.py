@@ -1,7 +1,7 @@
 """Labels of tracks as text, and the table that users write them in (CSV).
 
-A *label* is a tag in its canonical spelling, a tempo in bpm, or the name of a key. No label means unknown, never "no". The *group* of a
-track is its artist or source; of several artists, all of them (``joined_groups``).
+A *label* is a tag in its canonical spelling, a tempo in bpm, or the name of a key. No label means unknown, never "no".
+The *group* of a track is its artist or source; of several artists, all of them (``joined_groups``).
 """
 
 from __future__ import annotations
@@ -128,9 +128,9 @@ def canonical_label(name: str, value: str) -> str:
 def read_labels_csv(path: str | Path) -> Labels:
     """Reads a label table: columns ``track``, ``dimension`` and ``value``, found by name, one value per row.
 
-    ``track`` is an identifier (POSIX path relative to the music folder). ``dimension`` is a musical dimension, ``tag`` (the taxonomy
-    decides which dimension) or ``artist`` (the group for splits; several rows where several play). An empty value means unknown and is
-    skipped. UTF-8, with or without a byte order mark.
+    ``track`` is an identifier (POSIX path relative to the music folder). ``dimension`` is a musical dimension, ``tag``
+    (the taxonomy decides which dimension) or ``artist`` (the group for splits; several rows where several play). An
+    empty value means unknown and is skipped. UTF-8, with or without a byte order mark.
 
     Raises:
         InputError: for anything else, naming the file and the line.

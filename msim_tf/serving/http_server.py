@@ -218,7 +218,8 @@ class RestServer(uvicorn.Server):
             await asyncio.sleep(0.02)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
-        # The next turns of the loop tell the connections that they are cut off; then their requests have nobody left to answer.
+        # The next turns of the loop tell the connections that they are cut off; then their
+        # requests have nobody left to answer.
         await asyncio.sleep(0.02)
         for task in list(self.server_state.tasks):
             task.cancel()

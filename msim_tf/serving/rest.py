@@ -127,7 +127,9 @@ class _Call:
 
 
 def _answer_or_error(models: Models, call: _Call, guard: RestGuard, reservation: Reservation) -> Response:
-    """The answer; an exception stays in this thread, because its way to another one would keep the parsed request in memory."""
+    """The answer; an exception stays in this thread, because its way to another one would
+    keep the parsed request in memory.
+    """
     try:
         return _answer(models, call, guard, reservation)
     except Exception as error:

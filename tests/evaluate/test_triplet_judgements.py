@@ -1,4 +1,6 @@
-"""Judgements in every published form, from simulated raters whose weights are known; intervals and ceiling against loops."""
+"""Judgements in every published form, from simulated raters whose weights are known;
+intervals and ceiling against loops.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Connections that stay silent, drip, or are too many; few file descriptors; and how fast the server ends. All on real sockets."""
+"""Connections that stay silent, drip, or are too many; few file descriptors; and how fast the server ends.
+
+All on real sockets.
+"""
 
 import os
 import resource
@@ -168,7 +171,8 @@ def test_what_is_no_http_is_refused(server, data):
 def test_an_upgrade_is_answered_like_any_request(server):
     upgrade = GET.replace(
         b"\r\n\r\n",
-        b"\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+        b"\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
     )
     with connect(server.address, upgrade) as connection:
         assert read(connection).startswith(b"HTTP/1.1 200")

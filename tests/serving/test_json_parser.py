@@ -1,4 +1,7 @@
-"""JSON as TensorFlow Serving reads it. Oracles: answers of the servers 2.15.1 and 2.18.1, RapidJSON's grammar, and Python's ``json``."""
+"""JSON as TensorFlow Serving reads it.
+
+Oracles: answers of the servers 2.15.1 and 2.18.1, RapidJSON's grammar, and Python's ``json``.
+"""
 
 import json
 import math
@@ -109,7 +112,9 @@ def test_the_three_ways_read_the_same(value, ascii_only, indent):
 
 
 def _by_python(text):
-    """Python's value of ``text``; None if it has none that could be sent on (half a surrogate pair, a number beyond double)."""
+    """Python's value of ``text``; None if it has none that could be sent on (half a
+    surrogate pair, a number beyond double).
+    """
     try:
         value = json.loads(text.decode())
         json.dumps(value, ensure_ascii=False, allow_nan=b"N" in text or b"I" in text).encode()
