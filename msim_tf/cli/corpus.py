@@ -115,20 +115,21 @@ def annotate(ctx: click.Context, source: Path, store: Path, workers: int | None,
     Labels that STORE has already win over estimates. An estimate of low confidence is left out: that track is unknown there. madmom's
     models are licensed CC BY-NC-SA.
     """
-    from msim_tf.labels.annotate import annotate_folder, annotation_labels
-
     import_tensorflow()
     from msim_tf.data.store import FeatureStore
-    from msim_tf.data.store_database import write_labels
+    from msim_tf.data.store_database import StoreDatabase
+    from msim_tf.labels.annotate import annotate_folder
+    from msim_tf.labels.annotations import annotation_labels
 
     opened = FeatureStore(store)
     root = source if source.is_dir() else source.parent
-    with progress_bar("annotate") as progress:
+    with progress_bar("annotate") as progress, StoreDatabase(store, writable=True) as database:
         annotations, failures = annotate_folder(
-            root, opened.identifiers, store / "annotations.jsonl", workers=workers, progress=progress, seconds=seconds
+            root, opened.identifiers, database, workers=workers, progress=progress, seconds=seconds
         )
-    labels = annotation_labels(annotations).merge(opened.labels)
-    write_labels(store, labels)
+        with database.transaction():
+            labels = annotation_labels(annotations).merge(database.labels())
+            database.write_labels(labels)
     _print_coverage(store, labels.values, opened.identifiers)
     list_failures(failures)
     if failures:

@@ -140,7 +140,8 @@ class ShardWriter:
                     "onset": np.ascontiguousarray(outcome.onset, np.float16),
                 }
             if all(np.isfinite(values).all() for values in rows.values()):
-                return self._append(clip, rows)
+                noted = dataclasses.replace(clip, note="; ".join(getattr(outcome, "notes", ())))
+                return self._append(noted, rows)
             outcome = "its features hold numbers that are not finite; is the recording sound?"
         finished = dataclasses.replace(clip, reason=outcome, frames=0, row=0, onset_row=0)
         self._clips.append(finished)

@@ -1,59 +1,42 @@
 """Tempo and key by madmom: the labels that no table gives.
 
-Tempo is the strongest peak of a comb filter over the beat activations of madmom's ensemble of eight recurrent networks; key is its
-convolutional network's choice. The whole ensemble is used, as published: 3 s per 30 s clip and core are affordable, although one network
-alone takes a sixth of the ensemble's time. Of a long file only the middle is heard.
+Tempo is the strongest peak of a comb filter over the beat activations of madmom's ensemble of eight recurrent networks; key
+is the choice of its convolutional network. The whole ensemble is used, as published: 3 s per 30 s clip and core are
+affordable, although one network alone takes a sixth of the ensemble's time. Of a long file only the middle is used.
 
-``annotate_folder`` works in separate processes and keeps what is done in a file of JSON lines, one per track as it is finished: killed at
-any moment, it goes on from there. Nothing here imports TensorFlow.
+``annotate_folder`` works in separate processes and keeps every finished track in a database: killed at any moment, it goes
+on from there. A file at which a process dies costs that file. Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
-import json
 import math
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from msim_tf.audio import decode
+from msim_tf.database import Database
 from msim_tf.errors import InputError
-from msim_tf.files import atomic_file, validate_format
-from msim_tf.labels.tables import Labels, canonical_label
+from msim_tf.labels.annotations import Annotation, AnnotationRecord, load_records, save_records
+from msim_tf.labels.tables import canonical_label
 
 SR = 44100  # madmom's networks were trained at this rate
 _MIN_SECONDS = 3.0  # two beats at 40 bpm; the key network itself fails at 1 s
 _SILENCE = 1e-4  # peak amplitude, -80 dB; madmom answers 166 bpm and B flat minor to digital silence
-_FORMAT, _VERSION = "msim-annotations", 1
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """What madmom hears in a track.
-
-    Attributes:
-        tempo: beats per minute in 40..250, or ``None`` where there is no periodicity.
-        tempo_confidence: strength of this tempo among all candidates, in [0, 1]; relative, so not a probability of a beat.
-        key: e.g. "A minor".
-        key_confidence: probability of this key among 24, in [0, 1].
-    """
-
-    tempo: float | None
-    tempo_confidence: float
-    key: str
-    key_confidence: float
+_NO_STATE = (-1, -1)  # the state of no file: what is recorded with it is tried again
 
 
 @contextmanager
@@ -125,33 +108,10 @@ class Annotator:
         )
 
 
-def annotation_labels(
-    annotations: Mapping[str, Annotation], *, tempo_confidence: float = 0.1, key_confidence: float = 0.25
-) -> Labels:
-    """Annotations as labels; what is below its confidence is left unknown.
-
-    Args:
-        annotations: by identifier.
-        tempo_confidence: in [0, 1]. The default is a rule of thumb: a synthetic drone had 0.06, noise 0.03, clicks 0.25 and more, the
-            excerpts that ship here 0.10 to 0.44; it was not validated against annotated music.
-        key_confidence: in [0, 1]. A rule of thumb too: chance is 0.04, and clicks, which have no key, reached 0.24.
-    """
-    values: dict[str, dict[str, tuple[str, ...]]] = {}
-    for identifier, found in sorted(annotations.items()):
-        known: dict[str, tuple[str, ...]] = {}
-        if found.tempo is not None and found.tempo_confidence >= tempo_confidence:
-            known["tempo"] = (canonical_label("tempo", str(found.tempo)),)
-        if found.key_confidence >= key_confidence:
-            known["key"] = (found.key,)
-        if known:
-            values[identifier] = known
-    return Labels(values)
-
-
 def annotate_folder(
     root: str | Path,
     identifiers: Iterable[str],
-    out_path: str | Path,
+    database: Database,
     *,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -159,148 +119,152 @@ def annotate_folder(
 ) -> tuple[dict[str, Annotation], dict[str, str]]:
     """Annotates sound files in parallel, resuming what an earlier run has done.
 
-    A track is done again when its size or modification time has changed, when ``seconds`` has, or when it failed before.
+    A track is done again when its size or modification time has changed, or when ``seconds`` has; a failure is remembered
+    just so.
 
     Args:
         root: the music folder.
         identifiers: paths relative to it.
-        out_path: the file of JSON lines: a header, then one line per track, failures with their reason.
+        database: has the table of ``labels.annotations``, in which every finished track is kept.
         workers: processes; ``None`` is one per CPU.
-        progress: called with (tracks done, all tracks), first with what was found done.
-        seconds: how much of the middle of a file is heard.
+        progress: called with (tracks done, all tracks), first with what was done before.
+        seconds: how much of the middle of a file is used.
 
     Returns:
         Annotations by identifier, and the reasons of those that failed.
 
     Raises:
-        InputError: if ``out_path`` is another kind of file, or a worker dies.
+        InputError: if the database cannot be written, or no worker can start.
     """
-    root, out_path = Path(root), Path(out_path)
+    root = Path(root)
     tracks = list(dict.fromkeys(identifiers))
-    records = {track: record for track, record in _records(out_path, seconds).items() if _is_current(root, record)}
-    _write_records(out_path, seconds, records.values())
-    todo = [track for track in tracks if track not in records]
+    stored = load_records(database)
+    records = {
+        track: stored[track] for track in tracks if track in stored and _is_current(root, stored[track], seconds)
+    }
+    remaining = [track for track in tracks if track not in records]
     report = progress or (lambda done, total: None)
-    report(len(tracks) - len(todo), len(tracks))
-    with open(out_path, "a", encoding="utf-8") as log:
-        for done, record in enumerate(_annotated(root, todo, workers or os.cpu_count() or 1, seconds), start=1):
-            log.write(_line(record))
-            log.flush()
-            records[record["track"]] = record
-            report(len(tracks) - len(todo) + done, len(tracks))
-    failures = {track: records[track]["error"] for track in tracks if "error" in records[track]}
-    return {track: _annotation(records[track]) for track in tracks if track not in failures}, failures
+    report(len(records), len(tracks))
+    for record in _annotated(root, remaining, workers or os.cpu_count() or 1, seconds):
+        save_records(database, [record])
+        records[record.track] = record
+        report(len(records), len(tracks))
+    outcomes = {track: records[track].outcome for track in tracks}
+    failures = {track: outcome for track, outcome in outcomes.items() if isinstance(outcome, str)}
+    return {track: outcome for track, outcome in outcomes.items() if isinstance(outcome, Annotation)}, failures
 
 
-def load_annotations(path: str | Path) -> dict[str, Annotation]:
-    """What ``annotate_folder`` has finished, without the failures.
-
-    Raises:
-        InputError: if ``path`` is missing or another kind of file.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path} not found; expected annotations of tempo and key")
-    return {track: _annotation(record) for track, record in _records(path, None).items()}
-
-
-def _annotation(record: dict[str, Any]) -> Annotation:
-    return Annotation(**record["annotation"])
-
-
-def _line(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) + "\n"
-
-
-def _records(path: Path, seconds: float | None) -> dict[str, dict[str, Any]]:
-    """Successful records by track; a torn line (of a killed writer) is as good as none, and so is another ``seconds``."""
-    try:
-        header, *lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected annotations") from error
-    start = _parsed(header)
-    validate_format(start, path, name=_FORMAT, version=_VERSION)
-    if seconds not in (None, start["seconds"]):
-        return {}
-    found = [record for record in map(_parsed, lines) if isinstance(record, dict) and "annotation" in record]
-    return {record["track"]: record for record in found}
-
-
-def _parsed(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
-
-
-def _write_records(path: Path, seconds: float, records: Iterable[dict[str, Any]]) -> None:
-    """The whole file, without torn, stale and failed lines; later lines are appended."""
-    with atomic_file(path, "w") as file:
-        file.write(_line({"format": _FORMAT, "format_version": _VERSION, "seconds": seconds}))
-        file.writelines(_line(record) for record in records)
-
-
-def _stamp(path: Path) -> list[int]:
+def _state(path: Path) -> tuple[int, int]:
+    """Size and modification time, by which a changed file is noticed."""
     status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+    return status.st_size, status.st_mtime_ns
 
 
-def _is_current(root: Path, record: dict[str, Any]) -> bool:
+def _is_current(root: Path, record: AnnotationRecord, seconds: float) -> bool:
     try:
-        return _stamp(root / record["track"]) == record["stamp"]
+        return record.seconds == seconds and _state(root / record.track) == (record.size, record.modified)
     except OSError:
         return False
 
 
-def _annotated(root: Path, tracks: list[str], workers: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """Records of ``tracks`` as they are finished."""
-    if not tracks:
-        return
+def _annotated(root: Path, tracks: list[str], workers: int, seconds: float) -> Iterator[AnnotationRecord]:
+    """Records of ``tracks`` as they are finished, by processes that get one track at a time."""
+    waiting = deque(tracks)
+    running: dict[Connection, tuple[BaseProcess, str | None]] = {}
+    try:
+        for _ in range(min(workers, len(tracks))):
+            running |= _start_worker(root, seconds)
+        while running:
+            for connection in multiprocessing.connection.wait(list(running)):
+                assert isinstance(connection, Connection)
+                process, track = running.pop(connection)
+                try:
+                    record = connection.recv()
+                except EOFError:
+                    yield _record_of_death(root, process, track, seconds)
+                    if waiting:
+                        running |= _start_worker(root, seconds)
+                    continue
+                if record is not None:
+                    yield record
+                # A worker that has nothing to do reads the end of its pipe, and ends.
+                if not waiting:
+                    connection.close()
+                    process.join()
+                    continue
+                connection.send(waiting[0])
+                running[connection] = process, waiting.popleft()
+    finally:
+        for process, _ in running.values():
+            process.terminate()
+
+
+def _start_worker(root: Path, seconds: float) -> dict[Connection, tuple[BaseProcess, str | None]]:
     # Spawned, not forked: the parent may hold TensorFlow's threads, which do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(tracks)), mp_context=context, initializer=_start_worker)
-    try:
-        for future in as_completed([pool.submit(_annotate_file, root, track, seconds) for track in tracks]):
-            yield future.result()
-    except BrokenProcessPool as error:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, root, seconds), daemon=True)
+    process.start()
+    theirs.close()
+    return {ours: (process, None)}
+
+
+def _record_of_death(root: Path, process: BaseProcess, track: str | None, seconds: float) -> AnnotationRecord:
+    """What to keep of a track at which its process died.
+
+    Raises:
+        InputError: if it died before its first track, which is no file's fault.
+    """
+    process.join()
+    code = process.exitcode or 0
+    cause = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+    if track is None:
         raise InputError(
-            f"{root}: an annotation process died (out of memory?); what is done is kept, "
+            f"{root}: an annotation process died at its start ({cause}; out of memory?); what is done is kept, "
             "run again with fewer workers to go on"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+        )
+    # Killed from outside, most often for lack of memory: not the file's fault for certain, so it is tried again.
+    killed = code == -signal.SIGKILL
+    state = _NO_STATE
+    if not killed:
+        with contextlib.suppress(OSError):
+            state = _state(root / track)
+    return AnnotationRecord(track, *state, seconds, f"its annotation process died ({cause})")
 
 
-_annotator: Annotator | None = None  # one per worker process
-
-
-def _start_worker() -> None:
-    global _annotator
-    # Ctrl-C is the parent's to handle; it lets the workers finish their track.
+def _work(connection: Connection, root: Path, seconds: float) -> None:
+    """A worker process: says that it is ready, then answers each track with its record, until the pipe ends."""
+    # Ctrl-C is for the parent to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _annotator = Annotator()
+    annotator = Annotator()
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        connection.send(None)
+        while True:
+            connection.send(_annotate_file(annotator, root, connection.recv(), seconds))
 
 
 def _end_with_parent() -> None:
-    """A pool's workers wait for work for ever when their parent is killed outright."""
+    """Ends a worker whose parent was killed outright in the middle of a track."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
         os._exit(1)
 
 
-def _annotate_file(root: Path, track: str, seconds: float) -> dict[str, Any]:
-    assert _annotator is not None
-    path = root / track
+def _annotate_file(annotator: Annotator, root: Path, track: str, seconds: float) -> AnnotationRecord:
+    path, state = root / track, _NO_STATE
+    outcome: Annotation | str
     try:
-        stamp = _stamp(path)  # before decoding, so that a change meanwhile makes the record stale
-        return {"track": track, "stamp": stamp, "annotation": asdict(_annotator.annotate(_middle(path, seconds), SR))}
-    except Exception as error:  # one file must not end the work on all others, whatever madmom says to it
-        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        return {"track": track, "error": reason if track in reason else f"{path}: {reason}"}
+        state = _state(path)  # before decoding, so that a change meanwhile makes the record stale
+        outcome = annotator.annotate(_middle(path, seconds), SR)
+    except InputError as error:
+        outcome = str(error).removeprefix(f"{path}: ")
+    except OSError as error:
+        outcome = f"cannot be read ({error.strerror or error})"
+    except Exception as error:  # one file must not end the work on all others, whatever madmom raises
+        outcome = f"cannot be annotated ({type(error).__name__}: {' '.join(str(error).split())})"
+    return AnnotationRecord(track, *state, seconds, outcome)
 
 
 def _middle(path: Path, seconds: float) -> np.ndarray:

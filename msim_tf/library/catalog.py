@@ -2,7 +2,7 @@
 
     library.json        manifest: format, name, the music folder, the number of the index, where its model was
     index-1/            the index (``search.index``); a rebuild writes index-2 beside it and then switches the manifest
-    annotations.jsonl   tempo and key by madmom, if they were asked for
+    annotations.db      tempo and key by madmom, if they were asked for
     .lock               held by the one process that writes
 
 Identifiers are POSIX paths relative to the music folder. What a track's file was when it was embedded is kept in its metadata as ``file``.
@@ -51,7 +51,7 @@ class Catalog:
     @property
     def annotations_path(self) -> Path:
         """Where tempo and key are kept."""
-        return self.path / "annotations.jsonl"
+        return self.path / "annotations.db"
 
     def following(self) -> Catalog:
         """The same library with the next index."""

@@ -255,13 +255,14 @@ class Update:
         return {key: old[key] for key in ("tempo", "key") if same and key in old}
 
     def _annotate(self) -> None:
-        from msim_tf.labels.annotate import annotate_folder, annotation_labels
+        from msim_tf.database import Database
+        from msim_tf.labels.annotate import annotate_folder
+        from msim_tf.labels.annotations import ANNOTATIONS, annotation_labels
 
         assert self._index is not None
         names = sorted(self._index.identifiers)
-        annotations, failures = annotate_folder(
-            self._music, names, self._catalog.annotations_path, progress=self._stage("annotate")
-        )
+        with Database(self._catalog.annotations_path, ANNOTATIONS, create=True) as database:
+            annotations, failures = annotate_folder(self._music, names, database, progress=self._stage("annotate"))
         labels = annotation_labels(annotations).values
         changed = {}
         for name in names:

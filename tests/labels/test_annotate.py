@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.metadata
-import json
 import os
 import signal
 import subprocess
@@ -16,8 +15,18 @@ import soundfile
 
 from msim_tf.audio import decode
 from msim_tf.audio.scan import scan_folder
+from msim_tf.database import Database
 from msim_tf.errors import InputError
-from msim_tf.labels.annotate import Annotation, Annotator, annotate_folder, annotation_labels, load_annotations
+from msim_tf.labels import annotate
+from msim_tf.labels.annotate import Annotator, annotate_folder
+from msim_tf.labels.annotations import (
+    ANNOTATIONS,
+    Annotation,
+    AnnotationRecord,
+    annotation_labels,
+    load_records,
+    save_records,
+)
 from msim_tf.labels.relations import key_relation, tempo_relation
 from msim_tf.theory import parse_key
 
@@ -87,19 +96,33 @@ def library(tmp_path_factory, clicks, cadence):
     return root
 
 
+def opened(path):
+    return Database(path, ANNOTATIONS, create=True)
+
+
+def stored(path):
+    """Annotations that are kept, by track, without failures."""
+    with opened(path) as database:
+        records = load_records(database)
+    return {track: record.outcome for track, record in records.items() if isinstance(record.outcome, Annotation)}
+
+
 def script(path, library, out, workers, rest=""):
     """A program that annotates ``library``; its workers run its first lines too."""
     path.write_text(
         f"""import sys
+from msim_tf.database import Database
 from msim_tf.labels import annotate
+from msim_tf.labels.annotations import ANNOTATIONS
 from msim_tf.audio.scan import scan_folder
 assert not {{"tensorflow", "keras"}} & set(sys.modules), __name__
 if __name__ == "__main__":
     calls = []
+    database = Database({str(out)!r}, ANNOTATIONS, create=True)
     found, failures = annotate.annotate_folder(
         {str(library)!r},
         list(scan_folder({str(library)!r}).files),
-        {str(out)!r},
+        database,
         workers={workers},
         progress=lambda done, total: calls.append((done, total)),
     )
@@ -121,9 +144,9 @@ def whole(library, tmp_path_factory):
     assert not {"tensorflow", "keras", "madmom"} & set(sys.modules)
 """
     subprocess.run(
-        script(folder / "run.py", library, folder / "out.jsonl", 2, checks), check=True, env=environment(), cwd=folder
+        script(folder / "run.py", library, folder / "out.db", 2, checks), check=True, env=environment(), cwd=folder
     )
-    return load_annotations(folder / "out.jsonl")
+    return stored(folder / "out.db")
 
 
 def test_a_folder_is_annotated_by_processes(whole):
@@ -143,30 +166,27 @@ def test_a_worker_has_no_tensorflow():
 
 
 def test_a_killed_run_goes_on_where_it_was(library, whole, tmp_path):
-    out = tmp_path / "killed.jsonl"
+    out = tmp_path / "killed.db"
     running = subprocess.Popen(script(tmp_path / "run.py", library, out, 1), env=environment(), start_new_session=True)
-    wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 3)  # the header and two tracks
+    wait_until(lambda: out.exists() and out.stat().st_size and len(stored(out)) >= 2)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     wait_until(lambda: group_is_gone(running.pid))  # its workers end by themselves
 
-    lines = out.read_bytes().split(b"\n")
-    done = [json.loads(line) for line in lines[1:] if line]
+    done = stored(out)
     assert 2 <= len(done) < 4
-    # The first is marked, to see that it is not done again; the last is torn, as a kill inside a write leaves it.
-    done[0]["annotation"]["tempo"] = 77.0
-    torn = json.dumps(done[-1]).encode()[:40]
-    out.write_bytes(b"\n".join([lines[0], *(json.dumps(record).encode() for record in done[:-1]), torn]))
-
-    seen = []
-    found, failures = annotate_folder(
-        library, list(scan_folder(library).files), out, workers=2, progress=lambda done, total: seen.append(done)
-    )
-    marked = done[0]["track"]
-    assert seen[0] == len(done) - 1 and seen[-1] == 4 and not failures
+    # One is marked, to see that it is not done again.
+    marked = next(iter(done))
+    with opened(out) as database:
+        database.execute("UPDATE annotations SET tempo = 77 WHERE track = ?", (marked,))
+        calls = []
+        found, failures = annotate_folder(
+            library, list(scan_folder(library).files), database, workers=2, progress=lambda done, total: calls.append(done)
+        )
+    assert calls[0] == len(done) and calls[-1] == 4 and not failures
     assert found[marked].tempo == 77.0
     assert found | {marked: whole[marked]} == whole
-    assert load_annotations(out) == found
+    assert stored(out) == found
 
 
 def wait_until(condition):
@@ -184,52 +204,99 @@ def group_is_gone(group):
     return False
 
 
-def test_changed_files_and_failures_are_done_again(tmp_path, clicks):
+def test_changed_files_are_done_again_and_failures_are_remembered(tmp_path, clicks):
     for name in ("one", "two"):
         soundfile.write(tmp_path / f"{name}.wav", clicks(100, 4), SR)
     (tmp_path / "bad.wav").write_text("no music")
     soundfile.write(tmp_path / "silent.wav", np.zeros(SR * 4), SR)
-    out = tmp_path / "out" / "a.jsonl"
-    first, failures = annotate_folder(tmp_path, list(scan_folder(tmp_path).files), out, workers=1)
+    out = tmp_path / "a.db"
+    calls = []
+
+    def run(*tracks):
+        calls.clear()
+        with opened(out) as database:
+            return annotate_folder(
+                tmp_path, tracks, database, workers=1, progress=lambda done, total: calls.append((done, total))
+            )
+
+    first, failures = run("bad.wav", "one.wav", "silent.wav", "two.wav")
     assert list(first) == ["one.wav", "two.wav"]
     assert failures.keys() == {"bad.wav", "silent.wav"}
-    assert "bad.wav: is not audio" in failures["bad.wav"] and "silent.wav: silent" in failures["silent.wav"]
-    logged = [json.loads(line) for line in out.read_text().splitlines()[1:]]
-    assert {record["track"]: record["error"] for record in logged if "error" in record} == failures
+    assert failures["silent.wav"].startswith("silent") and "wav" not in failures["bad.wav"]
+    assert run("bad.wav", "one.wav", "silent.wav", "two.wav") == (first, failures) and calls == [(4, 4)]
 
     (tmp_path / "two.wav").unlink()
     soundfile.write(tmp_path / "one.wav", clicks(130, 4), SR)
     (tmp_path / "bad.wav").unlink()
     (tmp_path / "bad.wav").write_bytes((tmp_path / "one.wav").read_bytes())
-    seen = []
-    second, failures = annotate_folder(
-        tmp_path,
-        list(scan_folder(tmp_path).files),
-        out,
-        workers=1,
-        progress=lambda done, total: seen.append((done, total)),
-    )
-    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    second, failures = run("bad.wav", "one.wav", "silent.wav")
+    assert calls == [(1, 3), (2, 3), (3, 3)]
     assert failures.keys() == {"silent.wav"}
     assert second["one.wav"].tempo == pytest.approx(130, abs=1) and second["bad.wav"] == second["one.wav"]
-    assert load_annotations(out) == second
-    seen.clear()
-    assert annotate_folder(tmp_path, ["one.wav", "bad.wav"], out, progress=lambda *call: seen.append(call))[0] == second
-    assert seen == [(2, 2)]
+    assert run("one.wav", "bad.wav")[0] == second and calls == [(2, 2)]
 
 
-def test_other_files_are_not_overwritten(library, tmp_path):
-    path = tmp_path / "labels.csv"
-    path.write_text("track,dimension,value\n")
-    with pytest.raises(InputError, match=r"labels\.csv: not of format 'msim-annotations'"):
-        annotate_folder(library, ["stereo.ogg"], path)
-    assert path.read_text() == "track,dimension,value\n"
-    with pytest.raises(InputError, match=r"none\.jsonl not found"):
-        load_annotations(tmp_path / "none.jsonl")
+def deadly(connection, root, seconds):
+    """A worker like annotate's, whose decoder dies of some files."""
+    connection.send(None)
+    while True:
+        track = connection.recv()
+        if track.startswith("SIG"):
+            os.kill(os.getpid(), getattr(signal, track.partition(".")[0]))
+        status = (root / track).stat()
+        outcome = Annotation(100.0, 0.5, "C major", 0.5)
+        connection.send(AnnotationRecord(track, status.st_size, status.st_mtime_ns, seconds, outcome))
+
+
+def test_a_process_that_dies_costs_its_file_only(tmp_path, monkeypatch):
+    names = ["0.wav", "SIGABRT.wav", "SIGKILL.wav", "SIGSEGV.wav", "z.wav"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setattr(annotate, "_work", deadly)
+    calls = []
+    with opened(tmp_path / "a.db") as database:
+        for _ in range(2):
+            found, failures = annotate_folder(
+                tmp_path, names, database, workers=2, progress=lambda done, total: calls.append(done)
+            )
+            assert list(found) == ["0.wav", "z.wav"]
+            assert failures == {
+                "SIGABRT.wav": "its annotation process died (SIGABRT)",
+                "SIGKILL.wav": "its annotation process died (SIGKILL)",
+                "SIGSEGV.wav": "its annotation process died (SIGSEGV)",
+            }
+    # The second time only the one is tried that somebody else may have killed, for want of memory.
+    assert calls == [0, 1, 2, 3, 4, 5, 4, 5]
+
+
+def end(connection, root, seconds):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_processes_that_cannot_start_are_no_files_fault(tmp_path, monkeypatch):
+    (tmp_path / "0.wav").write_bytes(b"x")
+    monkeypatch.setattr(annotate, "_work", end)
+    with opened(tmp_path / "a.db") as database:
+        with pytest.raises(InputError, match="died at its start .SIGKILL; out of memory.*fewer workers"):
+            annotate_folder(tmp_path, ["0.wav"], database, workers=1)
+        assert load_records(database) == {}
+
+
+def test_records_come_back(tmp_path):
+    records = [
+        AnnotationRecord("a/é.wav", 1, 2**62, 120.0, Annotation(120.25, 0.4, "A minor", 0.9)),
+        AnnotationRecord("b.wav", 1, 2, 30.5, Annotation(None, 0.0, "C major", 0.5)),
+        AnnotationRecord("c.wav", 1, 2, 30.5, "silent"),
+    ]
+    with opened(tmp_path / "a.db") as database:
+        save_records(database, records)
+    with opened(tmp_path / "a.db") as database:
+        assert list(load_records(database).values()) == records
 
 
 def test_only_the_middle_of_a_long_file_is_heard(tmp_path, clicks):
     y = np.concatenate([clicks(70, 5), clicks(150, 6), clicks(70, 5)])
     soundfile.write(tmp_path / "a.flac", y, SR)
-    found, _ = annotate_folder(tmp_path, ["a.flac"], tmp_path / "a.jsonl", workers=1, seconds=5.5)
+    with opened(tmp_path / "a.db") as database:
+        found, _ = annotate_folder(tmp_path, ["a.flac"], database, workers=1, seconds=5.5)
     assert found["a.flac"].tempo == pytest.approx(150, abs=1)

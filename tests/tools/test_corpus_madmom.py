@@ -3,7 +3,7 @@
 import pytest
 
 from msim_tf.evaluate.statistics import wilson_interval
-from msim_tf.labels.annotate import Annotation
+from msim_tf.labels.annotations import Annotation
 from tools.corpus.madmom_accuracy import lines, outcomes, tempo_ratio
 
 

@@ -14,9 +14,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from msim_tf.cli.options import progress_bar
+from msim_tf.database import Database
 from msim_tf.errors import InputError
 from msim_tf.evaluate.statistics import wilson_interval
-from msim_tf.labels.annotate import Annotation, annotate_folder
+from msim_tf.labels.annotate import annotate_folder
+from msim_tf.labels.annotations import ANNOTATIONS, Annotation
 from msim_tf.theory import parse_key
 from tools.corpus.command import run
 from tools.corpus.ledger import PARTS, Ledger
@@ -66,11 +68,12 @@ def main() -> int:
     clips = {clip.track: clip for clip in ledger.clips.values() if clip.part == arguments.part and clip.clip in ledger}
     if not clips:
         raise InputError(f"{arguments.corpus}: no renders in its {arguments.part} part; run tools.corpus.renders first")
-    with progress_bar("madmom") as progress:
+    path = arguments.corpus / f"madmom-{arguments.part}.db"
+    with progress_bar("madmom") as progress, Database(path, ANNOTATIONS, create=True) as database:
         annotations, failures = annotate_folder(
             arguments.corpus / arguments.part,
             sorted(clips),
-            arguments.corpus / f"madmom-{arguments.part}.jsonl",
+            database,
             workers=arguments.workers,
             progress=progress,
         )
