@@ -161,7 +161,7 @@ def label(store: Path, labels: tuple[Path, ...]) -> None:
             continue
         jams = path.is_dir() or path.suffix == ".jams"
         table = read_labels_jams(path, opened.identifiers) if jams else read_labels_csv(path)
-        validate_tracks(table, opened.identifiers, path)
+        validate_tracks(table, opened.identifiers, table=path, tracks_of=store)
         merged = merged.merge(table)
     write_labels(store, merged)
     _print_coverage(store, merged.values, opened.identifiers)

@@ -27,12 +27,13 @@ import numpy as np
 import tensorflow as tf
 
 import msim_tf
+from msim_tf.checksums import save_checked_json
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
-from msim_tf.export.metadata import FORMAT, FORMAT_VERSION, METADATA_FILE, next_version
+from msim_tf.export.metadata import FORMAT, FORMAT_VERSION, METADATA_FILE, checksums_of_files, next_version
 from msim_tf.export.servable import Servable
 from msim_tf.features.extractor import clip_features, frame_features, halo, segments
-from msim_tf.files import atomic_directory, save_json
+from msim_tf.files import atomic_directory
 from msim_tf.model.network import embedding_model
 from msim_tf.model.params import NetworkParams, layout
 from msim_tf.model.training import Run, load_model
@@ -100,7 +101,9 @@ def export_model(
         (directory / "assets.extra").mkdir(exist_ok=True)
         examples = _examples(network, features)
         _write_warmup(directory, base.name, endpoints, examples)
-        save_json(directory / METADATA_FILE, _metadata(base.name, network, features, training))
+        metadata = _metadata(base.name, network, features, training)
+        # The checksums of all other files, which are whole by now.
+        save_checked_json(directory / METADATA_FILE, {**metadata, "files": checksums_of_files(directory)})
         _verify(directory, model, endpoints, examples)
     return base / str(version)
 

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msim_tf.checksums import file_checksum, load_checked_json
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
-from msim_tf.files import load_json, validate_format
+from msim_tf.files import validate_format
 from msim_tf.params import FeatureParams
 
 FORMAT = "msim-model"
 FORMAT_VERSION = 1
 METADATA_FILE = "assets.extra/msim.json"
+_CURE = "export the model again, or copy the version directory again"
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,69 @@ def load_metadata(path: str | Path) -> ModelMetadata:
         InputError: if there is no exported model of ours.
     """
     directory = version_directory(path)
+    value = load_description(directory)
     file = directory / METADATA_FILE
-    value = load_json(file, "the description of an exported model (msim export makes one)")
     validate_format(value, file, name=FORMAT, version=FORMAT_VERSION)
-    return ModelMetadata(
-        directory=directory,
-        name=value["name"],
-        features=FeatureParams.from_json(value["feature_params"]),
-        layout=EmbeddingLayout.from_json(value),
-        inputs=tuple(value["inputs"]),
-        training=value["training"],
-    )
+    try:
+        return ModelMetadata(
+            directory=directory,
+            name=value["name"],
+            features=FeatureParams.from_json(value["feature_params"]),
+            layout=EmbeddingLayout.from_json(value),
+            inputs=tuple(value["inputs"]),
+            training=value["training"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: not the description of an exported model ({error!r}); {_CURE}") from error
+
+
+def load_description(directory: Path) -> dict[str, Any]:
+    """Reads ``msim.json`` of a version directory, and verifies every file that it names by its checksum.
+
+    Exports of msim 0.1 name none.
+
+    Raises:
+        InputError: if it is missing or damaged, or a file is.
+    """
+    what = "the description of an exported model (msim export makes one)"
+    value = load_checked_json(directory / METADATA_FILE, what, cure=_CURE, optional=True)
+    problems = _damaged_files(directory, value.get("files", {}))
+    if problems:
+        raise InputError(problems[0])
+    return value
+
+
+def checksums_of_files(directory: Path) -> dict[str, str]:
+    """Relative path -> checksum of every file of a version directory but its description, for ``msim.json``."""
+    paths = {path.relative_to(directory).as_posix(): path for path in sorted(directory.rglob("*")) if path.is_file()}
+    return {name: file_checksum(path) for name, path in paths.items() if name != METADATA_FILE}
+
+
+def _damaged_files(directory: Path, files: Any) -> list[str]:
+    if not isinstance(files, dict):
+        return [f"{directory / METADATA_FILE}: names its files in a way that is not ours; {_CURE}"]
+    problems = []
+    for name, checksum in files.items():
+        try:
+            if file_checksum(directory / name) != checksum:
+                problems.append(f"{directory / name}: damaged (it does not have its checksum); {_CURE}")
+        except OSError as error:
+            problems.append(f"{directory / name}: cannot be read ({error.strerror}); {_CURE}")
+    return problems
+
+
+def check_export(path: str | Path) -> list[str]:
+    """Reads an exported model whole and compares it with its checksums: one line per problem."""
+    try:
+        directory = version_directory(path)
+        what = "the description of an exported model"
+        value = load_checked_json(directory / METADATA_FILE, what, cure=_CURE, optional=True)
+        problems = _damaged_files(directory, value.get("files", {}))
+        if not problems:
+            load_metadata(directory)
+    except InputError as error:
+        return [str(error)]
+    return problems
 
 
 def version_directories(base_path: Path) -> dict[int, Path]:

@@ -18,12 +18,11 @@ from tensorflow.python.client import pywrap_tf_session
 
 from msim_tf.errors import InputError
 from msim_tf.export import error_texts as texts
-from msim_tf.export.metadata import METADATA_FILE
+from msim_tf.export.metadata import METADATA_FILE, load_description
 from msim_tf.export.protocol import byte_strings
 from msim_tf.export.signatures import DEFAULT_SIGNATURE, Signature, signature_from_proto
 from msim_tf.export.status import ServingError
 from msim_tf.export.warmup import warmup_requests
-from msim_tf.files import load_json
 
 _CODE_NAMES = {
     number: name.removesuffix("_CODE")
@@ -64,10 +63,10 @@ class Servable:
             InputError: if there is no SavedModel, it is damaged, or a warmup request fails.
         """
         path = Path(path)
+        # Before TensorFlow reads the files: what is damaged may end the process there.
+        metadata = load_description(path) if (path / METADATA_FILE).exists() else None
         session, meta_graph = _load_session(path)
         try:
-            file = path / METADATA_FILE
-            metadata = load_json(file, "the description of an exported model") if file.exists() else None
             servable = cls(path, session, meta_graph, metadata)
             if warmup:
                 servable._warm_up()

@@ -37,13 +37,14 @@ __all__ = [
 ]
 
 
-def validate_tracks(labels: Labels, identifiers: Iterable[str], where: str | Path) -> None:
+def validate_tracks(labels: Labels, identifiers: Iterable[str], *, table: str | Path, tracks_of: str | Path) -> None:
     """Refuses labels for tracks that do not exist.
 
     Args:
         labels: the table.
         identifiers: the tracks there are.
-        where: what the tracks were looked for in, for the error text.
+        table: where the labels come from, for the error text.
+        tracks_of: where the tracks are, for the error text.
 
     Raises:
         InputError: naming up to three of them and how many there are.
@@ -52,7 +53,8 @@ def validate_tracks(labels: Labels, identifiers: Iterable[str], where: str | Pat
     if unknown:
         shown = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
         raise InputError(
-            f"labels for {len(unknown)} unknown track{'s' * (len(unknown) > 1)} ({shown}): not in {where}; "
+            f"{table}: labels for {len(unknown)} track{'s' * (len(unknown) > 1)} ({shown}) that "
+            f"{'are' if len(unknown) > 1 else 'is'} not in {tracks_of}; "
             "a track is named by its path relative to the music folder"
         )
 

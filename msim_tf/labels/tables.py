@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from msim_tf.files import atomic_file
 from msim_tf.labels import taxonomy
 from msim_tf.theory import key_name, parse_bpm, parse_key
 
+# What a terminal would obey, and the separator of groups; no name or tag holds one. A cell may hold tabs and line ends.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _BETWEEN_GROUPS = "\x1f"  # ASCII's "unit separator": no name of an artist holds it
 
 
@@ -159,6 +162,8 @@ def _csv_rows(path: str | Path) -> Iterator[tuple[int, str, str, str]]:
                 continue
             if len(row) <= max(columns):
                 raise InputError(f"{path}, line {reader.line_num}: {len(row)} cells, expected {len(header)}")
+            if any(_CONTROL.search(cell) for cell in row):
+                raise InputError(f"{path}, line {reader.line_num}: a control character in the table; remove it")
             track, name, value = (row[column].strip() for column in columns)
             if not track or not name:
                 raise InputError(f"{path}, line {reader.line_num}: the track or the dimension is empty")

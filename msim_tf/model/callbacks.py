@@ -16,10 +16,11 @@ import tensorflow as tf
 from tensorboard.plugins import projector
 from tensorboard.plugins.hparams import api as hparams
 
+from msim_tf.checksums import load_checked_json, save_checked_json
 from msim_tf.data.store import FeatureStore
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.features.extractor import tempogram
-from msim_tf.files import atomic_file, load_json, save_json, sync_directory, temporary_name
+from msim_tf.files import atomic_file, sync_directory, temporary_name
 from msim_tf.model.params import TrainParams
 
 _SAMPLE = 256  # tracks at most in embedding statistics and projector
@@ -94,7 +95,11 @@ class RememberState(keras.callbacks.Callback):
         self._path = path
         self._remembered = remembered
         self._epoch = epoch
-        self._states: dict[str, Any] = load_json(path, "the state of a training") if epoch else {}
+        self._states: dict[str, Any] = (
+            load_checked_json(path, "the state of a training", cure="train again into another directory", optional=True)
+            if epoch
+            else {}
+        )
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Gives the callbacks their state back, after they have reset themselves."""
@@ -111,7 +116,7 @@ class RememberState(keras.callbacks.Callback):
         }
         self._states = {key: value for key, value in self._states.items() if int(key) == epoch}
         self._states[str(epoch + 1)] = state
-        save_json(self._path, self._states)
+        save_checked_json(self._path, self._states)
 
 
 class EmbeddingStatistics(keras.callbacks.Callback):

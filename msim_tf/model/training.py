@@ -6,6 +6,7 @@ A run directory holds everything about one training::
     best.keras        the model of the epoch with the least validation loss (or of the last epoch: TrainParams.keep)
     history.csv       one row per epoch
     tensorboard/      scalars per dimension, embedding statistics, input images, HParams, projector
+    checksums.json    of the model that was kept
     summary.json      written last: the training is finished
 
 The same command on the same directory resumes: weights, optimizer, learning-rate schedule, best loss and data order continue as if nothing had
@@ -26,11 +27,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from msim_tf.checksums import file_checksum, load_checked_json, save_checked_json
 from msim_tf.data.batch_sampler import BatchComposer, BatchParams
 from msim_tf.data.pipeline import make_dataset
 from msim_tf.data.store import FeatureStore
 from msim_tf.errors import InputError
-from msim_tf.files import load_json, save_json, validate_format
+from msim_tf.files import validate_format
 from msim_tf.labels.encoding import EncodedLabels, encode
 from msim_tf.labels.splits import Split, training_rows
 from msim_tf.model import callbacks as own
@@ -43,6 +45,8 @@ from msim_tf.model.time_averaged_heads import train_heads
 
 FORMAT = "msim-training-run"
 FORMAT_VERSION = 2
+CHECKSUMS_FILE = "checksums.json"
+_CURE = "restore the run from a copy, or train again into another directory"
 
 
 @dataclass(frozen=True)
@@ -85,15 +89,50 @@ def load_run(path: str | Path) -> Run:
         InputError: if it is none.
     """
     path = Path(path)
-    value = load_json(path / "run.json", "a training run (msim train makes one)")
-    validate_format(value, path / "run.json", name=FORMAT, version=FORMAT_VERSION)
-    summary = load_json(path / "summary.json", "a summary") if (path / "summary.json").exists() else {}
-    return Run(path, TrainParams.from_json(value["params"]), value["digest"], value["identifiers"], summary)
+    file, finished = path / "run.json", path / "summary.json"
+    value = load_checked_json(file, "a training run (msim train makes one)", cure=_CURE, optional=True)
+    validate_format(value, file, name=FORMAT, version=FORMAT_VERSION)
+    summary = load_checked_json(finished, "a summary", cure=_CURE, optional=True) if finished.exists() else {}
+    try:
+        return Run(path, TrainParams.from_json(value["params"]), value["digest"], value["identifiers"], summary)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: not a training run ({error!r}); {_CURE}") from error
 
 
 def load_model(run: Run) -> keras.Model:
-    """The best model of a run, computed in float32 however it was trained."""
+    """The best model of a run, computed in float32 however it was trained.
+
+    Raises:
+        InputError: if its file is missing or damaged.
+    """
+    validate_model_file(run)
     return in_float32(keras.models.load_model(run.model_path, compile=False))
+
+
+def validate_model_file(run: Run) -> None:
+    """Compares the kept model with the checksum that a finished run has of it.
+
+    Raises:
+        InputError: if it is missing or damaged.
+    """
+    file = run.path / CHECKSUMS_FILE
+    if not run.summary or not file.exists():
+        return
+    checksums = load_checked_json(file, "the checksums of a training run", cure=_CURE)
+    try:
+        if file_checksum(run.model_path) != checksums.get(run.model_path.name):
+            raise InputError(f"{run.model_path}: damaged (it does not have its checksum); {_CURE}")
+    except OSError as error:
+        raise InputError(f"{run.model_path}: cannot be read ({error.strerror}); {_CURE}") from error
+
+
+def check_run(path: str | Path) -> list[str]:
+    """Reads a run and compares its model with its checksum: one line per problem; an unfinished run is none."""
+    try:
+        validate_model_file(load_run(path))
+    except InputError as error:
+        return [str(error)]
+    return []
 
 
 def train(
@@ -144,7 +183,8 @@ def train(
     _fit(store, run, params, train_part, held_out, strategy, callbacks)
     heads = _finish(store, run, params, labels, train_part, strategy, callbacks) if params.head_epochs else {}
     summary = {**_kept_row(run_path / "history.csv", params.keep), **heads, "seconds": round(time.time() - started, 1)}
-    save_json(run_path / "summary.json", summary)
+    save_checked_json(run_path / CHECKSUMS_FILE, {run.model_path.name: file_checksum(run.model_path)})
+    save_checked_json(run_path / "summary.json", summary)
     shutil.rmtree(run_path / "backup", ignore_errors=True)
     return dataclasses.replace(run, summary=summary)
 
@@ -190,7 +230,7 @@ def _open_run(path: Path, store: FeatureStore, params: TrainParams, parts: dict[
             "params": params.to_json(),
             "identifiers": identifiers,
         }
-        save_json(path / "run.json", value)
+        save_checked_json(path / "run.json", value)
         return fresh
     run = load_run(path)
     old, new = run.params.to_json(), params.to_json()

@@ -44,7 +44,8 @@ class Artefact:
 
 
 def _make_store(path: Path, sources: Path) -> None:
-    from msim_tf.data.store import FeatureStore, write_labels
+    from msim_tf.data.store import FeatureStore
+    from msim_tf.data.store_database import write_labels
     from msim_tf.data.teacher_files import write_teacher
     from msim_tf.data.writer import extract_folder
     from msim_tf.embeddings import Embeddings

@@ -116,21 +116,32 @@ def test_an_unreadable_table_is_named(tmp_path):
         read_labels_csv(tmp_path)
     with pytest.raises(InputError, match=r"labels\.csv, line 2: not UTF-8"):
         read(tmp_path, "track,dimension,value\né,genre,rock\n", "latin-1")
+    with pytest.raises(InputError, match=r"labels\.csv, line 1: not UTF-8"):
+        read(tmp_path, TABLE, "utf-16")
+
+
+@pytest.mark.parametrize("character", ["\0", "\x1f", "\x1b", "\x7f"])
+@pytest.mark.parametrize("row", ["a{},genre,rock", "a,artist,X{}Y", "a,genre{},rock"])
+def test_control_characters_are_named(tmp_path, row, character):
+    with pytest.raises(InputError, match=r"labels\.csv, line 3: (a control character|not valid CSV)"):
+        read(tmp_path, f"track,dimension,value\nb,genre,rock\n{row.format(character)}\n")
 
 
 def test_labels_of_unknown_tracks_are_named():
-    validate_tracks(EXPECTED, ["a.ogg", "d/é.ogg", "more.ogg"], "music")
-    with pytest.raises(InputError, match=r"1 unknown track \(d/é\.ogg\): not in music"):
-        validate_tracks(EXPECTED, ["a.ogg"], "music")
+    where = {"table": "my.csv", "tracks_of": "/m/store"}
+    validate_tracks(EXPECTED, ["a.ogg", "d/é.ogg", "more.ogg"], **where)
+    with pytest.raises(InputError, match=r"^my\.csv: labels for 1 track \(d/é\.ogg\) that is not in /m/store; a track"):
+        validate_tracks(EXPECTED, ["a.ogg"], **where)
     many = Labels({}, {f"{number}.ogg": "X" for number in range(7)})
-    with pytest.raises(InputError, match=r"7 unknown tracks \(0\.ogg, 1\.ogg, 2\.ogg, \.\.\.\): not in /m;"):
-        validate_tracks(many, ["a.ogg"], "/m")
+    expected = r"^my\.csv: labels for 7 tracks \(0\.ogg, 1\.ogg, 2\.ogg, \.\.\.\) that are not in /m/store;"
+    with pytest.raises(InputError, match=expected):
+        validate_tracks(many, ["a.ogg"], **where)
 
 
 def test_the_table_of_the_real_excerpts(music):
     labels = read_labels_csv(music / "labels.csv")
     tracks = sorted(path.name for path in music.glob("*.ogg"))
-    validate_tracks(labels, tracks, music)
+    validate_tracks(labels, tracks, table="labels.csv", tracks_of=music)
     assert labels.groups == {track: track.split("__")[0] for track in tracks}
     for dimension in ("genre", "mood", "instrument"):
         sources = {}
