@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from msim_tf.errors import InputError
-from msim_tf.files import load_json, save_json
+from msim_tf.files import load_json, save_json, validate_format
 
 BLOCK_BYTES = 2**16
 _READ_BYTES = 2**20
@@ -91,14 +91,23 @@ def save_checked_json(path: str | Path, value: Mapping[str, Any]) -> None:
     save_json(path, {**content, _KEY: _content_checksum(content)})
 
 
-def load_checked_json(path: str | Path, what: str, *, cure: str, optional: bool = False) -> dict[str, Any]:
+def load_checked_json(
+    path: str | Path,
+    what: str,
+    *,
+    cure: str,
+    header: tuple[str, int] | None = None,
+    optional_without: str | None = None,
+) -> dict[str, Any]:
     """Reads what ``save_checked_json`` wrote, without the checksum.
 
     Args:
         path: the file.
         what: what it should be, for the error text.
         cure: what to do about a damaged file, for the error text.
-        optional: accept an object without a checksum, such as earlier releases wrote.
+        header: the format's name and version, refused as such before the checksum is looked at.
+        optional_without: a key that earlier releases, which wrote no checksum, did not write either: an object that has
+            neither is accepted.
 
     Raises:
         InputError: if it is missing, unreadable, no JSON object, or not as it was written.
@@ -106,8 +115,10 @@ def load_checked_json(path: str | Path, what: str, *, cure: str, optional: bool 
     value = load_json(path, what)
     if not isinstance(value, dict):
         raise InputError(f"{path}: holds no JSON object; expected {what}")
+    if header is not None:
+        validate_format(value, path, name=header[0], version=header[1])
     checksum = value.pop(_KEY, None)
-    if checksum is None and optional:
+    if checksum is None and optional_without is not None and optional_without not in value:
         return value
     if checksum != _content_checksum(value):
         raise InputError(f"{path}: damaged (its content does not have its checksum); {cure}")

@@ -63,9 +63,12 @@ def test_json_comes_back_and_no_flipped_byte_changes_it(tmp_path):
 def test_json_without_a_checksum_is_accepted_only_where_it_may_be(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(DOCUMENT))
-    assert load_checked_json(path, "a document", cure="write it again", optional=True) == DOCUMENT
+    assert load_checked_json(path, "a document", cure="write it again", optional_without="files") == DOCUMENT
     with pytest.raises(InputError, match="a.json: damaged .*; write it again"):
         load_checked_json(path, "a document", cure="write it again")
+    path.write_text(json.dumps({**DOCUMENT, "files": {}}))
+    with pytest.raises(InputError, match="a.json: damaged"):
+        load_checked_json(path, "a document", cure="write it again", optional_without="files")
     path.write_text("[1]")
     with pytest.raises(InputError, match="holds no JSON object; expected a document"):
         load_checked_json(path, "a document", cure="write it again")

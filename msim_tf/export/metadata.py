@@ -19,6 +19,7 @@ from msim_tf.params import FeatureParams
 FORMAT = "msim-model"
 FORMAT_VERSION = 1
 METADATA_FILE = "assets.extra/msim.json"
+_WHAT = "the description of an exported model (msim export makes one)"
 _CURE = "export the model again, or copy the version directory again"
 
 
@@ -77,8 +78,7 @@ def load_description(directory: Path) -> dict[str, Any]:
     Raises:
         InputError: if it is missing or damaged, or a file is.
     """
-    what = "the description of an exported model (msim export makes one)"
-    value = load_checked_json(directory / METADATA_FILE, what, cure=_CURE, optional=True)
+    value = load_checked_json(directory / METADATA_FILE, _WHAT, cure=_CURE, optional_without="files")
     problems = _damaged_files(directory, value.get("files", {}))
     if problems:
         raise InputError(problems[0])
@@ -108,8 +108,7 @@ def check_export(path: str | Path) -> list[str]:
     """Reads an exported model whole and compares it with its checksums: one line per problem."""
     try:
         directory = version_directory(path)
-        what = "the description of an exported model"
-        value = load_checked_json(directory / METADATA_FILE, what, cure=_CURE, optional=True)
+        value = load_checked_json(directory / METADATA_FILE, _WHAT, cure=_CURE, optional_without="files")
         problems = _damaged_files(directory, value.get("files", {}))
         if not problems:
             load_metadata(directory)

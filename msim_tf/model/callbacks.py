@@ -96,7 +96,7 @@ class RememberState(keras.callbacks.Callback):
         self._remembered = remembered
         self._epoch = epoch
         self._states: dict[str, Any] = (
-            load_checked_json(path, "the state of a training", cure="train again into another directory", optional=True)
+            load_checked_json(path, "the state of a training", cure="train again into another directory")
             if epoch
             else {}
         )

@@ -32,7 +32,6 @@ from msim_tf.data.batch_sampler import BatchComposer, BatchParams
 from msim_tf.data.pipeline import make_dataset
 from msim_tf.data.store import FeatureStore
 from msim_tf.errors import InputError
-from msim_tf.files import validate_format
 from msim_tf.labels.encoding import EncodedLabels, encode
 from msim_tf.labels.splits import Split, training_rows
 from msim_tf.model import callbacks as own
@@ -90,9 +89,9 @@ def load_run(path: str | Path) -> Run:
     """
     path = Path(path)
     file, finished = path / "run.json", path / "summary.json"
-    value = load_checked_json(file, "a training run (msim train makes one)", cure=_CURE, optional=True)
-    validate_format(value, file, name=FORMAT, version=FORMAT_VERSION)
-    summary = load_checked_json(finished, "a summary", cure=_CURE, optional=True) if finished.exists() else {}
+    what = "a training run (msim train makes one)"
+    value = load_checked_json(file, what, cure=_CURE, header=(FORMAT, FORMAT_VERSION))
+    summary = load_checked_json(finished, "a summary", cure=_CURE) if finished.exists() else {}
     try:
         return Run(path, TrainParams.from_json(value["params"]), value["digest"], value["identifiers"], summary)
     except (KeyError, TypeError, AttributeError) as error:
