@@ -28,7 +28,7 @@ import numpy as np
 from msim_tf.checksums import BlockChecksums, damaged_blocks, load_checked_json, save_checked_json
 from msim_tf.errors import InputError
 from msim_tf.features.extractor import Features
-from msim_tf.files import TemporaryFile, validate_format
+from msim_tf.files import TemporaryFile
 from msim_tf.params import FeatureParams
 
 FORMAT = "msim-shard"
@@ -140,7 +140,7 @@ class ShardWriter:
                     "onset": np.ascontiguousarray(outcome.onset, np.float16),
                 }
             if all(np.isfinite(values).all() for values in rows.values()):
-                noted = dataclasses.replace(clip, note="; ".join(getattr(outcome, "notes", ())))
+                noted = dataclasses.replace(clip, note="; ".join(outcome.notes))
                 return self._append(noted, rows)
             outcome = "its features hold numbers that are not finite; is the recording sound?"
         finished = dataclasses.replace(clip, reason=outcome, frames=0, row=0, onset_row=0)
@@ -186,10 +186,8 @@ def load_shard(store: str | Path, number: int) -> Shard:
         InputError: if it is missing, damaged, or of another format.
     """
     path = description_path(store, number)
-    value = load_checked_json(
-        path, "the description of a shard", cure=f"remove it and run msim extract again, or {CURE}"
-    )
-    validate_format(value, path, name=FORMAT, version=FORMAT_VERSION)
+    cure = f"remove it and run msim extract again, or {CURE}"
+    value = load_checked_json(path, "the description of a shard", cure=cure, header=(FORMAT, FORMAT_VERSION))
     try:
         shard = _from_json(value)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -169,16 +169,17 @@ def vectors(labelled_store, tmp_path, rng):
 
 
 def test_report_prints_its_page_and_headline_numbers(labelled_store, vectors, clips_folder, tmp_path):
+    from msim_tf.checksums import save_checked_json
+    from msim_tf.model.params import TrainParams
+    from msim_tf.model.training import FORMAT, FORMAT_VERSION
+
     split = {
-        "format": "msim-training-run",
-        "format_version": 1,
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
         "digest": labelled_store.params.digest,
         "identifiers": {"train": labelled_store.identifiers[8:], "validation": labelled_store.identifiers[:8]},
     }
-    from msim_tf.model.params import TrainParams
-
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text(json.dumps({**split, "params": TrainParams().to_json()}))
+    save_checked_json(tmp_path / "run" / "run.json", {**split, "params": TrainParams().to_json()})
     for given in (tmp_path / "run" / "run.json", tmp_path / "run"):
         done = invoke(
             *("report", vectors, "--store", labelled_store.path, "--audio", clips_folder, "--split", given),

@@ -104,7 +104,8 @@ def test_a_damaged_block_is_refused_when_it_is_first_read_and_only_then(small_pa
     frames = 3000  # of 128 bytes of mel: six blocks
     with StoreDatabase(tmp_path, small_params) as database:
         database.execute(
-            "INSERT INTO clips (identifier, size, modified, padded, status, shard) VALUES ('a.wav', 1, 2, 0, 'pending', 0)"
+            "INSERT INTO clips (identifier, size, modified, padded, status, shard)"
+            " VALUES ('a.wav', 1, 2, 0, 'pending', 0)"
         )
     shard_writer = writer.ShardWriter(tmp_path, 0, small_params)
     shard_writer.add(writer.ShardClip("a.wav", 1, 2), some_features(small_params, rng, frames))

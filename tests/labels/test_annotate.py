@@ -181,7 +181,11 @@ def test_a_killed_run_goes_on_where_it_was(library, whole, tmp_path):
         database.execute("UPDATE annotations SET tempo = 77 WHERE track = ?", (marked,))
         calls = []
         found, failures = annotate_folder(
-            library, list(scan_folder(library).files), database, workers=2, progress=lambda done, total: calls.append(done)
+            library,
+            list(scan_folder(library).files),
+            database,
+            workers=2,
+            progress=lambda done, total: calls.append(done),
         )
     assert calls[0] == len(done) and calls[-1] == 4 and not failures
     assert found[marked].tempo == 77.0
