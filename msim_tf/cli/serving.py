@@ -211,8 +211,8 @@ def predict(
 def _inputs(path: Path, params: FeatureParams, seconds: float) -> dict[str, np.ndarray]:
     """Arguments of every signature: the waveform, and the features of its middle segment."""
     from msim_tf.audio.decode import load_clip
-    from msim_tf.export.embedder import segments_of
     from msim_tf.features.extractor import Extractor
+    from msim_tf.features.segments import segments_of
 
     y = load_clip(path, sr=params.sr, seconds=seconds)
     if len(y) < params.segment_samples:

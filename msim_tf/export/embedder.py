@@ -1,7 +1,9 @@
 """Embeds audio files and stores with an exported model, in this process: what ``msim embed`` does.
 
-The embedding of a track is the mean over its non-overlapping segments (paper, section 4.1). Segments pass through the
-model in chunks, so that a track of hours needs no more memory than its features.
+The embedding of a track is the mean over its non-overlapping segments (paper, section 4.1), without those that are
+silent (``features.segments.audible_segments``). The exported ``audio`` signature averages over all of them, because a
+graph that ships cannot change: the two differ for waveforms with silent segments. Segments pass through the model in
+chunks, so that a track of hours needs no more memory than its features.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from msim_tf.export.metadata import load_metadata
 from msim_tf.export.servable import Servable
 from msim_tf.features.extractor import Extractor, Features
 from msim_tf.features.from_file import extract_file, features_or_reason
+from msim_tf.features.segments import audible_segments, segments_at
 from msim_tf.parallel import in_order
 from msim_tf.params import FeatureParams, validate_digest
 
@@ -75,8 +78,8 @@ class Embedder:
         return features_or_reason(Path(path), self._extractor, self._decoder.read_blocks, pad=pad)
 
     def embed_features(self, features: Features) -> np.ndarray:
-        """The track embedding, [size] float32."""
-        return self.embed_segments(features, whole_segments(features.frames, self.metadata.features))
+        """The track embedding, [size] float32: the mean over the segments that are not silent."""
+        return self.embed_segments(features, audible_segments(features, self.metadata.features))
 
     def embed_segments(self, features: Features, starts: np.ndarray) -> np.ndarray:
         """The mean over the segments that begin at the frames ``starts`` ([n] int), [size] float32."""
@@ -156,11 +159,6 @@ class Embedder:
         return in_order(work, identifiers, _WORKERS)
 
 
-def whole_segments(frames: int, params: FeatureParams) -> np.ndarray:
-    """First frames of a clip's non-overlapping segments: [n] int."""
-    return np.arange(params.segments(frames)) * params.segment_frames
-
-
 def mean_embedding(
     run: Callable[[dict[str, np.ndarray]], np.ndarray], features: Features, starts: np.ndarray, params: FeatureParams
 ) -> np.ndarray:
@@ -178,18 +176,3 @@ def mean_embedding(
     chunks = [starts[first : first + _CHUNK] for first in range(0, len(starts), _CHUNK)]
     total = sum(run(segments_at(features, chunk, params)).sum(0, dtype=np.float64) for chunk in chunks)
     return (total / len(starts)).astype(np.float32)
-
-
-def segments_of(features: Features, numbers: range, params: FeatureParams) -> dict[str, np.ndarray]:
-    """Model inputs of some of a clip's non-overlapping segments, each [n, *shape] float32."""
-    return segments_at(features, np.array(numbers) * params.segment_frames, params)
-
-
-def segments_at(features: Features, starts: np.ndarray, params: FeatureParams) -> dict[str, np.ndarray]:
-    """Model inputs of the segments that begin at the frames ``starts`` ([n] int), each [n, *shape] float32."""
-    columns = starts[:, None] + np.arange(params.segment_frames)
-    return {
-        "mel": np.ascontiguousarray(features.mel[:, columns].swapaxes(0, 1)),
-        "onset": features.onset[starts[:, None] + np.arange(params.segment_onsets)],
-        "cens": np.ascontiguousarray(features.cens[:, columns].swapaxes(0, 1)),
-    }

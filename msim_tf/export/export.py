@@ -32,7 +32,9 @@ from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.export.metadata import FORMAT, FORMAT_VERSION, METADATA_FILE, checksums_of_files, next_version
 from msim_tf.export.servable import Servable
-from msim_tf.features.extractor import clip_features, frame_features, halo, segments
+from msim_tf.features.extractor import clip_features
+from msim_tf.features.segments import segments
+from msim_tf.features.spectral import frame_features, halo
 from msim_tf.files import atomic_directory
 from msim_tf.model.network import embedding_model
 from msim_tf.model.params import NetworkParams, layout

@@ -31,9 +31,10 @@ from msim_tf.audio.decode import TooLong
 from msim_tf.audio.sandbox import DecodeLimits, Decoder, DecoderUnavailable
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
-from msim_tf.export.embedder import mean_embedding, whole_segments
+from msim_tf.export.embedder import mean_embedding
 from msim_tf.features.extractor import Extractor
 from msim_tf.features.from_file import extract_file
+from msim_tf.features.segments import audible_segments
 from msim_tf.library.api_errors import ApiError
 from msim_tf.library.api_responses import Uploaded
 from msim_tf.params import FeatureParams
@@ -229,7 +230,7 @@ class Uploads:
         def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
             return servable.run("serving_default", {name: inputs[name] for name in metadata["inputs"]})["embedding"]
 
-        vector = mean_embedding(run, features, whole_segments(features.frames, params), params)
+        vector = mean_embedding(run, features, audible_segments(features, params), params)
         return vector, round(features.frames / params.frame_rate, 2)
 
 

@@ -19,7 +19,7 @@ from tensorboard.plugins.hparams import api as hparams
 from msim_tf.checksums import load_checked_json, save_checked_json
 from msim_tf.data.store import FeatureStore
 from msim_tf.dimensions import DIMENSION_NAMES
-from msim_tf.features.extractor import tempogram
+from msim_tf.features.tempogram import tempogram
 from msim_tf.files import atomic_file, sync_directory, temporary_name
 from msim_tf.model.params import TrainParams
 

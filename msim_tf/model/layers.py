@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from msim_tf.errors import InputError
-from msim_tf.features.extractor import tempogram
+from msim_tf.features.tempogram import tempogram
 
 
 @keras.saving.register_keras_serializable(package="msim")

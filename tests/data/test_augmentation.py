@@ -13,7 +13,7 @@ from msim_tf.data.batch_sampler import BatchComposer, BatchParams
 from msim_tf.data.pipeline import make_dataset
 from msim_tf.data.store import FeatureStore
 from msim_tf.data.writer import extract_folder
-from msim_tf.features.extractor import tempogram
+from msim_tf.features.tempogram import tempogram
 from msim_tf.labels.encoding import encode
 from msim_tf.labels.tables import Labels
 from msim_tf.params import FeatureParams

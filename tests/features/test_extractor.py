@@ -15,6 +15,9 @@ import pytest
 import tensorflow as tf
 
 from msim_tf.features import extractor, spill_buffer
+from msim_tf.features.segments import segments
+from msim_tf.features.spectral import frame_features, halo
+from msim_tf.features.tempogram import tempogram
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
 
 CLIPS = ["zaz__mus2.ogg", "wesnoth__northerners.ogg", "marsshooter__06_starfall.ogg", "colobot__music010.ogg"]
@@ -62,9 +65,9 @@ def test_features_equal_librosa_at_the_same_settings(y, preset):
     half = params.tempogram_lags // 2
     np.testing.assert_allclose(features.onset, np.pad(onset, half, "linear_ramp", end_values=0), atol=5e-5)
 
-    tempogram = librosa.feature.tempogram(onset_envelope=onset, win_length=params.tempogram_lags)
-    ours = extractor.tempogram(tf.constant(features.onset[:-1]), lags=params.tempogram_lags)
-    np.testing.assert_allclose(ours, tempogram, atol=5e-6)
+    reference = librosa.feature.tempogram(onset_envelope=onset, win_length=params.tempogram_lags)
+    ours = tempogram(tf.constant(features.onset[:-1]), lags=params.tempogram_lags)
+    np.testing.assert_allclose(ours, reference, atol=5e-6)
 
     np.testing.assert_allclose(features.cens, librosa_cens(y, params), atol=1e-6)
 
@@ -112,7 +115,7 @@ def test_pulse_train_peaks_at_its_period(bpm):
     sr, hop = PAPER.sr, PAPER.hop_length
     clicks = librosa.clicks(times=np.arange(0, 20, 60 / bpm), sr=sr, hop_length=hop, length=20 * sr)
     onset = extractor.Extractor(PAPER)([clicks.astype(np.float32)]).onset
-    mean = extractor.tempogram(tf.constant(onset[:-1]), lags=PAPER.tempogram_lags).numpy()[:, 400:460].mean(1)
+    mean = tempogram(tf.constant(onset[:-1]), lags=PAPER.tempogram_lags).numpy()[:, 400:460].mean(1)
     period = 60 / bpm * PAPER.frame_rate
     window = slice(int(period * 0.7), int(period * 1.3))
     assert abs(window.start + mean[window].argmax() - period) <= 1
@@ -130,30 +133,30 @@ def test_silence_is_zero_not_nan():
     features = extractor.Extractor(PAPER)([np.zeros(100_000, np.float32)])
     for value in (features.mel, features.onset, features.cens):
         assert not value.any()
-    assert not extractor.tempogram(tf.zeros([600]), lags=384).numpy().any()
+    assert not tempogram(tf.zeros([600]), lags=384).numpy().any()
 
 
 def test_segments_are_cut_from_the_whole_clip(rng):
     params = FeatureParams(n_mels=16, tempogram_lags=32, segment_frames=20)
     features = extractor.Extractor(params)([rng.normal(0, 0.1, 512 * 70).astype(np.float32)])
     batch = {"mel": features.mel.T[None], "onset": features.onset[None], "cens": features.cens.T[None]}
-    cut = extractor.segments({name: tf.constant(value) for name, value in batch.items()}, params)
-    whole = extractor.tempogram(tf.constant(features.onset[:-1]), lags=32).numpy()
+    cut = segments({name: tf.constant(value) for name, value in batch.items()}, params)
+    whole = tempogram(tf.constant(features.onset[:-1]), lags=32).numpy()
     assert {name: tuple(value.shape[2:]) for name, value in cut.items()} == params.input_shapes
     assert cut["mel"].shape[1] == 71 // 20
     for i in range(3):
         frames = slice(20 * i, 20 * i + 20)
         np.testing.assert_array_equal(cut["mel"][0, i], features.mel[:, frames])
         np.testing.assert_array_equal(cut["cens"][0, i], features.cens[:, frames])
-        np.testing.assert_allclose(extractor.tempogram(cut["onset"][0, i], lags=32), whole[:, frames], atol=1e-6)
+        np.testing.assert_allclose(tempogram(cut["onset"][0, i], lags=32), whole[:, frames], atol=1e-6)
 
 
 def test_batches_are_extracted_as_single_clips(rng):
     y = rng.normal(0, 0.1, (3, 40_000)).astype(np.float32)
-    margin = extractor.halo(PAPER)
+    margin = halo(PAPER)
     frames = PAPER.frames(y.shape[1])
     padded = np.pad(y, [(0, 0), (margin, margin)])[:, : (frames - 1) * PAPER.hop_length + 2 * margin]
-    mel, mel_db, chroma = extractor.frame_features(tf.constant(padded), PAPER)
+    mel, mel_db, chroma = frame_features(tf.constant(padded), PAPER)
     onset, cens = extractor.clip_features(mel_db, chroma, PAPER)
     extract = extractor.Extractor(PAPER)
     for i in range(3):

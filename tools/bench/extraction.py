@@ -126,7 +126,7 @@ def _on_one_core(options: frame.Options) -> list[frame.Figure]:
 def _all_three(extractor: Any, y: Any) -> Any:
     import tensorflow as tf
 
-    from msim_tf.features.extractor import tempogram
+    from msim_tf.features.tempogram import tempogram
 
     features, lags = extractor([y]), extractor.params.tempogram_lags
     return features, tempogram(tf.constant(features.onset[:-1]), lags=lags).numpy()

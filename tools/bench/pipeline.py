@@ -146,7 +146,7 @@ def _write_records(store: Any, path: Path) -> tuple[Path, int]:
     import numpy as np
     import tensorflow as tf
 
-    from msim_tf.features.extractor import tempogram
+    from msim_tf.features.tempogram import tempogram
 
     length, written = store.params.segment_frames, 0
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -167,7 +167,7 @@ def _write_clips(store: Any, path: Path) -> Path:
     """The first clips as float32 tf.train.Examples."""
     import tensorflow as tf
 
-    from msim_tf.features.extractor import tempogram
+    from msim_tf.features.tempogram import tempogram
 
     with tf.io.TFRecordWriter(str(path)) as writer:
         for clip in range(min(len(store), _RECORDED_CLIPS)):

@@ -21,7 +21,7 @@ import numpy as np
 from msim_tf.data.store import FeatureStore
 from msim_tf.embeddings import load_embeddings, save_embeddings
 from msim_tf.evaluate.baselines import mel_statistics, mfcc_statistics, standardised
-from msim_tf.features.extractor import tempogram
+from msim_tf.features.tempogram import tempogram
 from msim_tf.labels.encoding import split_by_group
 from tools.corpus.command import run
 

@@ -17,8 +17,9 @@ from msim_tf.data.store import FeatureStore
 from msim_tf.embeddings import shortlist
 from msim_tf.errors import InputError
 from msim_tf.evaluate.triplets import Clip, Triplets, matched
-from msim_tf.export.embedder import Embedder, whole_segments
+from msim_tf.export.embedder import Embedder
 from msim_tf.features.extractor import Features
+from msim_tf.features.segments import whole_segments
 from msim_tf.parallel import in_order
 from msim_tf.params import FeatureParams
 

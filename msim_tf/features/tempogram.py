@@ -1,0 +1,51 @@
+"""Tempogram: local autocorrelation of the onset envelope. Runs inside the model, so that stores and requests carry
+only the envelope.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from msim_tf.features.chroma import normalise
+from msim_tf.features.spectral import hann
+
+
+def tempogram(onset: tf.Tensor, *, lags: int, stride: int = 1) -> tf.Tensor:
+    """Local autocorrelation of the onset envelope, as ``librosa.feature.tempogram`` (Hann window, maximum norm per
+    frame).
+
+    Args:
+        onset: [..., frames + lags - 1] float32, already padded with the ramps.
+        lags: length of the window, and number of rows.
+        stride: only every so many-th frame is computed.
+
+    Returns:
+        [..., lags, ceil(frames / stride)] float32 in [-1, 1]; row ``k`` is the correlation at a lag of ``k`` frames; 0
+        in silence.
+    """
+    windowed = _sliding_windows(onset, lags, stride) * tf.constant(hann(lags))
+    fft_length = _fast_length(2 * lags - 1)
+    spectrum = tf.signal.rfft(windowed, [fft_length])
+    correlation = tf.signal.irfft(spectrum * tf.math.conj(spectrum), [fft_length])[..., :lags]
+    return tf.linalg.matrix_transpose(normalise(correlation, tf.reduce_max(tf.abs(correlation), -1, keepdims=True)))
+
+
+def _sliding_windows(values: tf.Tensor, length: int, stride: int) -> tf.Tensor:
+    """[..., n] -> [..., ceil((n - length + 1) / stride), length]: every ``stride``-th window.
+
+    Repeating the row and cutting the repetition into rows that are ``stride`` values longer shifts each row by as many:
+    no gather, no matrix product.
+    """
+    n = tf.shape(values)[-1]
+    count = (n - length) // stride + 1
+    lead = tf.shape(values)[:-1]
+    repeated = tf.tile(values, tf.concat([tf.ones_like(lead), [count * (n + stride) // n + 1]], 0))
+    rows = tf.reshape(repeated[..., : count * (n + stride)], tf.concat([lead, [count, n + stride]], 0))
+    return tf.ensure_shape(rows[..., :length], [*values.shape[:-1], None, length])
+
+
+def _fast_length(target: int) -> int:
+    """Smallest 2^a 3^b 5^c >= target: lengths for which every FFT implementation is fast."""
+    import scipy.fft
+
+    return int(scipy.fft.next_fast_len(target, real=True))
