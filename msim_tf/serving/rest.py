@@ -202,14 +202,16 @@ def _unzipped(parts: list[bytes], limit: int, reservation: Reservation) -> bytes
         # Bytes after the end of the stream make it unreadable to the real server, too.
         if part and decoder.eof:
             return b""
-        piece = None
-        # A piece of full length may not be the last, even if no input is left.
-        while part or piece is None or len(piece) == _UNZIPPED_PART:
+        has_more = True
+        while has_more:
+            most = min(_UNZIPPED_PART, limit + 1 - len(body))
             try:
-                piece = decoder.decompress(part, _UNZIPPED_PART)
+                piece = decoder.decompress(part, most)
             except zlib.error:
                 return b""
             part = decoder.unconsumed_tail
+            # A piece of full length may not be the last, even if no input is left.
+            has_more = bool(part) or len(piece) == most
             reservation.grow(len(piece))
             body += piece
             if len(body) > limit:

@@ -1,6 +1,7 @@
 """Whatever a client sends, the server answers with a client's error, logs no traceback, and goes on serving.
 
-The requests come from a seed, which is shown on failure. ``MSIM_FUZZ_SECONDS`` and ``MSIM_FUZZ_SEED`` make it longer or another one.
+The requests come from a seed, which is shown on failure. ``MSIM_FUZZ_SECONDS`` makes it longer, ``MSIM_FUZZ_SEED``
+another one.
 """
 
 import logging
