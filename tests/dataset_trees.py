@@ -39,7 +39,7 @@ def msd_path(root: Path, track_id: str) -> Path:
     return root / "audio" / track_id[2] / track_id[3] / track_id[4] / f"{track_id}.mp3"
 
 
-def lastfm_database(path: Path, tags=LASTFM) -> Path:
+def lastfm_database(path: Path, tags=LASTFM, ids=TRACK_IDS) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(path)
     database.executescript(
@@ -47,7 +47,7 @@ def lastfm_database(path: Path, tags=LASTFM) -> Path:
         "CREATE TABLE tid_tag (tid INT, tag INT, val FLOAT);"
         "CREATE INDEX idx_tids_tid ON tids (tid); CREATE INDEX idx_tid_tag_tag ON tid_tag ('tag');"
     )
-    database.executemany("INSERT INTO tids VALUES (?)", ((track_id,) for track_id in TRACK_IDS))
+    database.executemany("INSERT INTO tids VALUES (?)", ((track_id,) for track_id in ids))
     names = list(dict.fromkeys(tag for own in tags.values() for tag in own))
     # A tag in Latin-1 is stored as bytes that are no UTF-8.
     database.executemany("INSERT INTO tags VALUES (CAST(? AS TEXT))", ((name.encode("latin-1"),) for name in names))
@@ -58,7 +58,9 @@ def lastfm_database(path: Path, tags=LASTFM) -> Path:
     return path
 
 
-def track_metadata(path: Path, *, artists=("AR0", "AR0", "AR1", "AR2", "AR3", "AR4", "AR5", "AR6")) -> Path:
+def track_metadata(
+    path: Path, *, ids=TRACK_IDS, artists=("AR0", "AR0", "AR1", "AR2", "AR3", "AR4", "AR5", "AR6")
+) -> Path:
     database = sqlite3.connect(path)
     database.execute(
         "CREATE TABLE songs (track_id text PRIMARY KEY, title text, song_id text, release text, artist_id text, "
@@ -67,8 +69,8 @@ def track_metadata(path: Path, *, artists=("AR0", "AR0", "AR1", "AR2", "AR3", "A
         "track_7digitalid int, "
         "shs_perf int, shs_work int)"
     )
-    for number, track_id in enumerate(TRACK_IDS):
-        year = (0, 1994, 2003, 2011, 1926, 1985, 1967, 1971)[number]
+    for number, track_id in enumerate(ids):
+        year = (0, 1994, 2003, 2011, 1926, 1985, 1967, 1971)[number % 8]
         row = (track_id, "T", "S", "R", artists[number], "", f"Artist {artists[number]}", 200.0, 0.5, 0.5, year)
         database.execute(f"INSERT INTO songs VALUES ({','.join('?' * 14)})", (*row, 8000000 + number, -1, 0))
     database.commit()
