@@ -183,7 +183,7 @@ def learn(choices: Path, profile: Path, library: Path, name: str | None) -> None
     for dimension, weight in learnt.weights.items():
         click.echo(f"  {dimension:<11}{weight:.3f}")
     click.echo(
-        f"  explains {learnt.agreement:.0%} of choices about queries it has not seen; equal weights {learnt.equal_agreement:.0%}"
+        f"  explains {learnt.agreement:.0%} of choices it has not seen, on other queries; equal weights {learnt.equal_agreement:.0%}"
     )
     verdict = "better than equal weights" if learnt.helps else "not shown to be better than equal weights"
     click.echo(f"  {verdict}: gain {learnt.gain_low:+.3f} to {learnt.gain_high:+.3f} (95 %, over queries)")

@@ -2,7 +2,7 @@
 
 Triplets of one query share its anchor, and triplets anywhere share clips; an interval that counts triplets is then too
 narrow. Two are given beside it: over whole queries, and over clips (triplets with a clip in common vary together; the
-variance adds the products of their errors, as for dyadic data: Aronow, Samii and Assenova, Political Analysis 23, 2015).
+variance adds the products of their errors, as for dyadic data: Aronow, Samii, Assenova, Political Analysis 23, 2015).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Ceiling:
     """How well people predict people on the same triplets.
 
     Attributes:
-        score: share of triplets on which a rater, left out, agrees with the majority of the others; a tie of theirs is half.
+        score: share of triplets on which a rater, left out, agrees with most of the others; a tie of theirs is half.
         interval: over whole queries.
         total: triplets with two votes or more, over which it is taken.
     """
