@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from msim_tf.audio.decode import library_root
+from msim_tf.audio.scan import scan_folder
 from msim_tf.datasets.collection import Collection, DatasetLabels, ReadOptions, TrackNames, unusable_audio
 from msim_tf.datasets.fma import read_fma
 from msim_tf.datasets.genre_folders import read_ballroom, read_gtzan, read_ismir04
@@ -70,11 +70,12 @@ def read_dataset(
 
 
 def tracks_below(folder: Path) -> TrackNames:
-    """Tracks named by their paths below ``folder``; files whose first bytes are no audio are known as unusable.
+    """Tracks named by their paths below ``folder``; files that are no audio by their first bytes are known as unusable.
 
     Raises:
         InputError: if the folder cannot be read or holds no sound file.
     """
-    root, identifiers = library_root(folder)
-    reasons = {name: unusable_audio(root / name) for name in identifiers}
-    return TrackNames(identifiers, {name: reason for name, reason in reasons.items() if reason})
+    scan = scan_folder(folder)
+    reasons = {name: unusable_audio(scan.root / name) for name in scan.files}
+    unusable = {**scan.failures, **{name: reason for name, reason in reasons.items() if reason}}
+    return TrackNames(dict.fromkeys((*scan.files, *scan.failures)), unusable)
