@@ -86,10 +86,10 @@ def labelled_store(store):
     from msim_tf.data.store_database import write_labels
 
     def label(path):
-        shutil.copytree(store.path, path)
-        write_labels(path, some_labels(store.identifiers))
+        shutil.copytree(store.path, path / "features")
+        write_labels(path / "features", some_labels(store.identifiers))
 
-    return FeatureStore(shared.made_once("labelled", label))
+    return FeatureStore(shared.made_once("labelled", label) / "features")
 
 
 @pytest.fixture(scope="session")

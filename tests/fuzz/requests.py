@@ -31,7 +31,7 @@ from tiny_model import tiny_model_path
 from fuzz.audio import tone
 from fuzz.cases import Case, Target
 
-_EXAMPLES = 60  # of each kind of request in one case
+_EXAMPLES = 40  # of each kind of request in one case
 _TIMEOUT = 10.0
 _MOST_GROWTH = 400e6  # bytes of resident memory over all cases of a run
 _SERVER_FAULTS = (500, 502)

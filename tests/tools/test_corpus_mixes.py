@@ -15,7 +15,7 @@ from msim_tf.errors import InputError
 from msim_tf.labels.encoding import read_labels_csv, split_by_group
 from msim_tf.labels.tables import divided_groups
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from tools.corpus import mixes  # noqa: E402

@@ -27,7 +27,7 @@ from tools.corpus.ledger import SR
 from tools.corpus.renders_harmony import MODES, Chord, parse_chord, phrases, progressions
 from tools.corpus.renders_plan import FAMILIES, NUM_PROGRESSIONS, load_styles, recipe
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MISSING = renders.missing_programs()
 installed = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} ({renders.APT_LINE})")
 RECIPES = [recipe(index) for index in range(3000)]

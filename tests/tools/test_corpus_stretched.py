@@ -16,7 +16,7 @@ from msim_tf.errors import InputError
 from msim_tf.evaluate.triplet_files import read_triplets
 from msim_tf.evaluate.triplets import Dropped
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from tools.corpus import stretched  # noqa: E402

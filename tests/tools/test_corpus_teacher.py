@@ -16,7 +16,7 @@ from msim_tf.embeddings import load_embeddings
 from msim_tf.errors import InputError
 from msim_tf.labels.passages import load_passages
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from tools.corpus import teacher  # noqa: E402
@@ -163,7 +163,7 @@ teacher.teach(Path({root!r}), "train", segments=2, forward=lambda x: (time.sleep
 
 def test_what_was_done_before_a_kill_stays_done(tmp_path):
     _add(tmp_path, **{f"t{n}": _noise(4, n) for n in range(30)})
-    source = _SLOW.format(repository=str(REPOSITORY), tests=str(REPOSITORY / "tests"), root=str(tmp_path))
+    source = _SLOW.format(repository=str(REPOSITORY), tests=str(Path(__file__).parent), root=str(tmp_path))
     process = subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.DEVNULL)
     journal = tmp_path / "teacher-train.jsonl"
     while not journal.exists() or journal.read_bytes().count(b"\n") < 4:
