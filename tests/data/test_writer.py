@@ -67,7 +67,8 @@ def make_shards(store, params, sizes, rng, first=0):
                 clip = writer.ShardClip(name, 1, 2)
                 shard_writer.add(clip, some_features(params, rng, params.segment_frames + position % 3))
                 database.execute(
-                    "INSERT INTO clips (identifier, size, modified, padded, status, shard) VALUES (?, 1, 2, 0, 'pending', ?)",
+                    "INSERT INTO clips (identifier, size, modified, padded, status, shard) VALUES (?, 1, 2, 0, "
+                    "'pending', ?)",
                     (name, number),
                 )
             shard_writer.publish()
@@ -289,7 +290,8 @@ def test_a_store_that_grows_clip_by_clip_copies_each_clip_a_few_times(tmp_path, 
         with StoreDatabase(tmp_path, small_params) as database:
             number = writer._next_number(tmp_path, database)
             database.execute(
-                "INSERT INTO clips (identifier, size, modified, padded, status, shard) VALUES (?, 1, 2, 0, 'pending', ?)",
+                "INSERT INTO clips (identifier, size, modified, padded, status, shard) VALUES (?, 1, 2, 0, "
+                "'pending', ?)",
                 (name, number),
             )
         shard_writer = ShardWriter(tmp_path, number, small_params)
