@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from msim_tf.cli.options import import_tensorflow, list_failures, list_notes, preset, progress_bar
+from msim_tf.cli.options import import_tensorflow, list_failures, list_notes, preset, printable, progress_bar
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.errors import InputError
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
@@ -98,8 +98,10 @@ def _print_extraction(store: Path, done: Extraction, params: FeatureParams) -> N
         click.echo(f"  {done.missing} clips are missing from the folder and left out; --prune forgets them")
     if done.pending:
         click.echo(f"  {done.pending} clips are still to be extracted")
+    for notice in done.notices:
+        click.echo(f"  left out, {notice}", err=True)
     list_notes(done.notes)
-    list_failures(done.failures)
+    list_failures({printable(name): printable(reason) for name, reason in done.failures.items()})
 
 
 @click.command()

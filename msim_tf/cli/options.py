@@ -85,11 +85,13 @@ def list_failures(failures: dict[str, str]) -> None:
 
 
 def list_notes(notes: dict[str, str]) -> None:
-    """The first files that were used although something is wrong with them, on standard error."""
+    """How many files were used although something is wrong with them, and the first of them, on standard error."""
+    if notes:
+        click.echo(f"  used with a note: {len(notes)}", err=True)
     for identifier, note in list(notes.items())[:_SHOWN]:
-        click.echo(f"  damaged: {printable(identifier)}: {printable(note)}", err=True)
+        click.echo(f"    {printable(identifier)}: {printable(note)}", err=True)
     if len(notes) > _SHOWN:
-        click.echo(f"  damaged: {len(notes) - _SHOWN} more", err=True)
+        click.echo(f"    and {len(notes) - _SHOWN} more", err=True)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ each other, so they may run anywhere that sees
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import functools
 import os
@@ -92,6 +93,7 @@ class Extraction:
         notes: identifier -> what is worth knowing of a file that has features.
         missing: clips whose files have left the folder.
         pending: clips whose jobs are not done.
+        notices: what the scan left out without a reason of its own; known to who has scanned the folder.
     """
 
     clips: int
@@ -100,6 +102,7 @@ class Extraction:
     notes: dict[str, str]
     missing: int
     pending: int
+    notices: tuple[str, ...] = ()
 
 
 def plan(
@@ -422,7 +425,7 @@ def extract_folder(
 
         for _ in run_jobs(jobs, root, store, workers=workers, progress=count):
             pass
-        return _finish(store)
+        return dataclasses.replace(_finish(store), notices=tuple(listing.notices()))
 
 
 def list_source(source: Path) -> tuple[Path, Scan]:
