@@ -7,6 +7,7 @@ A file whose tags cannot be read has none.
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import time
@@ -23,8 +24,10 @@ _NAMES = {
     "album": ("album",),
     "title": ("title",),
     "year": ("originaldate", "tdor", "tory", "originalyear", "year", "_year"),
-    "genre": ("genre",),
+    "genre": ("written_genre", "genre"),
 }
+_WRITTEN_GENRE = "written_genre"
+_GENRE_NUMBERS = re.compile(r"(?:\((?:\d{1,3}|RX|CR)\))+")
 _LONGEST = 300
 _MOST_VALUES = 10
 _SECONDS = 2.0  # of processor time; a common file takes a millisecond
@@ -34,12 +37,29 @@ def read_tags(path: Path) -> dict[str, Any]:
     """The tags of a sound file; what is not told is left out."""
     from tinytag import TinyTag
 
+    _id3_genres()
     try:
         with _limited(_SECONDS):
             held = TinyTag.get(path, duration=False).as_dict()
     except Exception:  # a parser of foreign bytes: whatever it says, the music may still be good
         return {}
     return canonical_tags(held)
+
+
+@functools.cache
+def _id3_genres() -> tuple[str, ...]:
+    """The genres of ID3v1 by number; makes tinytag pass ID3 genres on as they are written.
+
+    It resolves the number in "(17)Rock; Pop" and drops the text behind it. Its table of frames is private: should it
+    have another form one day, genres are what tinytag makes of them.
+    """
+    from tinytag import tinytag
+
+    reader = getattr(tinytag, "_ID3", None)
+    frames = getattr(reader, "_ID3_MAPPING", None)
+    if isinstance(frames, dict):
+        frames.update({frame: f"other.{_WRITTEN_GENRE}" for frame in (b"TCON", b"TCO") if frame in frames})
+    return tuple(getattr(reader, "_ID3V1_GENRES", ()))
 
 
 @contextmanager
@@ -68,15 +88,42 @@ def canonical_tags(held: Mapping[str, Any]) -> dict[str, Any]:
     """Tags as tinytag gives them (name -> texts), in our spelling."""
     values = {name: _first(held, keys) for name, keys in _NAMES.items()}
     told: dict[str, Any] = {
-        name: ", ".join(_separate(values[name])) if "artist" in name else values[name][0]
+        name: "; ".join(_separate(values[name])) if "artist" in name else values[name][0]
         for name in ("artist", "album_artist", "album", "title")
         if values[name]
     }
     told |= {name: text[:_LONGEST] for name, text in told.items()}
     year = re.search(r"\b[12][0-9]{3}", " ".join(values["year"]))
-    genres = [genre.strip() for text in values["genre"] for genre in text.split(";")]
-    known = list(dict.fromkeys(genre[:_LONGEST] for genre in genres if genre))[:_MOST_VALUES]
-    return {**told, **({"year": int(year[0])} if year else {}), **({"genre": known} if known else {})}
+    genres = _genres(values["genre"], id3=bool(held.get(_WRITTEN_GENRE)))
+    return {**told, **({"year": int(year[0])} if year else {}), **({"genre": genres} if genres else {})}
+
+
+def _genres(texts: list[str], *, id3: bool) -> list[str]:
+    """Every genre of some texts, once: "(17)Rock; Pop/Funk" is Rock, Pop and Funk.
+
+    ID3v2.3 puts numbers of ID3v1's genres in brackets before the text, ID3v2.4 writes them alone; semicolons and
+    slashes separate everywhere.
+    """
+    genres: dict[str, str] = {}
+    for text in texts:
+        numbers = _GENRE_NUMBERS.match(text) if id3 else None
+        written = text[numbers.end() :] if numbers else text
+        names = [_genre_name(number) for number in re.findall(r"\w+", numbers[0])] if numbers else []
+        # A doubled bracket in front stands for a single one.
+        written = written[1:] if written.startswith("((") else written
+        parts = [part.strip() for part in re.split(r"[;/]", written)]
+        names += [_genre_name(part) for part in parts] if id3 else parts
+        for name in filter(None, names):
+            genres.setdefault(name.casefold(), name[:_LONGEST])
+    return list(genres.values())[:_MOST_VALUES]
+
+
+def _genre_name(text: str) -> str:
+    """The genre that a number or an abbreviation of ID3 stands for, other texts as they are."""
+    if text in ("RX", "CR"):
+        return {"RX": "Remix", "CR": "Cover"}[text]
+    table = _id3_genres()
+    return table[int(text)] if text.isdecimal() and len(text) < 4 and int(text) < len(table) else text
 
 
 def _first(held: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
@@ -90,10 +137,7 @@ def _first(held: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
 
 
 def _separate(texts: list[str]) -> list[str]:
-    """Without names that another text contains: taggers write "A feat.
-
-    B", and beside it A and B, which tinytag puts in one list.
-    """
+    """Without names that another text contains: taggers write "A feat. B" beside A and B; tinytag lists all three."""
     texts = texts[:_MOST_VALUES]
     return [text for text in texts if not any(text != other and text in other for other in texts)]
 

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from msim_tf.errors import InputError
+from msim_tf.names import printable as printable  # what commands share, they take from here
 
 _SHOWN = 10
 _FILTERS = (
@@ -69,11 +70,6 @@ def preset(presets: dict[str, Any], name: str, what: str) -> Any:
     if name not in presets:
         raise InputError(f"no {what} preset {name!r}; there are {', '.join(presets)}")
     return presets[name]
-
-
-def printable(text: str) -> str:
-    """``text`` without what a terminal would obey or cannot show: control characters and bytes that are not UTF-8 are spelt out."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def list_failures(failures: dict[str, str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from msim_tf.errors import InputError
+from msim_tf.names import comparable_artist
 from msim_tf.search.segments import Segment
 from msim_tf.search.tracks import all_tags, artist_of
 from msim_tf.theory import UNKNOWN_KEY, parse_key, within_tempo
@@ -93,7 +94,7 @@ def _passing(columns: dict[str, Any], filters: Filters) -> np.ndarray:
     for tag in filters.tags:
         passing &= _any_of(columns["tags"], [tag], len(passing))
     if filters.artists:
-        passing &= _any_of(columns["artists"], filters.artists, len(passing))
+        passing &= _any_of(columns["artists"], [comparable_artist(name) for name in filters.artists], len(passing))
     return passing
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from msim_tf.errors import InputError
+from msim_tf.names import comparable_artist
 from msim_tf.search.filters import Filters
 from msim_tf.search.tracks import album_of, all_tags, artist_of
 from msim_tf.theory import TEMPO_RANGE, UNKNOWN_KEY, parse_key
@@ -106,7 +107,7 @@ def filter_expression(filters: Filters | None, exclude: Iterable[str] = ()) -> s
     if filters.tags:
         conditions.append(f"array_contains_all(tags, {_texts(filters.tags)})")
     if filters.artists:
-        known = [artist for artist in filters.artists if artist]
+        known = [comparable_artist(artist) for artist in filters.artists if artist]
         conditions.append(f"artist in {_texts(known)}" if known else 'id == ""')
     ids = sorted(track_id(identifier) for identifier in exclude)
     if ids:

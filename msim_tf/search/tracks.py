@@ -19,6 +19,7 @@ from typing import Any
 
 from msim_tf.dimensions import TAG_DIMENSION_NAMES
 from msim_tf.errors import InputError
+from msim_tf.names import comparable, comparable_artist
 from msim_tf.theory import key_name, parse_bpm, parse_key
 
 TEXT_KEYS = ("artist", "album_artist", "album", "title")
@@ -61,16 +62,16 @@ def all_tags(metadata: Mapping[str, Any]) -> set[str]:
 
 
 def artist_of(metadata: Mapping[str, Any]) -> str:
-    """The artist in one case, "" where unknown."""
-    return metadata.get("artist", "").casefold()
+    """The first artist, comparable (``names.comparable_artist``), "" where unknown."""
+    return comparable_artist(metadata.get("artist", ""))
 
 
 def album_of(metadata: Mapping[str, Any]) -> str:
-    """The album in one case, told apart from other artists' album of that name; "" where unknown."""
+    """The album, comparable, told apart from other artists' album of that name; "" where unknown."""
     if "album" not in metadata:
         return ""
     artist = metadata.get("album_artist") or metadata.get("artist", "")
-    return f"{artist}\n{metadata['album']}".casefold()
+    return f"{comparable_artist(artist)}\n{comparable(metadata['album'])}"
 
 
 def _single(value: Any) -> Any:

@@ -11,7 +11,7 @@ import soundfile
 from msim_tf.audio.tags import canonical_tags, read_tags
 
 EXPECTED = {
-    "artist": "Björk, Guest",
+    "artist": "Björk; Guest",
     "album_artist": "Björk",
     "album": "Post",
     "title": "Army of Me",
@@ -228,3 +228,27 @@ def test_files_cut_short_anywhere_tell_less_or_nothing(tmp_path):
             assert set(told) <= set(full)
             texts = {key: text for key, text in told.items() if isinstance(text, str)}
             assert all(full[key].startswith(text.rstrip("\ufffd")) for key, text in texts.items())
+
+
+@pytest.mark.parametrize(
+    ("written", "genres"),
+    [
+        ("(17)Rock; Pop/Funk", ["Rock", "Pop", "Funk"]),
+        ("(17)(13)", ["Rock", "Pop"]),
+        ("(17)", ["Rock"]),
+        ("17", ["Rock"]),
+        ("(4)Eurodisco", ["Disco", "Eurodisco"]),
+        ("(RX)(17)", ["Remix", "Rock"]),
+        ("((Brackets)", ["(Brackets)"]),
+        ("rock;Rock; ROCK", ["rock"]),
+        ("Hip-Hop / Rap", ["Hip-Hop", "Rap"]),
+        ("1980s", ["1980s"]),
+        ("(999)", ["999"]),
+    ],
+)
+@pytest.mark.parametrize("version", [3, 4])
+def test_every_genre_of_a_text_counts_once(tmp_path, written, genres, version):
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, [0.0] * 8000, 8000)
+    path.write_bytes(id3([("TCON", written)], version=version) + path.read_bytes())
+    assert read_tags(path) == {"genre": genres}
