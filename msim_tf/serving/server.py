@@ -239,7 +239,7 @@ def _start_grpc(models: Models, options: ServerOptions, limits: _Limits, stack: 
         # Peers that are gone without a word, and those that connect and never speak.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.server_handshake_timeout_ms", 15_000),
+        ("grpc.server_handshake_timeout_ms", 5_000),
         ("grpc.max_connection_idle_ms", 600_000),
     ]
     pool = ThreadPoolExecutor(options.grpc_threads, thread_name_prefix="msim-grpc")

@@ -14,9 +14,12 @@ import time
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
 import pytest
 from toy_model import publish
 
+from msim_tf.export.status import ServingError
+from msim_tf.serving.client import GrpcClient, RestClient
 from msim_tf.serving.http_server import OncePerMinute, RestServer, connection_limit, listening_socket
 
 GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -200,37 +203,61 @@ def test_a_repeated_fault_is_logged_once_a_minute():
 
 
 SERVE = """
-import resource, sys
+import os, resource, sys
 from msim_tf.serving.server import ServerOptions, serve
-if int(sys.argv[2]):
-    import os
-    used = len(os.listdir("/dev/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + int(sys.argv[2]), used + int(sys.argv[2])))
+used = len(os.listdir("/dev/fd"))
+resource.setrlimit(resource.RLIMIT_NOFILE, (used + 120, used + 120))
 options = ServerOptions(grpc_port=0, rest_port=0)
-serve({"m": sys.argv[1]}, options, on_start=lambda addresses: print(addresses.rest, flush=True))
+serve({"m": sys.argv[1]}, options, on_start=lambda addresses: print(addresses.grpc, addresses.rest, flush=True))
 """
 
 
-def test_few_file_descriptors_and_many_idle_connections(tmp_path, toy_version):
-    """Idle connections of REST, more than the process may have files, do not end the service or fill the log."""
-    base = tmp_path / "served"
+@pytest.fixture
+def starved(tmp_path, toy_version):
+    """A server process that may open 120 files more than it has, its addresses, and its log."""
+    base, log = tmp_path / "served", tmp_path / "log"
     base.mkdir()
     publish(toy_version, base, "1")
-    log = tmp_path / "log"
-    command = [sys.executable, "-c", SERVE, str(base), "120"]
     with open(log, "wb") as errors:
+        command = [sys.executable, "-c", SERVE, str(base)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ)
     with process:
-        rest = process.stdout.readline().strip()
-        address = urlsplit(rest).hostname, urlsplit(rest).port
-        idle = [connect(address) for _ in range(300)]
-        time.sleep(1)
-        for _ in range(5):
-            assert httpx.get(f"{rest}/v1/models/m", timeout=30, trust_env=False).status_code == 200
-        before = log.stat().st_size
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-        for connection in idle:
-            connection.close()
-    assert before < 20_000, log.read_text()[:2000]
-    assert log.read_text().count("Traceback") <= 1
+        grpc_address, rest = process.stdout.readline().split()
+        yield process, grpc_address, rest, log
+        process.kill()
+
+
+def test_few_file_descriptors_and_many_idle_connections(starved):
+    """Idle connections to both APIs, more than the process may have files, do not end the service or fill the log."""
+    process, grpc_address, rest, log = starved
+    rest_port = urlsplit(rest).port
+    grpc_port = int(grpc_address.rsplit(":", 1)[1])
+    idle = [connect(("127.0.0.1", port)) for _ in range(150) for port in (rest_port, grpc_port)]
+    time.sleep(1)
+    for _ in range(5):
+        assert httpx.get(f"{rest}/v1/models/m", timeout=30, trust_env=False).status_code == 200
+    with GrpcClient(grpc_address) as client:
+        client.wait_until_ready("m", 60)  # gRPC has room again once the silent ones did not shake hands
+    assert log.stat().st_size < 20_000, log.read_text()[:2000]
+    for connection in idle:
+        connection.close()
+
+
+def test_requests_that_never_end_do_not_hold_up_the_end(starved):
+    process, grpc_address, rest, log = starved
+    endings = []
+
+    def ask(client):
+        with client, pytest.raises(ServingError) as caught:
+            client.predict("m", {"x": np.float32(0)}, signature="endless", timeout=600)
+        endings.append(caught.value.code)
+
+    threads = [threading.Thread(target=ask, args=(client,)) for client in (GrpcClient(grpc_address), RestClient(rest))]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0  # a run of the model by REST would last 30 s, one by gRPC for ever
+    for thread in threads:
+        thread.join()
+    assert endings == ["UNAVAILABLE"] * 2 and "Traceback" not in log.read_text()
