@@ -1,9 +1,10 @@
 """The musical dimensions and how they share one embedding.
 
-One ordered tuple, ``DIMENSIONS``, is the only list of them. Everything else follows from it: label tables, relations, the sampler
-of positives, the network's subspaces and time-averaged heads, its losses, output and signature names, the command line's choices,
-table rows and the sliders of the page. To add a dimension, append a line to the tuple, or name further tag dimensions in the
-environment variable ``MSIM_DIMENSIONS`` ("danceability,language"), which every process of ``msim`` reads when it starts.
+One ordered tuple, ``DIMENSIONS``, is the only list of them. Everything else follows from it: label tables, relations,
+the sampler of positives, the network's subspaces and time-averaged heads, its losses, output and signature names, the
+command line's choices, table rows and the sliders of the page. To add a dimension, append a line to the tuple, or name
+further tag dimensions in the environment variable ``MSIM_DIMENSIONS`` ("danceability,language"), which every process of
+``msim`` reads when it starts.
 
 Models, stores and libraries name their own dimensions; one that has fewer than there are here stays valid.
 """
@@ -39,10 +40,10 @@ class Dimension:
 
     Attributes:
         name: its one name everywhere: small letters and digits.
-        kind: what its labels are, and so when two tracks are similar in it (``labels.relations``): "tag" (they share a value),
-            "tempo" (beats per minute within a margin, octaves folded) or "key" (equal or related, of 24 keys).
-        averaged_input: the model input, "onset" or "cens", from whose average over time a network with time-averaged heads
-            projects this dimension; None: from the backbone, as all dimensions of the paper.
+        kind: what its labels are, and so when two tracks are similar in it (``labels.relations``): "tag" (they share a
+            value), "tempo" (beats per minute within a margin, octaves folded) or "key" (equal or related, of 24 keys).
+        averaged_input: the model input, "onset" or "cens", from whose average over time a network with time-averaged
+            heads projects this dimension; None: from the backbone, as all dimensions of the paper.
     """
 
     name: str
@@ -111,7 +112,8 @@ class EmbeddingLayout:
         ordered = [name for name in DIMENSION_NAMES if name in self.names]
         if not self.names or list(self.names) != ordered:
             raise InputError(
-                f"dimensions {list(self.names)}: expected some of {', '.join(DIMENSION_NAMES)}, once each, in this order"
+                f"dimensions {list(self.names)}: expected some of {', '.join(DIMENSION_NAMES)}, "
+                "once each, in this order"
             )
         if len(self.widths) != len(self.names) or min(self.widths) < 1:
             raise InputError(f"widths {list(self.widths)}: expected one positive width for each of {list(self.names)}")

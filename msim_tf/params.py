@@ -1,10 +1,10 @@
 """``FeatureParams``: the one description of the features, from which every shape is derived.
 
-The parameters are passed, never global. Their ``digest`` travels with every artefact (store, model, export, index), and a reader that
-expects other features refuses, naming both digests.
+The parameters are passed, never global. Their ``digest`` travels with every artefact (store, model, export, index), and
+a reader that expects other features refuses, naming both digests.
 
-Conventions: axes are ``(frequency, frames)``; a *frame* is one hop; a *segment* is what the model hears (3 s); names of inputs are
-``mel``, ``onset`` and ``cens`` from the store to the signature.
+Conventions: axes are ``(frequency, frames)``; a *frame* is one hop; a *segment* is one input of the model; names of
+inputs are ``mel``, ``onset`` and ``cens`` from the store to the signature.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class FeatureParams:
         tempogram_lags: length of the onset autocorrelation window, in frames; rows of the tempogram.
         n_chroma: chroma bins.
         cens_smoothing: length of CENS' Hann smoother, in frames.
-        cens_source: what the chroma is folded from: "stft" (the shared STFT, the paper's words) or "cqt" (as librosa's chroma_cens).
+        cens_source: what the chroma is folded from: "stft" (the shared STFT, the paper's words) or "cqt" (as librosa's
+            chroma_cens).
         segment_frames: frames of one segment.
     """
 
@@ -70,7 +71,7 @@ class FeatureParams:
 
     @property
     def segment_samples(self) -> int:
-        """Fewest samples that give one whole segment (frames are centred, so the first and last reach half a window outside)."""
+        """Fewest samples of one whole segment; frames are centred: the first and last reach half a window outside."""
         return (self.segment_frames - 1) * self.hop_length
 
     @property
@@ -80,7 +81,7 @@ class FeatureParams:
 
     @property
     def segment_onsets(self) -> int:
-        """Values of the padded onset envelope that one segment's tempogram needs: segment_frames + tempogram_lags - 1."""
+        """Values of the padded onset envelope that one segment's tempogram needs: frames + lags - 1."""
         return self.segment_frames + self.tempogram_lags - 1
 
     @property
@@ -123,7 +124,8 @@ class FeatureParams:
         return cls(**value)
 
 
-# "literal" reads the paper's "23 ms window, 50 % overlap" as it stands; "paper" is the reading that gives its 16x16 feature maps.
+# "literal" reads the paper's "23 ms window, 50 % overlap" as it stands; "paper" is the reading that gives its 16x16
+# feature maps.
 FEATURE_PRESETS: dict[str, FeatureParams] = {
     "paper": FeatureParams(),
     "literal": FeatureParams(n_fft=512, hop_length=256, segment_frames=259),

@@ -1,4 +1,4 @@
-"""What NumPy does slowly and batches and queries need often: half precision widened, and memory of their size."""
+"""Two things that NumPy does slowly and batches and queries need often: widening half floats, and large new arrays."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ _ALIGNMENT = 64  # bytes; TensorFlow takes an array that begins at a multiple of
 def widened(embeddings: np.ndarray) -> np.ndarray:
     """A float32 copy.
 
-    NumPy converts float16 number by number. Moving its ten bits of fraction to their place in a float32, and scaling by the difference of the
-    exponents' offsets, gives the same numbers (normal, subnormal and zero; nothing that is stored is infinite) seven times faster.
+    NumPy converts float16 number by number. Moving its ten bits of fraction to their place in a float32, and scaling by
+    the difference of the exponents' offsets, gives the same numbers (normal, subnormal and zero; nothing that is stored
+    is infinite) seven times faster.
 
     Args:
         embeddings: [...] float; if it is float16, all finite.
@@ -36,7 +37,7 @@ def widened(embeddings: np.ndarray) -> np.ndarray:
 
 
 class ReusedMemory:
-    """Arrays for one batch after another, in memory that is given out again once nobody holds the array, or a view of it, any more.
+    """Arrays for one batch after another, in memory that is used again when nothing refers to the array any more.
 
     Memory that is fetched from the system for every batch costs more than filling it. Safe to share between threads.
     """

@@ -30,7 +30,7 @@ rows += [f"{track},danceability,{('high', 'low')[place % 3 == 0]}" for place, tr
 (out / "labels.csv").write_text("\n".join(["track,dimension,value", *rows]))
 msim(f"label {out}/store {out}/labels.csv")
 
-# Training, export, the signature through the server's own loader. One input, because tracing three takes most of the time.
+# Training, export, the signature through the server's own loader. One input, because three take long to trace.
 small = "--network single384 --width 0.03 --epochs 2 --steps-per-epoch 2 --batch-size 8 --validation 0.25"
 msim(f"train {out}/store {out}/run {small}")
 msim(f"export {out}/run {out}/store {out}/models/seven")

@@ -316,7 +316,7 @@ def report(
     from msim_tf.audio.scan import scan_folder
     from msim_tf.data.store import FeatureStore
     from msim_tf.evaluate.studies.store_report import ReportOptions, store_report
-    from msim_tf.model.training import load_run
+    from msim_tf.model.run import load_run
 
     parts = load_run(split.parent if split.name == "run.json" else split).identifiers if split else None
     sounds = {}

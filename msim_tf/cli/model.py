@@ -82,7 +82,8 @@ def train(
 ) -> None:
     """Train a model on the features and labels of STORE; everything goes into the directory RUN.
 
-    The same command on the same RUN resumes an interrupted training. Watch it with: tensorboard --logdir RUN/tensorboard
+    The same command on the same RUN resumes an interrupted training. Watch it with: tensorboard --logdir
+    RUN/tensorboard
     """
     network_changes = {name: changes.pop(name) for name in _NETWORK_OPTIONS}
     params = _train_params(preset_name, network_name, dimensions, given(network_changes), given(changes))
@@ -119,12 +120,13 @@ def train(
 def export(run: Path, store: Path, target: Path) -> None:
     """Export the best model of RUN, trained on STORE, as the next version below TARGET (saved_models/NAME).
 
-    Every signature is run through TensorFlow Serving's own loader and compared with the model before the version appears.
+    Every signature is run through TensorFlow Serving's own loader and compared with the model before the version
+    appears.
     """
     import_tensorflow()
     from msim_tf.data.store_database import store_params
     from msim_tf.export.export import export_run
-    from msim_tf.model.training import load_run
+    from msim_tf.model.run import load_run
 
     version = export_run(load_run(run), store_params(store), target)
     megabytes = sum(file.stat().st_size for file in version.rglob("*") if file.is_file()) / 1e6

@@ -1,18 +1,20 @@
 """Which segments make up a batch, and how its members are related.
 
-A random batch holds hardly a mood, tempo or key positive, so batches are *composed*: anchor-positive pairs are drawn for each dimension in
-turn, and all other members of the batch serve as negatives. The relation of every two members is looked up from the labels in all dimensions.
+A random batch holds hardly a mood, tempo or key positive, so batches are *sampled*: anchor-positive pairs are drawn for
+each dimension in turn, and all other members of the batch serve as negatives. The relation of every two members is
+looked up from the labels in all dimensions.
 
-Mining happens inside a replica, so a global batch is made of one composed block per replica. The targets of a dimension are
-``[batch, block]`` int8: row i holds the relations of member i to the members of its own block (+1 similar, -1 dissimilar, 0 unknown; 0 with
-itself). They split along the batch axis exactly as the inputs do.
+Mining happens inside a replica, so a global batch consists of one block per replica. The targets of a dimension are
+``[batch, block]`` int8: row i holds the relations of member i to the members of its own block (+1 similar, -1
+dissimilar, 0 unknown; 0 with itself). They split along the batch axis exactly as the inputs do.
 
-With ``augment`` members are also played at other tempi and in other keys (see ``augmentation``), and their tempo and key change with that. It
-makes positives of tracks that have little else in common, and gives tracks without labels an exact *relative* tempo and key: crops of one clip
-come in fours, two tempi times two keys.
+With ``augment`` members are also stretched to other tempi and transposed to other keys (see ``augmentation``), and
+their tempo and key change with that. It makes positives of tracks that have little else in common, and gives tracks
+without labels an exact *relative* tempo and key: crops of one clip come in fours, two tempi times two keys.
 
-Batch ``step`` depends only on the seed and ``step``: a resumed training sees what an uninterrupted one would have seen. Some batches are
-composed together, because to draw many pairs costs hardly more than to draw one.
+Batch ``step`` depends only on the seed and ``step``: a resumed training gets the batches of an uninterrupted one, and
+every host of a distributed training can make its own blocks. Sixteen batches are sampled together, because to draw many
+pairs costs hardly more than to draw one.
 """
 
 from __future__ import annotations
@@ -25,18 +27,18 @@ import numpy as np
 
 from msim_tf.data import augmentation
 from msim_tf.data.augmentation import Member
-from msim_tf.data.positive_sampler import PartnerIndex
+from msim_tf.data.positive_sampler import PositiveSampler
 from msim_tf.dimensions import TEACHER, TEACHER_SUFFIX, TRACK
 from msim_tf.errors import InputError
 from msim_tf.labels.encoding import EncodedLabels
 
-_TOGETHER = 16  # batches
+_TOGETHER = 16  # batches sampled at once
 _ANY = ""  # the name of pairs of any two clips
 
 
 @dataclass(frozen=True)
 class BatchParams:
-    """How batches are composed.
+    """How batches are sampled.
 
     Attributes:
         batch_size: members of one replica's block; at least 4.
@@ -44,7 +46,7 @@ class BatchParams:
         key_relation: "parallel", "relative" or "both".
         track_pairs: also draw pairs of two crops of one clip, and give targets for the relation "same clip".
         teacher: also give the teacher's tags as targets.
-        augment: also play members at other tempi and in other keys and, where crops are random, at other levels and equalisation.
+        augment: also stretch and transpose members and, where crops are random, change their level and equalisation.
         crops: segments of each member's clip, all at one tempo and in one key.
         random_crops: segments start anywhere (training) instead of at multiples of a segment (validation).
         seed: decides every draw.
@@ -67,31 +69,35 @@ class BatchParams:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Members of one batch.
+    """Members of one batch, or of some of its blocks.
 
     Attributes:
         clips: [batch] int64, indices into the split.
         starts: [batch, crops] int64, first frame of each segment.
         stretch: [batch] float64, how many times faster than recorded each is played; 1 is as it is.
-        roll: [batch] int64, semitones up, modulo 12.
-        colours: [batch, knots] float64 dB, level and equalisation; 0 is as it is.
+        transpose: [batch] int64, semitones up, modulo 12.
+        equaliser: [batch, knots] float64 dB, level and equalisation; 0 is as it is.
     """
 
     clips: np.ndarray
     starts: np.ndarray
     stretch: np.ndarray
-    roll: np.ndarray
-    colours: np.ndarray
+    transpose: np.ndarray
+    equaliser: np.ndarray
+
+    def rows(self, chosen: slice) -> Batch:
+        """The members of the rows ``chosen``."""
+        return Batch(*(value[chosen] for value in vars(self).values()))
 
 
-class BatchComposer:
+class BatchSampler:
     """Decides which segments make up batch number ``step``.
 
     Args:
         labels: encoded labels of the n clips of this split.
         frames: [n] frames of each.
         segment_frames: frames of a segment.
-        params: how to compose.
+        params: how to sample.
 
     Raises:
         InputError: if there are fewer than two clips.
@@ -104,14 +110,14 @@ class BatchComposer:
         self.labels = labels
         self._frames = frames
         self._segment_frames = segment_frames
-        self._partners = PartnerIndex(labels, params.key_relation)
+        self._positives = PositiveSampler(labels, params.key_relation)
         # Two, because two calls at a time may be on either side of a boundary.
-        self._composed = functools.lru_cache(maxsize=2)(self._compose)
-        self._augmented: dict[str, Callable[[np.random.Generator], list[Member] | None]] = {}
-        # Played faster, a segment takes more of its clip.
+        self._sampled = functools.lru_cache(maxsize=2)(self._sample)
+        # Played faster, a segment takes more of its clip: short clips are left as they are.
         long = np.flatnonzero(frames >= augmentation.frames_needed(segment_frames))
+        self._augmented: dict[str, augmentation.MemberDraw] = {}
         if params.augment and len(long):
-            self._augmented = augmentation.pair_makers(labels, long, params.key_relation)
+            self._augmented = augmentation.member_draws(labels, long, params.key_relation)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -130,27 +136,31 @@ class BatchComposer:
 
     def batch(self, step: int) -> Batch:
         """Members of batch ``step``."""
-        return self._composed(step // _TOGETHER)[step % _TOGETHER]
+        return self._sampled(step // _TOGETHER)[step % _TOGETHER]
 
-    def _compose(self, number: int) -> list[Batch]:
+    def _sample(self, number: int) -> list[Batch]:
         """The batches from ``number * _TOGETHER`` on."""
         rng = np.random.default_rng((self.params.seed, number))
-        pairs = _Pairs(lambda name: self._draw(name, rng))
+        # All members of all blocks, as columns of [_TOGETHER * batch].
+        pairs = _PairBuffer(lambda name: self._draw(name, rng))
         members = [member for _ in range(_TOGETHER * self.params.replicas) for member in self._block(pairs, rng)]
-        clips, octaves, roll = (np.array(column) for column in zip(*members))
+        clips, octaves, transpose = (np.array(column) for column in zip(*members))
         stretch = np.exp2(octaves)
+        # A crop starts where the rest of its clip holds a whole segment, at this tempo.
         room = self._frames[clips] - augmentation.frames_spanned(self._segment_frames, stretch)
         shape = (len(clips), self.params.crops)
         if self.params.random_crops:
             starts = rng.integers(0, room[:, None] + 1, size=shape)
         else:
             starts = self._segment_frames * rng.integers(0, room[:, None] // self._segment_frames + 1, size=shape)
-        coloured = self.params.augment and self.params.random_crops
-        colours = augmentation.drawn_colours(len(clips), rng) if coloured else np.zeros((len(clips), 1))
-        columns = (clips, starts, stretch, roll, colours)
+        equalised = self.params.augment and self.params.random_crops
+        equaliser = augmentation.random_equalisers(len(clips), rng) if equalised else np.zeros((len(clips), 1))
+        # [_TOGETHER * batch] columns, cut into batches.
+        columns = (clips, starts, stretch, transpose, equaliser)
         return [Batch(*parts) for parts in zip(*(np.split(column, _TOGETHER) for column in columns))]
 
-    def _block(self, pairs: _Pairs, rng: np.random.Generator) -> list[Member]:
+    def _block(self, pairs: _PairBuffer, rng: np.random.Generator) -> list[Member]:
+        """Members of one replica's block: pairs of each dimension in turn, until the block is full."""
         members: list[Member] = []
         names = self.targets
         turn = int(rng.integers(len(names)))  # so that no dimension always gets the odd pair
@@ -164,35 +174,41 @@ class BatchComposer:
         return (members + pairs.take(_ANY))[: self.params.batch_size]
 
     def _draw(self, name: str, rng: np.random.Generator) -> np.ndarray:
-        """[n, 2]: pairs of clips that are similar in ``name``, about as many as are wanted; fewer or none if there are no more."""
+        """[n, 2]: pairs of clips that are similar in ``name``, about as many as _TOGETHER batches use, or fewer."""
         count = _TOGETHER * self.params.replicas * self.params.batch_size // (2 * len(self.targets)) + 1
         if name == TRACK:
             return np.repeat(rng.integers(len(self._frames), size=(count, 1)), 2, axis=1)
         if name == _ANY:
             return rng.integers(len(self._frames), size=(count, 2))
-        return self._partners.pairs(name, count, rng)
+        return self._positives.pairs(name, count, rng)
 
     def relations(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Targets of a batch: for each name [batch, block] int8, +1 similar, -1 dissimilar, 0 unknown."""
-        size = self.params.batch_size
-        blocks = [slice(start, start + size) for start in range(0, size * self.params.replicas, size)]
-        return {name: np.concatenate([self._relation(name, batch, block) for block in blocks]) for name in self.targets}
+        """Targets of some whole blocks.
 
-    def _relation(self, name: str, batch: Batch, block: slice) -> np.ndarray:
-        clips = batch.clips[block]
+        Args:
+            batch: [blocks * block] members.
+
+        Returns:
+            For each name [blocks * block, block] int8, +1 similar, -1 dissimilar, 0 unknown.
+        """
+        size = self.params.batch_size
+        blocks = [batch.rows(slice(start, start + size)) for start in range(0, len(batch.clips), size)]
+        return {name: np.concatenate([self._relation(name, block) for block in blocks]) for name in self.targets}
+
+    def _relation(self, name: str, block: Batch) -> np.ndarray:
+        """[block, block] int8 for one block; 0 on the diagonal."""
         if name == TRACK:
-            relation = np.where(clips[:, None] == clips, 1, -1).astype(np.int8)
+            relation = np.where(block.clips[:, None] == block.clips, 1, -1).astype(np.int8)
         elif name in self._augmented:
-            relation = augmentation.relation(
-                name, self.labels, clips, batch.stretch[block], batch.roll[block], self.params.key_relation
-            )
+            augmented = augmentation.AugmentedClips(block.clips, block.stretch, block.transpose)
+            relation = augmentation.relation(name, self.labels, augmented, self.params.key_relation)
         else:
-            relation = self.labels.relation(name, clips, clips, key_relation=self.params.key_relation)
+            relation = self.labels.relation(name, block.clips, block.clips, key_relation=self.params.key_relation)
         np.fill_diagonal(relation, 0)
         return relation
 
     def teacher(self, batch: Batch) -> dict[str, np.ndarray]:
-        """The teacher's tags of a batch: for each target [batch, tags] float32 of length 1, or 0 where it has not heard the clip."""
+        """The teacher's tags: for each target [batch, tags] float32 of length 1, or 0 where it has no score."""
         return {target: self.labels.teacher[name].vectors[batch.clips] for target, name in self.teacher_targets.items()}
 
     def regression(self, batch: Batch, frame_seconds: float) -> dict[str, np.ndarray]:
@@ -203,7 +219,7 @@ class BatchComposer:
             frame_seconds: from one frame to the next.
 
         Returns:
-            Target "teacher" [batch, coordinates] float32, NaN where unheard; empty if the labels have none.
+            Target "teacher" [batch, coordinates] float32, NaN where it says nothing; empty if the labels have none.
         """
         if not self.labels.regression:
             return {}
@@ -212,20 +228,21 @@ class BatchComposer:
         return {TEACHER: self.labels.regression.of(batch.clips, starts, ends)}
 
 
-class _Pairs:
-    """Hands out pairs of clips that are drawn many at a time.
+class _PairBuffer:
+    """Buffers positive pairs, which are cheaper to draw in bulk.
 
     Args:
-        draw: [n, 2] clips for a name.
+        draw: a function from a name to [n, 2] clips.
     """
 
     def __init__(self, draw: Callable[[str], np.ndarray]) -> None:
         self._draw = draw
-        self._stock: dict[str, list[list[int]]] = {}
+        self._pairs: dict[str, list[list[int]]] = {}
 
     def take(self, name: str) -> list[Member]:
-        """Two members as recorded that are similar in ``name``; any two if none were found."""
-        if not self._stock.get(name):
-            # Where nobody is similar, a stock of any two stands in: to look for partners each time would be as vain.
-            self._stock[name] = self._draw(name).tolist() or self._draw(_ANY).tolist()
-        return [(clip, 0.0, 0) for clip in self._stock[name].pop()]
+        """Two members as recorded that are similar in ``name``; any two if none are."""
+        if not self._pairs.get(name):
+            # Where no pair is similar, a supply of any two stands in: another search for positives would find none
+            # either.
+            self._pairs[name] = self._draw(name).tolist() or self._draw(_ANY).tolist()
+        return [(clip, 0.0, 0) for clip in self._pairs[name].pop()]

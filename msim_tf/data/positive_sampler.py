@@ -1,4 +1,4 @@
-"""Finds pairs of similar clips without an n x n matrix."""
+"""Draws pairs of similar clips, tags, tempi and keys alike, without an n x n matrix."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from msim_tf.labels.encoding import EncodedLabels
 from msim_tf.theory import KEYS, TEMPO_MARGIN, similar_tempo
 
 _TRIES = 16
-_NEARBY = 64  # draws among clips near on the circle of tempi, of which a ninth is similar at worst (200 bpm in a library that knows 20)
-_HEARD = 1024  # clips that the teacher compares with the anchors; a tenth of all pairs is similar
+# Draws among clips near on the circle of tempi, of which a ninth is similar at worst (200 bpm in a library that knows
+# 20).
+_NEARBY = 64
+_COMPARED = 1024  # clips whose teacher's scores are compared with an anchor's; a tenth of all pairs is similar
 _NONE = -1
 
-_Positives = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+# From [n] anchors to [n] clips, one positive for each, or _NONE.
+_Draw = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
-class PartnerIndex:
-    """Finds random clips that are similar to given ones in a dimension, without an n x n matrix.
+class PositiveSampler:
+    """Draws random clips that are similar to given ones in a dimension, without an n x n matrix.
 
-    Training waits for every draw, so what an anchor's candidates are is looked up, and many pairs are drawn at once; none costs more in a larger
-    library.
+    Training waits for every draw, so the candidates of an anchor are looked up, not searched, and many pairs are drawn
+    at once; no draw costs more in a larger library.
 
     Args:
         labels: the encoded labels of n clips.
@@ -32,54 +35,56 @@ class PartnerIndex:
 
     def __init__(self, labels: EncodedLabels, key_relation: str) -> None:
         self._labels = labels
-        self.anchors = {name: np.flatnonzero(labels.known(name)) for name in labels.arrays}
-        # For each dimension what draws one positive for each of some anchors, or _NONE.
-        self._positives: dict[str, _Positives] = {}
+        self.anchors = {name: np.flatnonzero(labels.labelled(name)) for name in labels.arrays}
+        self._draws: dict[str, _Draw] = {}
         for name, values in labels.arrays.items():
             kind = dimension(name).kind
             if kind == "tag":
-                self._positives[name] = self._of_tags(name, values)
+                self._draws[name] = self._tag_draw(name, values)
             else:
-                self._positives[name] = _of_keys(values, key_relation) if kind == "key" else _of_tempo(values)
+                self._draws[name] = _key_draw(values, key_relation) if kind == "key" else _tempo_draw(values)
 
     def pairs(self, name: str, count: int, rng: np.random.Generator) -> np.ndarray:
         """Random anchors in dimension ``name``, and a random positive of each.
 
         Returns:
-            [found, 2] int64; fewer than ``count``, or none, if a few tries found no more.
+            [pairs, 2] int64; fewer than ``count``, or none, if a few tries found no more.
         """
-        known, pairs = self.anchors[name], np.full((count, 2), _NONE)
-        missing = np.arange(count if len(known) > 1 else 0)
+        anchors, pairs = self.anchors[name], np.full((count, 2), _NONE)
+        missing = np.arange(count if len(anchors) > 1 else 0)
+        # Anchors without a positive are replaced by others.
         for _ in range(_TRIES):
             if not len(missing):
                 break
-            pairs[missing, 0] = known[rng.integers(len(known), size=len(missing))]
-            pairs[missing, 1] = self._positives[name](pairs[missing, 0], rng)
+            pairs[missing, 0] = anchors[rng.integers(len(anchors), size=len(missing))]
+            pairs[missing, 1] = self._draws[name](pairs[missing, 0], rng)
             missing = missing[pairs[missing, 1] == _NONE]
         return pairs[pairs[:, 1] != _NONE]
 
-    def _of_tags(self, name: str, values: np.ndarray) -> _Positives:
-        """A clip with a tag of the anchor, each tag as likely; where it has none, one that the teacher hears alike."""
+    def _tag_draw(self, name: str, values: np.ndarray) -> _Draw:
+        """A clip with a tag of the anchor, each tag as likely; for an untagged anchor, a similar one by the teacher."""
         tags, clips = _Pools(values), _Pools(values.T)
 
         def positives(anchors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-            found, tagged = np.full(len(anchors), _NONE), tags.sizes[anchors] > 0
-            found[tagged] = clips.draw(tags.draw(anchors[tagged], rng), rng, but=anchors[tagged])
+            drawn, tagged = np.full(len(anchors), _NONE), tags.sizes[anchors] > 0
+            drawn[tagged] = clips.draw(tags.draw(anchors[tagged], rng), rng, but=anchors[tagged])
             if not tagged.all():
-                found[~tagged] = self._alike_to_teacher(name, anchors[~tagged], rng)
-            return found
+                drawn[~tagged] = self._similar_by_teacher(name, anchors[~tagged], rng)
+            return drawn
 
         return positives
 
-    def _alike_to_teacher(self, name: str, anchors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _similar_by_teacher(self, name: str, anchors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """[n]: for each anchor a random one of those among some random clips whose teacher's scores are similar."""
         teacher = self._labels.teacher[name]
-        others = rng.integers(len(teacher.vectors), size=_HEARD)
-        alike = (teacher.relation(anchors, others) > 0) & (others != anchors[:, None])
-        any_alike = np.where(alike, rng.random(alike.shape, np.float32), -1).argmax(1)
-        return np.where(alike.any(1), others[any_alike], _NONE)
+        others = rng.integers(len(teacher.vectors), size=_COMPARED)
+        # [n, _COMPARED]; the largest of random numbers picks one of the similar clips at random.
+        similar = (teacher.relation(anchors, others) > 0) & (others != anchors[:, None])
+        choice = np.where(similar, rng.random(similar.shape, np.float32), -1).argmax(1)
+        return np.where(similar.any(1), others[choice], _NONE)
 
 
-def _of_keys(values: np.ndarray, key_relation: str) -> _Positives:
+def _key_draw(values: np.ndarray, key_relation: str) -> _Draw:
     """A clip in a related key, each clip as likely."""
     keys = np.arange(KEYS)
     clips = _Pools(relations.key_relation(keys, values, relation=key_relation) > 0)
@@ -90,23 +95,25 @@ def _of_keys(values: np.ndarray, key_relation: str) -> _Positives:
     return positives
 
 
-def _of_tempo(bpm: np.ndarray) -> _Positives:
-    """A clip within the margin, up to octaves: drawn among those nearby on the circle of tempi, and kept if it is similar."""
+def _tempo_draw(bpm: np.ndarray) -> _Draw:
+    """A clip within the margin, octaves folded: drawn among those nearby on the circle of tempi, kept if similar."""
     bpm = np.asarray(bpm, np.float64)
-    known = np.flatnonzero(np.isfinite(bpm))
-    octave = np.log2(bpm[known]) % 1.0  # octaves are equal, so tempo lives on a circle
+    labelled = np.flatnonzero(np.isfinite(bpm))
+    octave = np.log2(bpm[labelled]) % 1.0  # octaves are equal, so tempo lives on a circle
     order = np.argsort(octave, kind="stable")
     # The circle is laid out three times, so that its seam is nowhere near an anchor.
-    clips, circle = np.tile(known[order], 3), np.concatenate([octave[order] + turn for turn in (-1, 0, 1)])
-    slowest = bpm[known].min(initial=np.inf)
-    # No similar pair is further apart on the circle: that of the slowest tempo and the one that is a margin below it.
-    reach = min(-float(np.log2(1.0 - min(TEMPO_MARGIN / slowest, 0.5))), 0.5) if len(known) else 0.0
+    clips, circle = np.tile(labelled[order], 3), np.concatenate([octave[order] + turn for turn in (-1, 0, 1)])
+    # No similar pair is further apart on the circle than the slowest tempo and the one that is a margin below it.
+    slowest = bpm[labelled].min(initial=np.inf)
+    reach = min(-float(np.log2(1.0 - min(TEMPO_MARGIN / slowest, 0.5))), 0.5) if len(labelled) else 0.0
+    # For every clip the range of its neighbours in ``clips``.
     centres = np.full(len(bpm), np.nan)
-    centres[known] = octave
+    centres[labelled] = octave
     first = np.searchsorted(circle, centres - reach, side="left")
     last = np.searchsorted(circle, centres + reach, side="right")
 
     def positives(anchors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        # [_NEARBY, n] neighbours; of each column the first that is similar.
         drawn = clips[rng.integers(first[anchors], last[anchors], size=(_NEARBY, len(anchors)))]
         fitting = similar_tempo(bpm[anchors], bpm[drawn]) & (drawn != anchors)
         return np.where(fitting.any(0), drawn[fitting.argmax(0), np.arange(len(anchors))], _NONE)
@@ -127,7 +134,16 @@ class _Pools:
         self._first = np.cumsum(self.sizes) - self.sizes
 
     def draw(self, rows: np.ndarray, rng: np.random.Generator, *, but: np.ndarray | None = None) -> np.ndarray:
-        """[n] int: a random column of each of the ``rows``, another than ``but`` [n] if that is given; _NONE if a few tries found no other."""
+        """A random set column of each row.
+
+        Args:
+            rows: [n] int.
+            rng: the source of chance.
+            but: [n] int, a column not to be drawn for each row.
+
+        Returns:
+            [n] int; _NONE where a few tries found no other column than ``but``.
+        """
         drawn = self._any(rows, rng)
         # Drawn again: leaving one out would copy pools of many thousands for every pair.
         for _ in range(_TRIES if but is not None else 0):

@@ -10,9 +10,10 @@ audio              audio [batch, samples] at the model's    embedding and every 
                    sample rate                              the mean over their segments (paper, section 4.1)
 =================  =======================================  ==============================================
 
-A model without tempogram and chroma takes ``mel`` only. Written by ``keras.export.ExportArchive``: ``tf.saved_model.save`` of a Keras 3 model
-loads in Python and fails in the real server. Before it is published the export is loaded the way the server loads it, and every signature is
-compared with the model in memory. ``assets.extra`` holds ``msim.json`` (what this model is) and the server's warm-up requests.
+A model without tempogram and chroma takes ``mel`` only. Written by ``keras.export.ExportArchive``:
+``tf.saved_model.save`` of a Keras 3 model loads in Python and fails in the real server. Before it is published the
+export is loaded the way the server loads it, and every signature is compared with the model in memory. ``assets.extra``
+holds ``msim.json`` (what this model is) and the server's warm-up requests.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from msim_tf.features.spectral import frame_features, halo
 from msim_tf.files import atomic_directory
 from msim_tf.model.network import embedding_model
 from msim_tf.model.params import NetworkParams, layout
-from msim_tf.model.training import Run, load_model
+from msim_tf.model.run import Run, load_model
 from msim_tf.params import FeatureParams
 
 _CHUNK = 32  # segments embedded at a time: bounds the memory of the audio signature for long tracks
@@ -119,7 +120,8 @@ def _endpoints(model: keras.Model, network: NetworkParams, features: FeaturePara
     slices = layout(network).slices
     specs = [tf.TensorSpec([None, *features.input_shapes[name]], tf.float32, name=name) for name in network.inputs]
 
-    # One graph function that all signatures call: without it the file would hold the whole network once for each of them.
+    # One graph function that all signatures call: without it the file would hold the whole network once for each of
+    # them.
     @tf.function(input_signature=specs)
     def embedding(*values: tf.Tensor) -> tf.Tensor:
         return embed(dict(zip(network.inputs, values)), training=False)

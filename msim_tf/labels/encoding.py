@@ -1,7 +1,7 @@
-"""What is known of the tracks: labels as arrays, and splits by artist.
+"""Labels as arrays, and splits by artist.
 
-The label tables themselves (``Labels``, CSV, JAMS) are offered here too. Splits never cut through a group, because a model that has heard
-an artist recognises the artist.
+The label tables themselves (``Labels``, CSV, JAMS) are offered here too. Splits never cut through a group, because a
+model that has heard an artist recognises the artist.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class EncodedLabels:
 
     Attributes:
         identifiers: the tracks, in the order of the rows.
-        arrays: dimension -> [n, vocabulary] bool for tags, [n] float32 bpm (NaN unknown) for tempo, [n] int8 (-1 unknown) for key.
+        arrays: dimension -> [n, vocabulary] bool for tags, [n] float32 bpm (NaN unknown) for tempo, [n] int8 (-1
+            unknown) for key.
         vocabularies: tag dimension -> its values, in the order of the columns.
         teacher: tag dimension -> another model's opinion, which counts for pairs that are not both labelled.
         regression: all that a teacher says of each track, to be predicted; None if not asked for.
@@ -77,8 +78,8 @@ class EncodedLabels:
     teacher: dict[str, TeacherTags] = field(default_factory=dict)
     regression: RegressionTargets | None = None
 
-    def known(self, dimension: str) -> np.ndarray:
-        """[n] bool: which tracks have a label in ``dimension``, or were heard by a teacher."""
+    def labelled(self, dimension: str) -> np.ndarray:
+        """[n] bool: which tracks have a label in ``dimension``, or a teacher's scores."""
         array = self._array(dimension)
         kind = dims.dimension(dimension).kind
         if kind == "tag":
@@ -144,31 +145,32 @@ def encode(
     vocabularies: dict[str, tuple[str, ...]] = {}
     for name in dimensions:
         kind = dims.dimension(name).kind
-        held = [labels.values.get(track, {}).get(name, ()) for track in tracks]
+        values = [labels.values.get(track, {}).get(name, ()) for track in tracks]
         if kind == "tag":
-            vocabularies[name] = _vocabulary(name, held)
-            arrays[name] = _multi_hot(held, vocabularies[name])
+            vocabularies[name] = _vocabulary(name, values)
+            arrays[name] = _multi_hot(values, vocabularies[name])
         elif kind == "tempo":
-            arrays[name] = np.array([float(values[0]) if values else math.nan for values in held], np.float32)
+            arrays[name] = np.array([float(own[0]) if own else math.nan for own in values], np.float32)
         else:
-            arrays[name] = np.array([parse_key(values[0]) if values else UNKNOWN_KEY for values in held], np.int8)
-    heard = teacher_tags(teacher, tracks, dimensions) if teacher else {}
-    return EncodedLabels(
-        tracks, arrays, vocabularies, heard, regression_targets(regression, tracks) if regression else None
-    )
+            arrays[name] = np.array([parse_key(own[0]) if own else UNKNOWN_KEY for own in values], np.int8)
+    scores = teacher_tags(teacher, tracks, dimensions) if teacher else {}
+    targets = regression_targets(regression, tracks) if regression else None
+    return EncodedLabels(tracks, arrays, vocabularies, scores, targets)
 
 
-def _vocabulary(name: str, held: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    found = {value for values in held for value in values}
-    known = [tag for tag in taxonomy.tags(name) if tag in found]
-    return (*known, *sorted(found.difference(known)))
+def _vocabulary(name: str, labels: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """The tags that occur: those of the taxonomy in its order, then others by name."""
+    occurring = {tag for tags in labels for tag in tags}
+    ordered = [tag for tag in taxonomy.tags(name) if tag in occurring]
+    return (*ordered, *sorted(occurring.difference(ordered)))
 
 
-def _multi_hot(held: Sequence[tuple[str, ...]], vocabulary: tuple[str, ...]) -> np.ndarray:
+def _multi_hot(labels: Sequence[tuple[str, ...]], vocabulary: tuple[str, ...]) -> np.ndarray:
+    """[tracks, vocabulary] bool, True where a track has a tag."""
     columns = {value: column for column, value in enumerate(vocabulary)}
-    array = np.zeros((len(held), len(vocabulary)), bool)
-    for row, values in enumerate(held):
-        array[row, [columns[value] for value in values]] = True
+    array = np.zeros((len(labels), len(vocabulary)), bool)
+    for row, tags in enumerate(labels):
+        array[row, [columns[tag] for tag in tags]] = True
     return array
 
 
@@ -182,10 +184,10 @@ def split_by_group(
 ) -> dict[str, np.ndarray]:
     """Splits tracks into training, validation and test, whole groups only.
 
-    A track without a group belongs to its parent folder, and at top level to itself. Group names that differ only in case are one group.
-    Of all choices of whole groups one of the nearest sizes is taken, at random under ``seed``; a wanted part never stays empty. A track of
-    several groups (``labels.joined_groups``) is in the part that holds all of them; where they were divided, it is in none. A group that is
-    never alone goes where those go with whom it plays.
+    A track without a group belongs to its parent folder, and at top level to itself. Group names that differ only in
+    case are one group. Of all choices of whole groups one of the nearest sizes is taken, at random under ``seed``; a
+    wanted part never stays empty. A track of several groups (``labels.joined_groups``) is in the part that holds all of
+    them; where they were divided, it is in none. A group that is never alone goes where those go with whom it plays.
 
     Args:
         identifiers: the tracks.
@@ -195,7 +197,8 @@ def split_by_group(
         seed: the same seed and tracks give the same split.
 
     Returns:
-        "train", "validation", "test" -> sorted int64 indices into ``identifiers``; disjoint, together all but the tracks of divided groups.
+        "train", "validation", "test" -> sorted int64 indices into ``identifiers``; disjoint, together all but the
+        tracks of divided groups.
 
     Raises:
         InputError: if the shares leave nothing to train on, or there are fewer groups than parts.
@@ -209,8 +212,8 @@ def split_by_group(
     shares = {name: share for name, share in (("validation", validation), ("test", test)) if share > 0}
     if len(sizes) <= len(shares):
         raise InputError(
-            f"split: {len(sizes)} group{'s' * (len(sizes) != 1)} of tracks for train, {', '.join(shares)}; a group is never "
-            "cut: tell artists apart by 'artist' rows in the label table, or ask for no validation"
+            f"split: {len(sizes)} group{'s' * (len(sizes) != 1)} of tracks for train, {', '.join(shares)}; "
+            "a group is never cut: tell artists apart by 'artist' rows in the label table, or ask for no validation"
         )
     names = [str(name) for name in np.random.default_rng(seed).permutation(sorted(sizes))]
     part_of = dict.fromkeys(names, "train")
@@ -220,12 +223,12 @@ def split_by_group(
         chosen = _nearest_groups([sizes[name] for name in names], target, len(names) - spare)
         part_of |= {names[index]: part for index in chosen}
         names = [name for index, name in enumerate(names) if index not in chosen]
-    held: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
+    rows: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     for index, own in enumerate(units):
         parts = {part_of[unit] for unit in own}
         if len(parts) == 1:
-            held[parts.pop()].append(index)
-    return {part: np.array(indices, np.int64) for part, indices in held.items()}
+            rows[parts.pop()].append(index)
+    return {part: np.array(indices, np.int64) for part, indices in rows.items()}
 
 
 def _whole_groups(artists: Sequence[tuple[str, ...]]) -> dict[str, str]:
@@ -246,7 +249,7 @@ def _whole_groups(artists: Sequence[tuple[str, ...]]) -> dict[str, str]:
 
 
 def groups_of(identifier: str, groups: Mapping[str, str]) -> tuple[str, ...]:
-    """The groups of a track, never divided: its artists in any case of letters, else its parent folder, at top level itself."""
+    """The groups of a track: its artists in one case of letters, else its parent folder, at top level itself."""
     if identifier in groups:
         return divided_groups(groups[identifier].casefold())
     parent = PurePosixPath(identifier).parent
@@ -254,8 +257,9 @@ def groups_of(identifier: str, groups: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _nearest_groups(sizes: Sequence[int], target: float, most: int) -> set[int]:
-    """Which of the groups (one at least, ``most`` at most) together hold nearest to ``target`` tracks, the first in their order."""
-    # Subset sums as the bits of one integer; each sum remembers the group that reached it first, so its rest was reached before.
+    """Which groups (one at least, ``most`` at most) together hold nearest to ``target`` tracks, the first in order."""
+    # Subset sums as the bits of one integer; each sum remembers the group that reached it first, so its rest was
+    # reached before.
     limit = max(int(2 * target), min(sizes))
     reached, last = 1, dict[int, int]()
     for index, size in enumerate(sizes):

@@ -1,8 +1,8 @@
 """When are two tracks similar in one dimension? Pure functions from labels to relation matrices.
 
-Every relation is an int8 matrix: +1 similar, -1 dissimilar, 0 unknown. A track without a label is unknown to all others: neither positive
-nor negative. Tempo similarity is not transitive, so relations are matrices and never class ids. A track is similar to itself; a caller
-whose rows and columns are the same clips clears the diagonal.
+Every relation is an int8 matrix: +1 similar, -1 dissimilar, 0 unknown. A track without a label is unknown to all
+others: neither positive nor negative. Tempo similarity is not transitive, so relations are matrices and never class
+ids. A track is similar to itself; a caller whose rows and columns are the same clips clears the diagonal.
 
 Keys and tempi are numbers as in ``msim_tf.theory``.
 """
@@ -26,6 +26,7 @@ def tag_relation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Returns:
         [n, m] int8.
     """
+    # [n, m] numbers of shared tags; a matrix product of floats is much faster than one of booleans.
     shared = a.astype(np.float32) @ b.astype(np.float32).T > 0
     return _relation(shared, np.asarray(a.any(axis=1)), np.asarray(b.any(axis=1)))
 
@@ -96,5 +97,6 @@ def relation(name: str, a: np.ndarray, b: np.ndarray, *, key_relation: str = "pa
 
 
 def _relation(similar: np.ndarray, known_a: np.ndarray, known_b: np.ndarray) -> np.ndarray:
+    # +1 or -1 where both are labelled, else 0.
     signs = np.where(similar, np.int8(1), np.int8(-1))
     return np.where(known_a[:, None] & known_b[None, :], signs, np.int8(0))

@@ -1,7 +1,7 @@
 """Which tag belongs to which dimension, and its one spelling: the table in ``taxonomy.json``.
 
-The table holds the tags of the paper. It is not a limit: values that it does not know are kept, stripped and lower-cased, so that users
-train on their own labels; only a bare ``tag`` row (no dimension named) needs the table.
+The table holds the tags of the paper. It is not a limit: values that it does not know are kept, stripped and
+lower-cased, so that users train on their own labels; only a bare ``tag`` row (no dimension named) needs the table.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What BackupAndRestore left behind: the one place that differs between Keras 2 and Keras 3.
 
-Keras 3 writes ``latest.weights.h5`` and then ``training_metadata.json``; a process killed between the two leaves new weights with an old epoch,
-and one killed inside the first leaves a torn file. Keras 2 writes a TensorFlow checkpoint, which is whole or not there.
+Keras 3 writes ``latest.weights.h5`` and then ``training_metadata.json``; a process killed between the two leaves new
+weights with an old epoch, and one killed inside the first leaves a torn file. Keras 2 writes a TensorFlow checkpoint,
+which is whole or not there.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def backed_up_epochs(backup: Path, steps_per_epoch: int) -> int:
 def _epochs(weights: Path, metadata: Path, steps_per_epoch: int) -> int | None:
     """Finished epochs in a pair of Keras 3's files; None if the weights are missing or torn.
 
-    The optimizer's steps tell when the weights are newer than the metadata. They may also be too few, since loss scaling in float16 skips
-    steps that overflow: so the larger of the two counts.
+    The optimizer's steps tell when the weights are newer than the metadata. They may also be too few, since loss
+    scaling in float16 skips steps that overflow: so the larger of the two counts.
     """
     import h5py
 

@@ -1,4 +1,4 @@
-"""Keras callbacks of a training: the best model, what a resumed run must remember, and what TensorBoard shows beyond scalars."""
+"""Keras callbacks of a training: the best model, the state of a resumed run, what TensorBoard shows beyond scalars."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from msim_tf.model.params import TrainParams
 
 _SAMPLE = 256  # tracks at most in embedding statistics and projector
 _IMAGES = 4
+_TRIPLET_KINDS = ("active_triplets", "valid_pairs")  # the metrics of every dimension
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ def save_model(model: keras.Model, path: Path) -> None:
 
 
 class SaveBest(keras.callbacks.Callback):
-    """Saves the model whenever the validation loss is the least so far; atomically, which Keras' own checkpoint does not.
+    """Saves the model whenever the validation loss is the least so far.
+
+    The write is atomic, which that of Keras' own checkpoint is not.
 
     Args:
         path: the ``.keras`` file.
@@ -78,20 +81,28 @@ class SaveBest(keras.callbacks.Callback):
 
 
 class RememberState(keras.callbacks.Callback):
-    """Keeps the Python state of other callbacks, which BackupAndRestore forgets, so that a resumed run continues with it.
+    """Keeps the Python state of other callbacks for a resumed run; BackupAndRestore forgets it.
 
-    Place it after those callbacks and before BackupAndRestore: whatever epoch the backup holds, its state is then on disk.
+    Place it after those callbacks and before BackupAndRestore: whatever epoch the backup holds, its state is then on
+    disk.
 
     Args:
         path: JSON file with the state after each of the last epochs.
         remembered: name -> (callback, names of its attributes).
         epoch: finished epochs of the run that is resumed.
+        writes: whether this host writes; the others only read.
     """
 
     def __init__(
-        self, path: Path, remembered: Mapping[str, tuple[keras.callbacks.Callback, Sequence[str]]], epoch: int
+        self,
+        path: Path,
+        remembered: Mapping[str, tuple[keras.callbacks.Callback, Sequence[str]]],
+        epoch: int,
+        *,
+        writes: bool = True,
     ) -> None:
         super().__init__()
+        self._writes = writes
         self._path = path
         self._remembered = remembered
         self._epoch = epoch
@@ -104,12 +115,14 @@ class RememberState(keras.callbacks.Callback):
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Gives the callbacks their state back, after they have reset themselves."""
         for name, values in self._states.get(str(self._epoch), {}).items():
-            callback, _ = self._remembered[name]
-            for attribute, value in values.items():
-                setattr(callback, attribute, value)
+            if name in self._remembered:
+                for attribute, value in values.items():
+                    setattr(self._remembered[name][0], attribute, value)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Writes the state; the epoch before stays, in case the backup of this one is never written."""
+        if not self._writes:
+            return
         state = {
             name: {attribute: _plain(getattr(callback, attribute)) for attribute in attributes}
             for name, (callback, attributes) in self._remembered.items()
@@ -119,8 +132,79 @@ class RememberState(keras.callbacks.Callback):
         save_checked_json(self._path, self._states)
 
 
+class RestoreOnly(keras.callbacks.BackupAndRestore):
+    """Restores what another host's ``BackupAndRestore`` has written, and writes nothing; for Keras 3.
+
+    Args:
+        backup: its directory.
+    """
+
+    def __init__(self, backup: str) -> None:
+        super().__init__(backup, delete_checkpoint=False)
+
+    def _save_model(self) -> None:
+        """Writes nothing."""
+
+
+class LossScalars(keras.callbacks.Callback):
+    """Writes the scalars of every epoch for TensorBoard, under names that it groups by their first part.
+
+    ``loss/total``, ``loss/<dimension>``, ``active_triplets/<dimension>``, ``valid_pairs/<dimension>`` of both splits;
+    ``learning_rate``. A dimension without a triplet in the whole epoch has no loss: its point is left out, not 0.
+
+    Args:
+        logdir: TensorBoard's directory.
+        dimensions: those that the network has.
+    """
+
+    def __init__(self, logdir: Path, dimensions: Sequence[str]) -> None:
+        super().__init__()
+        self._dimensions = tuple(dimensions)
+        self._writers = {
+            prefix: tf.summary.create_file_writer(str(logdir / part))
+            for prefix, part in (("", "train"), ("val_", "validation"))
+        }
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Writes both splits."""
+        for prefix, writer in self._writers.items():
+            with writer.as_default(step=epoch):
+                for tag, value in loss_scalars(logs or {}, prefix, self._dimensions).items():
+                    tf.summary.scalar(tag, value)
+                if not prefix:
+                    # A number per schedule, or a variable, of which every replica has the same value.
+                    tf.summary.scalar("learning_rate", tf.convert_to_tensor(self.model.optimizer.learning_rate))
+            writer.flush()
+
+
+def loss_scalars(logs: Mapping[str, float], prefix: str, dimensions: Sequence[str]) -> dict[str, float]:
+    """TensorBoard's names and values for the logs of one epoch.
+
+    Args:
+        logs: of Keras, e.g. "loss", "val_genre_loss", "genre_valid_pairs".
+        prefix: "" for training, "val_" for validation.
+        dimensions: those that the network has.
+    """
+    own = {name[len(prefix) :]: value for name, value in logs.items() if name.startswith(prefix)}
+    if not prefix:
+        own = {name: value for name, value in own.items() if not name.startswith("val_")}
+    if len(dimensions) == 1 and "valid_pairs" in own:
+        # With one output Keras leaves its name out.
+        (only,) = dimensions
+        own |= {f"{only}_loss": own["loss"]} | {f"{only}_{kind}": own[kind] for kind in _TRIPLET_KINDS}
+    scalars = {"loss/total": own["loss"]} if "loss" in own else {}
+    for name, value in own.items():
+        output, _, kind = name.rpartition("_")
+        if kind == "loss" and output and own.get(f"{output}_valid_pairs", 1):
+            scalars[f"loss/{output}"] = value
+    for dimension in dimensions:
+        if own.get(f"{dimension}_valid_pairs"):
+            scalars |= {f"{kind}/{dimension}": own[f"{dimension}_{kind}"] for kind in _TRIPLET_KINDS}
+    return scalars
+
+
 class EmbeddingStatistics(keras.callbacks.Callback):
-    """Writes, per subspace, the mean norm and the spread over tracks: a collapsing subspace shows as a spread near zero.
+    """Writes each subspace's mean norm and spread over tracks: a spread near zero shows that it collapses.
 
     Args:
         logdir: TensorBoard's directory.
@@ -138,9 +222,9 @@ class EmbeddingStatistics(keras.callbacks.Callback):
             for name, subspace in embed_sample(self.model, self._sample).items():
                 norms = np.linalg.norm(subspace, axis=1, keepdims=True)
                 unit = subspace / np.maximum(norms, 1e-12)
-                tf.summary.scalar(f"embedding_norm/{name}", norms.mean())
+                tf.summary.scalar(f"embedding/norm_{name}", norms.mean())
                 # 1 when tracks point in all directions, 0 when they all point in one.
-                tf.summary.scalar(f"embedding_spread/{name}", 1.0 - np.linalg.norm(unit.mean(0)))
+                tf.summary.scalar(f"embedding/spread_{name}", 1.0 - np.linalg.norm(unit.mean(0)))
         self._writer.flush()
 
 
@@ -166,7 +250,7 @@ class RunRecord(keras.callbacks.Callback):
         self._store = store
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        """Writes what the network hears, and with which parameters it is trained."""
+        """Writes pictures of the inputs, and the parameters of the training."""
         with tf.summary.create_file_writer(str(self._logdir / "train")).as_default(step=0):
             for name, images in _input_images(self._sample.inputs, self._store.params.tempogram_lags).items():
                 tf.summary.image(f"input/{name}", images, max_outputs=_IMAGES)

@@ -1,6 +1,7 @@
-"""A Keras callback that shows in TensorBoard, while training, whether each subspace learns its own label: paper's Figure 2 and the matrix.
+"""Shows in TensorBoard, while training, whether each subspace learns its own label: paper's Figure 2 and the matrix.
 
-Both come from held-out tracks' labels, one segment each: label-triplet accuracy, not human similarity. ``msim evaluate report`` says it exactly.
+Both come from held-out tracks' labels, one segment each: label-triplet accuracy, not human similarity. ``msim evaluate
+report`` says it exactly.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from msim_tf.model.params import TrainParams, layout
 
 
 class EvaluationImages(keras.callbacks.Callback):
-    """Every few epochs, and after the last: images ``evaluation/kiviat`` and ``evaluation/matrix``, scalars ``label_triplets/NAME``.
+    """Images ``evaluation/kiviat`` and ``evaluation/matrix``, scalars ``label_triplets/NAME``.
+
+    Written every few epochs, and after the last.
 
     Args:
         logdir: TensorBoard's directory.

@@ -1,7 +1,8 @@
-"""The layers of our own: the tempogram at the front of the model, the dimensional masks at its end, and two that train on several crops of a clip.
+"""The tempogram at the front of the model, the dimensional masks at its end, and two layers for crops of a clip.
 
-Both are plain TensorFlow operations without weights, so one source runs on Keras 2.15 and Keras 3 and the export needs only stock operations.
-They are registered, so a ``.keras`` file loads without ``custom_objects`` wherever this module has been imported.
+They are plain TensorFlow operations without weights, so one source runs on Keras 2.15 and Keras 3 and the export needs
+only stock operations. They are registered, so a ``.keras`` file loads without ``custom_objects`` wherever this module
+has been imported.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class Tempogram(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="msim")
 class SubspaceMask(keras.layers.Layer):
-    """A fixed 0/1 mask over the embedding (paper, section 2.2; Veit et al., "Conditional similarity networks", CVPR 2017).
+    """A fixed 0/1 mask over the embedding.
+
+    Paper, section 2.2; Veit et al., "Conditional similarity networks", CVPR 2017.
 
     Only the active coordinates are kept: the zeros would add nothing to any norm, inner product or distance.
 
@@ -82,7 +85,7 @@ class SubspaceMask(keras.layers.Layer):
 
 
 class FoldCrops(keras.layers.Layer):
-    """[batch, crops, ...] -> [batch * crops, ...]: crops of one clip as members of their own. Of trainings only, never saved."""
+    """[batch, crops, ...] -> [batch * crops, ...]: crops of one clip as members of their own. Never saved."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Folds."""
@@ -90,7 +93,7 @@ class FoldCrops(keras.layers.Layer):
 
 
 class MeanOfCrops(keras.layers.Layer):
-    """[batch * crops, width] -> [batch, width]: the mean of a clip's crops, which is what retrieval compares (paper 4.1).
+    """[batch * crops, width] -> [batch, width]: the mean of a clip's crops, as retrieval compares it (paper 4.1).
 
     Args:
         crops: of each clip.

@@ -1,15 +1,17 @@
-"""The conditional triplet loss over relation masks (paper, section 3.3, eq. 1): pure functions, and thin Keras adapters on top.
+"""The conditional triplet loss over relation masks (paper, section 3.3, eq. 1): pure functions, thin Keras adapters.
 
-A *relation* says, for every two members of a batch and one dimension, whether they are similar (> 0), dissimilar (< 0) or of unknown relation
-(0). There are no class ids, because tempo similarity and shared tags are not transitive. Unknown pairs are neither positives nor negatives,
-and nobody is related to itself: the diagonal is ignored.
+A *relation* says, for every two members of a batch and one dimension, whether they are similar (> 0), dissimilar (< 0)
+or of unknown relation (0). There are no class ids, because tempo similarity and shared tags are not transitive. Unknown
+pairs are neither positives nor negatives, and nobody is related to itself: the diagonal is ignored.
 
-Mining is *per replica*: an anchor meets the positives and negatives of its own replica's block only. The pipeline composes one block per
-replica on purpose, so a gather over replicas would add negatives that nobody chose, for the price of communication. Targets of a global batch
-of B are therefore [B, B / replicas]; row i relates member i to the members of its own block, and they split along axis 0 like the inputs.
+Mining is *per replica*: an anchor meets the positives and negatives of its own replica's block only. The sampler
+makes one block per replica on purpose, so a gather over replicas would add negatives that nobody chose, for the
+price of communication. Targets of a global batch of B are therefore [B, B / replicas]; row i relates member i to the
+members of its own block, and they split along axis 0 like the inputs.
 
-L_MD is the mean of L_s over dimensions: one loss per output, weighted by ``loss_weights``. Lee's track regularisation is the same loss with
-the relation "cut from the same track" (+1, else -1) on the whole embedding, the output "track" of the network.
+L_MD is the mean of L_s over dimensions: one loss per output, weighted by ``loss_weights``. Lee's track regularisation
+is the same loss with the relation "cut from the same track" (+1, else -1) on the whole embedding, the output "track" of
+the network.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ def cosine_distances(embeddings: tf.Tensor) -> tf.Tensor:
         [batch, batch] float32 in [0, 2]. A zero vector is at distance 1 from all, and gets no gradient.
     """
     embeddings = tf.cast(embeddings, tf.float32)
+    # Vectors to length 1, zero vectors stay zero.
     square = tf.reduce_sum(tf.square(embeddings), -1, keepdims=True)
     present = square > 1e-12
     # The inner where keeps 1 / 0 out of the gradient, which the outer one alone would turn into 0 * inf.
@@ -59,7 +62,7 @@ def relation_masks(relation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     if rows is not None and columns is not None and rows != columns:
         raise InputError(
             f"targets of shape [{rows}, {columns}] on one replica: expected a square block; "
-            "compose one block per replica, targets [batch, batch / replicas]"
+            "sample one block per replica, targets [batch, batch / replicas]"
         )
     others = tf.logical_not(tf.eye(tf.shape(relation)[0], dtype=tf.bool))
     return tf.logical_and(relation > 0, others), tf.logical_and(relation < 0, others)
@@ -70,8 +73,8 @@ def semi_hard_negatives(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Mines a negative for every anchor-positive pair (Schroff et al., "FaceNet", CVPR 2015).
 
-    It is the nearest of those with d(a, p) < d(a, n) < d(a, p) + margin. If there is none, ``fallback`` "hardest" takes the nearest that is
-    farther than the positive, and if none is farther, the farthest of all; "skip" drops the pair.
+    It is the nearest of those with d(a, p) < d(a, n) < d(a, p) + margin. If there is none, ``fallback`` "hardest" takes
+    the nearest that is farther than the positive, and if none is farther, the farthest of all; "skip" drops the pair.
 
     Args:
         distances: [batch, batch] float, from anchors (rows).
@@ -81,16 +84,19 @@ def semi_hard_negatives(
         fallback: "hardest" or "skip".
 
     Returns:
-        Distance from anchor ``a`` to the negative of the pair (a, p), [batch, batch] float, meaningful where the second is True;
-        valid pairs, [batch, batch] bool: similar, and with a known negative.
+        Distance from anchor ``a`` to the negative of the pair (a, p), [batch, batch] float, meaningful where the second
+        is True; valid pairs, [batch, batch] bool: similar, and with a known negative.
     """
     validate_mining(margin, fallback)
     fixed = tf.stop_gradient(distances)
+    # Negatives of each anchor by distance, all others behind them: [batch, batch] columns and distances.
     order = tf.argsort(tf.where(dissimilar, fixed, fixed.dtype.max), axis=1, stable=True)
     ascending = tf.gather(tf.where(dissimilar, fixed, fixed.dtype.max), order, batch_dims=1)
     count = tf.reduce_sum(tf.cast(dissimilar, tf.int32), 1, keepdims=True)
-    # Position of the first negative farther than the positive; past the end of the negatives, that is the last, farthest one.
+    # Position of the first negative farther than the positive; past the end of the negatives, that is the last,
+    # farthest one.
     position = tf.minimum(tf.searchsorted(ascending, fixed, side="right"), tf.maximum(count - 1, 0))
+    # Back from ranks to columns, and to distances that have a gradient.
     negatives = tf.gather(distances, tf.gather(order, position, batch_dims=1), batch_dims=1)
     valid = tf.logical_and(similar, count > 0)
     if fallback == "skip":
@@ -136,10 +142,12 @@ def triplet_loss(
 
 
 def contrastive_terms(distances: tf.Tensor, relation: tf.Tensor, *, temperature: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """-log of a positive's share among itself and all negatives of its anchor (Khosla et al., "Supervised contrastive learning", 2020).
+    """-log of a positive's share among itself and all negatives of its anchor.
 
-    Unknown pairs stand in neither sum, and other positives not in the denominator: relations are not classes, so positives of one anchor
-    need not be near each other.
+    Khosla et al., "Supervised contrastive learning", NeurIPS 2020.
+
+    Unknown pairs stand in neither sum, and other positives not in the denominator: relations are not classes, so
+    positives of one anchor need not be near each other.
 
     Args:
         distances: [batch, batch] float, 1 - cosine.
@@ -147,11 +155,13 @@ def contrastive_terms(distances: tf.Tensor, relation: tf.Tensor, *, temperature:
         temperature: > 0; the smaller, the more the nearest negatives count.
 
     Returns:
-        [batch, batch] float >= 0, 0 where the pair is not valid; valid pairs (similar, with a known negative), [batch, batch] bool.
+        [batch, batch] float >= 0, 0 where the pair is not valid; valid pairs (similar, with a known negative), [batch,
+        batch] bool.
     """
     similar, dissimilar = relation_masks(relation)
     logits = -distances / temperature
     negatives = tf.where(dissimilar, logits, logits.dtype.min)
+    # [batch, 1] log of the sum over the negatives: -log(e^p / (e^p + sum)) = softplus(log sum - p).
     weight = tf.reduce_logsumexp(negatives, axis=1, keepdims=True)
     valid = tf.logical_and(similar, tf.reduce_any(dissimilar, axis=1, keepdims=True))
     # The inner where keeps the smallest float of an anchor without negatives out of the gradient.
@@ -160,18 +170,21 @@ def contrastive_terms(distances: tf.Tensor, relation: tf.Tensor, *, temperature:
 
 
 def teacher_terms(subspace: tf.Tensor, tags: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Squared differences of cosines: of two members' subspaces, and of their tags (relational distillation; Park et al., CVPR 2019).
+    """Squared differences of cosines: of two members' subspaces, and of their tags.
+
+    Park et al., "Relational knowledge distillation", CVPR 2019.
 
     Args:
         subspace: [batch, width] float.
-        tags: [batch, tags] float of length 1, or 0 where the teacher has not heard the member.
+        tags: [batch, tags] float of length 1, or 0 where the teacher has no score of the member.
 
     Returns:
-        [batch, batch] float >= 0, 0 where the pair is not valid; valid pairs (both heard, not the same), [batch, batch] bool.
+        [batch, batch] float >= 0, 0 where the pair is not valid; valid pairs (both scored), [batch, batch]
+        bool.
     """
-    heard = tf.reduce_any(tags != 0, axis=1)
+    scored = tf.reduce_any(tags != 0, axis=1)
     others = tf.logical_not(tf.eye(tf.shape(tags)[0], dtype=tf.bool))
-    valid = heard[:, None] & heard[None, :] & others
+    valid = scored[:, None] & scored[None, :] & others
     difference = cosine_distances(subspace) - cosine_distances(tags)
     return tf.where(valid, tf.square(difference), 0.0), valid
 
@@ -185,8 +198,8 @@ def loss_weights(dimensions: Sequence[str]) -> dict[str, float]:
 class ConditionalTripletLoss(keras.losses.Loss):
     """``triplet_loss`` for ``compile``: one instance per output.
 
-    ``call`` returns one value per anchor, [batch], whose mean is L_s. So Keras' mean over the batch, and its mean over replicas, are that of
-    the losses of the replicas' blocks.
+    ``call`` returns one value per anchor, [batch], whose mean is L_s. So Keras' mean over the batch, and its mean over
+    replicas, are that of the losses of the replicas' blocks.
 
     Args:
         margin: > 0.
@@ -255,7 +268,7 @@ class TeacherLoss(keras.losses.Loss):
         super().__init__(reduction=reduction, name=name)
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """Per-anchor losses; ``y_true`` are the teacher's tags [batch, tags], ``y_pred`` the subspace [batch, width]."""
+        """Per-anchor losses; ``y_true``: the teacher's tags [batch, tags], ``y_pred``: the subspace [batch, width]."""
         return _per_anchor(*teacher_terms(y_pred, y_true))
 
     def get_config(self) -> dict[str, Any]:
@@ -265,7 +278,9 @@ class TeacherLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(package="msim")
 class RegressionLoss(keras.losses.Loss):
-    """Mean squared error over the coordinates that are known (not NaN) in ``y_true`` [batch, coordinates]; ``y_pred`` has the same shape.
+    """Mean squared error over the coordinates of ``y_true`` that are known (not NaN).
+
+    Both are [batch, coordinates].
 
     Args:
         reduction: as in ``keras.losses.Loss``.

@@ -14,8 +14,9 @@ from msim_tf.model.losses import MARGIN, cosine_distances, pair_count, triplet_h
 def active_triplets(
     y_true: tf.Tensor, y_pred: tf.Tensor, margin: float = MARGIN, fallback: str = "hardest"
 ) -> tf.Tensor:
-    """Share of the valid pairs that still push: hinge > 0. Near 0 the dimension is learned,
-    or has collapsed; 0 without any pair.
+    """Share of the valid pairs that still push: hinge > 0.
+
+    Near 0 the dimension is learned, or has collapsed; 0 without any pair.
 
     Args:
         y_true: relation, [batch, batch].
@@ -32,8 +33,9 @@ def active_triplets(
 
 @keras.saving.register_keras_serializable(package="msim")
 def valid_pairs(y_true: tf.Tensor, y_pred: tf.Tensor, margin: float = MARGIN, fallback: str = "hardest") -> tf.Tensor:
-    """Anchor-positive pairs with a known negative. A batch without any adds nothing to this
-    dimension's loss, and counts as 0 here.
+    """Anchor-positive pairs with a known negative.
+
+    A batch without any adds nothing to this dimension's loss, and counts as 0 here.
 
     Args:
         y_true: relation, [batch, batch].
@@ -50,8 +52,7 @@ def valid_pairs(y_true: tf.Tensor, y_pred: tf.Tensor, margin: float = MARGIN, fa
 
 @keras.saving.register_keras_serializable(package="msim")
 class TripletMetric(keras.metrics.Mean):
-    """Mean over batches (and replicas) of ``active_triplets`` or ``valid_pairs``, with
-    the margin and fallback of the loss.
+    """Mean over batches and replicas of ``active_triplets`` or ``valid_pairs``.
 
     Args:
         statistic: "active_triplets" or "valid_pairs"; also the name in the logs.
@@ -76,9 +77,7 @@ class TripletMetric(keras.metrics.Mean):
         self.fallback = fallback
 
     def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> Any:
-        """Adds one block: relation [batch, batch], subspace [batch, width]; weights of
-        samples have no meaning for pairs.
-        """
+        """Adds one block: relation [batch, batch], subspace [batch, width]; weights of samples are ignored."""
         function = active_triplets if self.statistic == "active_triplets" else valid_pairs
         return super().update_state(function(y_true, y_pred, margin=self.margin, fallback=self.fallback))
 

@@ -1,16 +1,17 @@
 """The network: one branch per input, inception blocks, one embedding, one masked subspace per dimension.
 
-Sources: Ribecky et al., section 3.2 and Figure 1 ("the paper"); Lee et al., ICASSP 2020 (the baseline); Szegedy et al., "Going
-deeper with convolutions", CVPR 2015 (the filter counts, which neither publishes: those of the block 3a sum to the 256 that Lee
-states). The model takes ``mel``, ``onset`` and ``cens``, and gives a dict by dimension. Inside, maps are
-``[batch, frequency, frames, channels]``.
+Sources: Ribecky et al., section 3.2 and Figure 1 ("the paper"); Lee et al., ICASSP 2020 (the baseline); Szegedy et al.,
+"Going deeper with convolutions", CVPR 2015 (the filter counts, which neither publishes: those of the block 3a sum to
+the 256 that Lee states). The model takes ``mel``, ``onset`` and ``cens``, and gives a dict by dimension. Inside, maps
+are ``[batch, frequency, frames, channels]``.
 
-*Time-averaged heads* are a variant of ours and off by default. The paper's network stayed at chance for tempo and key on a few
-thousand clips, while a small perceptron on the time average of the same tempogram or CENS learned both within a minute: six blocks
-of local maxima blur exactly the lag and the pitch class that count. With the option, a dimension that declares an
-``averaged_input`` (tempo, key) is projected from that input's average *instead of* the backbone, not in addition to it: at chance
-the backbone adds only noise, and what it knows of genre or mood would leak into subspaces that should not know it. The key's head
-also averages features of single frames: they can tell chords, and a key is in its chords more than in the mean of its notes.
+*Time-averaged heads* are a variant of ours and off by default. The paper's network stayed at chance for tempo and key
+on a few thousand clips, while a small perceptron on the time average of the same tempogram or CENS learned both within
+a minute: six blocks of local maxima blur exactly the lag and the pitch class that count. With the option, a dimension
+that declares an ``averaged_input`` (tempo, key) is projected from that input's average *instead of* the backbone, not
+in addition to it: at chance the backbone adds only noise, and what it knows of genre or mood would leak into subspaces
+that should not know it. The key's head also averages features of single frames: they can tell chords, and a key is in
+its chords more than in the mean of its notes.
 """
 
 from __future__ import annotations
@@ -47,13 +48,13 @@ def build_network(network: NetworkParams | str, features: FeatureParams | None =
 
     Args:
         network: which network, or the name of a preset, e.g. "multi384".
-        features: gives the input shapes, by default those of the paper; ``paper`` and ``literal`` both lead to the paper's
-            16 x 16 maps where branches meet.
+        features: gives the input shapes, by default those of the paper; ``paper`` and ``literal`` both lead to the
+            paper's 16 x 16 maps where branches meet.
 
     Returns:
-        A model from a dict of the inputs, each [batch, *features.input_shapes[name]] in any float type, to a dict of the
-        subspaces, each [batch, subspace_width] float32 under the name of its dimension (and, where the parameters say so,
-        "track" [batch, embedding_size] and "teacher" [batch, regression_size]).
+        A model from a dict of the inputs, each [batch, *features.input_shapes[name]] in any float type, to a dict of
+        the subspaces, each [batch, subspace_width] float32 under the name of its dimension (and, where the parameters
+        say so, "track" [batch, embedding_size] and "teacher" [batch, regression_size]).
 
     Raises:
         InputError: if there is no such preset, or the features do not fit the maps.
@@ -71,7 +72,8 @@ def build_network(network: NetworkParams | str, features: FeatureParams | None =
         maps["onset"] = Tempogram(features.tempogram_lags, network.slow_stride, name="tempogram")(inputs["onset"])
         maps["cens"] = _every_frame(inputs["cens"], network.slow_stride)
 
-    # Each branch leads to [batch, 16, 16, channels]; there they are joined, and four more blocks halve both axes to 1 x 1.
+    # Each branch leads to [batch, 16, 16, channels]; there they are joined, and four more blocks halve both axes to 1 x
+    # 1.
     strides = {name: 1 if name == "mel" else network.slow_stride for name in maps}
     branches = [_branch(x, name, network.width, strides[name]) for name, x in maps.items()]
     x = keras.layers.Concatenate(name="join")(branches) if len(branches) > 1 else branches[0]
@@ -137,7 +139,7 @@ def head_model(model: keras.Model) -> keras.Model:
 
 
 def in_float32(model: keras.Model) -> keras.Model:
-    """The same network with the same weights, computed in float32: one that was trained in 16 bits runs on every CPU then.
+    """The same network with the same weights, computed in float32, so that one trained in 16 bits runs on every CPU.
 
     Args:
         model: of ``build_network``.
@@ -184,8 +186,8 @@ def _branch(x: Any, name: str, width: float, stride: int) -> Any:
     stem_frames = _STEM // stride
     x = keras.layers.Reshape((rows, frames, 1), name=f"{name}_channel")(x)
 
-    # Stem: a 5x5 convolution, then pooling to [64, 64 / stride]. Twelve chroma are too few to be halved: they are padded to
-    # the common 16 rows, and only time is pooled.
+    # Stem: a 5x5 convolution, then pooling to [64, 64 / stride]. Twelve chroma are too few to be halved: they are
+    # padded to the common 16 rows, and only time is pooled.
     halve_rows = name != "cens"
     row_pool = _pool_size(rows, _STEM, f"rows of {name}") if halve_rows else 1
     if not halve_rows:
@@ -217,9 +219,9 @@ def _pool_size(length: int, target: int, what: str) -> int:
 
 def _inception_block(x: Any, name: str, width: float, *, strides: tuple[int, int] = (2, 2)) -> Any:
     """A "naive" module with strides, then a "dimension reduction" module of 256 (times ``width``) channels."""
-    # A 1x1 convolution with strides is written as picking, then convolving: the backward pass of the former writes beyond its
-    # buffer on CPUs when channels are fewer than a vector register holds (uxlfoundation/oneDNN, issue 6035), and kills the
-    # process.
+    # A 1x1 convolution with strides is written as picking, then convolving: the backward pass of the former writes
+    # beyond its buffer on CPUs when channels are fewer than a vector register holds (uxlfoundation/oneDNN, issue 6035),
+    # and kills the process.
     picked = keras.layers.MaxPooling2D(1, strides=strides, name=f"{name}_naive_pick")(x)
     x = keras.layers.Concatenate(name=f"{name}_naive")(
         [
@@ -263,8 +265,9 @@ def _projection(backbone: Any, maps: dict[str, Any], network: NetworkParams) -> 
     # One dense layer projects all dimensions of the backbone together.
     names = network.backbone_dimensions
     projected = keras.layers.Dense(network.subspace_width * len(names), name="projection")(backbone)
-    # Each part is normalised alone before all are together: else the part with the largest scale would decide the common mean
-    # and variance, its mean would be added to every other subspace, and distances over the whole embedding would be its.
+    # Each part is normalised alone before all are together: else the part with the largest scale would decide the
+    # common mean and variance, its mean would be added to every other subspace, and distances over the whole embedding
+    # would be its.
     projected = _layer_normalisation("projection_norm")(projected)
     parts = []
     for from_backbone, run in itertools.groupby(network.dimensions, key=lambda name: name in names):
@@ -292,8 +295,8 @@ def _time_averaged_head(x: Any, network: NetworkParams, name: str) -> Any:
         [batch, subspace_width].
     """
     averaged = network.heads[name]
-    # [batch, rows]: what is averaged is standardised over its rows. All entries of an averaged CENS are positive and alike,
-    # and the key is in their contrast.
+    # [batch, rows]: what is averaged is standardised over its rows. All entries of an averaged CENS are positive and
+    # alike, and the key is in their contrast.
     mean = keras.layers.GlobalAveragePooling1D(data_format="channels_first", name=f"{name}_time_mean", dtype="float32")
     statistics = _layer_normalisation(f"{name}_contrast")(mean(x))
     if averaged == "cens":
@@ -313,5 +316,5 @@ def _chords(x: Any, name: str) -> Any:
 
 
 def _layer_normalisation(name: str) -> keras.layers.Layer:
-    """Without affine parameters (a scale per coordinate would be a second, learned mask), in float32 under every policy."""
+    """In float32, without affine parameters: a scale per coordinate would be a second, learned mask."""
     return keras.layers.LayerNormalization(center=False, scale=False, name=name, dtype="float32")

@@ -1,13 +1,13 @@
-"""From parameters to a compiled model: which loss stands at which output, with which weight, and what the optimizer does."""
+"""From parameters to a compiled model: which loss stands at which output, with which weight; the learning rate."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import keras
 import tensorflow as tf
 
+from msim_tf.data.batch_sampler import BatchSampler
 from msim_tf.dimensions import TEACHER, TRACK
 from msim_tf.model.losses import ConditionalTripletLoss, ContrastiveLoss, RegressionLoss, TeacherLoss, loss_weights
 from msim_tf.model.metrics import triplet_metrics
@@ -17,25 +17,21 @@ from msim_tf.model.params import TrainParams
 from msim_tf.params import FeatureParams
 
 
-def compiled_model(
-    params: TrainParams,
-    features: FeatureParams,
-    steps: int,
-    teacher_targets: Mapping[str, str],
-    regression_size: int,
-    strategy: tf.distribute.Strategy,
+def build_compiled_model(
+    params: TrainParams, features: FeatureParams, steps: int, sampler: BatchSampler, strategy: tf.distribute.Strategy
 ) -> keras.Model:
-    """Builds and compiles the network under ``strategy``; L_MD is one loss per dimension with weight 1 / N_D (eq. 1).
+    """Builds and compiles the network; L_MD is one loss per dimension with weight 1 / N_D (paper, eq. 1).
 
     Args:
         params: how to train.
         features: gives the input shapes.
         steps: batches per epoch, for the schedule.
-        teacher_targets: output -> dimension, of those that learn from a teacher's tags.
-        regression_size: coordinates of the target "teacher"; 0 for none.
+        sampler: gives the targets that come from a teacher.
         strategy: whose variables the model's are.
     """
+    teacher_targets, regression_size = sampler.teacher_targets, sampler.regression_size
     keras.utils.set_random_seed(params.seed)
+    # Losses and their weights by output: the dimensions, then what a training may add.
     dimensions = params.network.dimensions
     losses = {name: dimension_loss(params) for name in dimensions}
     weights = loss_weights(dimensions)
@@ -45,6 +41,7 @@ def compiled_model(
         losses[target], weights[target] = TeacherLoss(), params.teacher_weight / len(teacher_targets)
     if regression_size:
         losses[TEACHER], weights[TEACHER] = RegressionLoss(), params.regression_weight
+    # The network has an output for each of them.
     network = dataclasses.replace(
         params.network,
         track_output=params.track_weight > 0,

@@ -15,16 +15,17 @@ _KERAS_2 = keras.__version__.startswith("2.")
 class ReducedClipAdam(keras.optimizers.Adam):
     """Adam for Keras 3 whose ``global_clipnorm`` bounds the gradient *after* it is summed over the replicas.
 
-    Keras 3 clips in each replica, before the sum. A replica's loss is divided by their number, so with two replicas each
-    gradient is about half as long as the batch's: a bound that the batch exceeds may not be reached by any replica, and the
-    step is then not clipped at all. Keras 2 sums first. With one replica the numbers are those of ``keras.optimizers.Adam``.
+    Keras 3 clips in each replica, before the sum. A replica's loss is divided by their number, so with two replicas
+    each gradient is about half as long as the batch's: a bound that the batch exceeds may not be reached by any
+    replica, and the step is then not clipped at all. Keras 2 sums first. With one replica the numbers are those of
+    ``keras.optimizers.Adam``.
     """
 
     def _clip_gradients(self, grads: list[Any]) -> list[Any]:
         return grads  # the next method clips
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-        """Sums over the replicas, then clips; every replica holds the same sums, so it takes no further communication."""
+        """Sums over the replicas, then clips; every replica holds the same sums, so no more is communicated."""
         reduced = super()._all_reduce_sum_gradients(grads_and_vars)
         clipped = super()._clip_gradients([gradient for gradient, _ in reduced])
         return [(gradient, variable) for gradient, (_, variable) in zip(clipped, reduced)]

@@ -24,19 +24,22 @@ class NetworkParams:
     Attributes:
         inputs: ("mel",) or ("mel", "onset", "cens").
         dimensions: names, in the order of ``DIMENSIONS``.
-        subspace_width: coordinates of each dimension's subspace; the embedding has that many times the number of dimensions.
-        width: scales every filter count of the convolutions, 1.0 is the paper's; each is at least 4 and a multiple of 4.
+        subspace_width: coordinates of each dimension's subspace; the embedding has that many times the number of
+            dimensions.
+        width: scales every filter count of the convolutions, 1.0 is the paper's; each is at least 4 and a multiple of
+            4.
         trunk_width: the same for the blocks after the branches have met, where maps are small and a filter is cheap;
             0 means ``width``.
         mel_mean: mean of the mel-spectrograms of the training split; the default is Lee's.
         mel_variance: their variance, > 0; the default is Lee's.
-        time_averaged_heads: project the dimensions that declare an ``averaged_input`` (tempo, key) from the average of that
-            input over time instead of from the backbone (ours; see ``model.network``).
-        slow_stride: 1, 2 or 4; the branches of tempogram and CENS use every so many-th frame only (ours: both change slowly,
-            a tempogram's window is 9 s long, and the two branches are most of the work).
-        track_output: also give the whole embedding as output "track", for the track regularisation of Lee et al., ISMIR 2020.
-        regression_size: coordinates that the tag dimensions together also predict, output "teacher", for the loss on all
-            that a teacher says.
+        time_averaged_heads: project the dimensions that declare an ``averaged_input`` (tempo, key) from the average of
+            that input over time instead of from the backbone (ours; see ``model.network``).
+        slow_stride: 1, 2 or 4; the branches of tempogram and CENS use every so many-th frame only (ours: both change
+            slowly, a tempogram's window is 9 s long, and the two branches are most of the work).
+        track_output: also give the whole embedding as output "track", for the track regularisation of Lee et al., ISMIR
+            2020.
+        regression_size: coordinates that the tag dimensions together also predict, output "teacher", for the loss on
+            all that a teacher says.
         teacher_outputs: dimensions that also give their subspace as output "<dimension>_teacher", for the loss on a
             teacher's tags.
     """
@@ -116,7 +119,8 @@ def layout(network: NetworkParams) -> EmbeddingLayout:
     return EmbeddingLayout(network.dimensions, (network.subspace_width,) * len(network.dimensions))
 
 
-# Table 1 of the paper; "multi384" is the proposed model. Numbers in the names are coordinates with the paper's six dimensions.
+# Table 1 of the paper; "multi384" is the proposed model. Numbers in the names are coordinates with the paper's six
+# dimensions.
 NETWORK_PRESETS: dict[str, NetworkParams] = {
     "baseline": NetworkParams(inputs=("mel",), dimensions=TAG_DIMENSION_NAMES),
     "multi4": NetworkParams(dimensions=TAG_DIMENSION_NAMES),
@@ -148,8 +152,8 @@ class TrainParams:
         validation_steps: batches of the validation split; 0 likewise.
         batch_size: segments per replica.
         learning_rate: initial learning rate of Adam.
-        schedule: "plateau" (paper 3.4: divide by 5 after ``patience`` epochs without a better validation loss) or "cosine"
-            (decay to ``min_learning_rate`` over the whole training after ``warmup_steps``).
+        schedule: "plateau" (paper 3.4: divide by 5 after ``patience`` epochs without a better validation loss) or
+            "cosine" (decay to ``min_learning_rate`` over the whole training after ``warmup_steps``).
         plateau_factor: what the learning rate is multiplied with on a plateau.
         patience: epochs without a better validation loss before that.
         min_learning_rate: floor of the learning rate.
@@ -158,16 +162,17 @@ class TrainParams:
         margin: of the triplet loss, and of semi-hard mining.
         fallback: "hardest" or "skip", for pairs without a semi-hard negative.
         key_relation: "parallel", "relative" or "both".
-        objective: "triplet" (the paper's conditional triplet loss) or "contrastive" (ours: masked supervised contrastive loss).
+        objective: "triplet" (the paper's conditional triplet loss) or "contrastive" (ours: masked supervised
+            contrastive loss).
         temperature: of the contrastive loss.
         track_weight: weight of Lee's track regularisation; 0 switches it off.
-        teacher_weight: weight of the loss on a teacher's tags (``msim label`` takes them), 0 switches it off; relations are
-            then soft: the cosine of two tracks in a subspace is drawn to that of their tags.
-        regression_weight: weight of the loss on predicting all that a teacher says of a segment (its scores of tags and its
-            own embedding); 0 switches it off. The layer that predicts is of no use afterwards and is not exported.
+        teacher_weight: weight of the loss on a teacher's tags (``msim label`` takes them), 0 switches it off; relations
+            are then soft: the cosine of two tracks in a subspace is drawn to that of their tags.
+        regression_weight: weight of the loss on predicting all that a teacher says of a segment (its scores of tags and
+            its own embedding); 0 switches it off. The layer that predicts is of no use afterwards and is not exported.
         augment: also train on tracks at other tempi and in other keys, see ``data.augmentation``.
-        head_epochs: passes of ``head_steps`` batches after all others, in which only the time-averaged heads learn, from the
-            mean of ``head_crops`` segments of each clip as retrieval compares tracks; 0 for none.
+        head_epochs: passes of ``head_steps`` batches after all others, in which only the time-averaged heads learn,
+            from the mean of ``head_crops`` segments of each clip as retrieval compares tracks; 0 for none.
         head_steps: batches of such an epoch.
         head_crops: segments of each clip.
         head_learning_rate: initial learning rate of that stage; a cosine ends it at 0.
@@ -230,11 +235,12 @@ class TrainParams:
         return cls(**{**value, "network": NetworkParams.from_json(value["network"])})
 
 
-# "paper" is section 3.4 as it stands. It needs the paper's data: at this learning rate a few thousand clips teach it nothing.
-# "small" is ours, for a few hours of music on a laptop: the learning rate was the best of those tried, and a cosine ends in the
-# time that was asked for. "open6" made the model of that name in saved_models/: tens of hours of music that a teacher has
-# tagged, an hour on two cores. "jamendo" is for a GPU and tens of thousands of labelled tracks, as MTG-Jamendo has: the paper's
-# width, 16 bits, large batches; docs/reproduce.md computes its cost. Nobody has run it to the end, so nobody knows how good it is.
+# "paper" is section 3.4 as it stands. It needs the paper's data: at this learning rate a few thousand clips teach it
+# nothing. "small" is ours, for a few hours of music on a laptop: the learning rate was the best of those tried, and a
+# cosine ends in the time that was asked for. "open6" made the model of that name in saved_models/: tens of hours of
+# music that a teacher has tagged, an hour on two cores. "jamendo" is for a GPU and tens of thousands of labelled
+# tracks, as MTG-Jamendo has: the paper's width, 16 bits, large batches; docs/reproduce.md computes its cost. Nobody has
+# run it to the end, so nobody knows how good it is.
 TRAIN_PRESETS: dict[str, TrainParams] = {
     "paper": TrainParams(),
     "small": TrainParams(

@@ -171,7 +171,7 @@ def vectors(labelled_store, tmp_path, rng):
 def test_report_prints_its_page_and_headline_numbers(labelled_store, vectors, clips_folder, tmp_path):
     from msim_tf.checksums import save_checked_json
     from msim_tf.model.params import TrainParams
-    from msim_tf.model.training import FORMAT, FORMAT_VERSION
+    from msim_tf.model.run import FORMAT, FORMAT_VERSION
 
     split = {
         "format": FORMAT,

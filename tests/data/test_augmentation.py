@@ -9,8 +9,8 @@ import soundfile
 from scipy import interpolate
 
 from msim_tf.data import augmentation
-from msim_tf.data.batch_sampler import BatchComposer, BatchParams
-from msim_tf.data.pipeline import make_dataset
+from msim_tf.data.batch_sampler import BatchParams, BatchSampler
+from msim_tf.data.pipeline import StorePart, make_dataset
 from msim_tf.data.store import FeatureStore
 from msim_tf.data.writer import extract_folder
 from msim_tf.features.tempogram import tempogram
@@ -66,10 +66,14 @@ def test_clicks_are_heard_at_the_tempo_that_was_asked_for(clicks, octaves):
 
 def test_chroma_move_up(rng):
     cens = rng.random((2, 12, 5)).astype(np.float16)
-    rolled = augmentation.rolled_chroma(cens, np.array([0, 3]))
+    rolled = augmentation.transposed_chroma(cens, np.array([0, 3]))
     np.testing.assert_array_equal(rolled[0], cens[0])
     for pitch_class in range(12):
         np.testing.assert_array_equal(rolled[1][(pitch_class + 3) % 12], cens[1][pitch_class])
+
+
+def played(clips, stretch, transpose=None):
+    return augmentation.AugmentedClips(clips, stretch, np.zeros(len(clips), int) if transpose is None else transpose)
 
 
 def labels_of(values):
@@ -82,13 +86,13 @@ def test_relations_by_labels_and_by_relative_tempo_and_key():
     clips = np.array([0, 1, 2, 2, 2])
     stretch = np.array([1.0, 1.2, 1.0, 1.0, 1.1])
     roll = np.array([2, 0, 0, 5, 5])
-    tempo = augmentation.relation("tempo", labels, clips, stretch, roll, "parallel")
+    tempo = augmentation.relation("tempo", labels, played(clips, stretch, roll), "parallel")
     # 120 and 100 * 1.2 are the same; the unlabelled clip is known to itself only, and 10 % faster is another tempo.
     np.testing.assert_array_equal(
         tempo - np.diag(np.diag(tempo)),
         [[0, 1, 0, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 1, -1], [0, 0, 1, 0, -1], [0, 0, -1, -1, 0]],
     )
-    key = augmentation.relation("key", labels, clips, stretch, roll, "parallel")
+    key = augmentation.relation("key", labels, played(clips, stretch, roll), "parallel")
     # C major two semitones up is D major, parallel to D minor.
     np.testing.assert_array_equal(
         key - np.diag(np.diag(key)),
@@ -99,10 +103,10 @@ def test_relations_by_labels_and_by_relative_tempo_and_key():
 def test_octaves_are_one_tempo_for_crops_of_one_clip_too():
     labels = labels_of([{}, {}])
     stretch = np.array([2.0**-0.4, 2.0**0.4, 2.0**0.1])
-    tempo = augmentation.relation("tempo", labels, np.zeros(3, int), stretch, np.zeros(3, int), "parallel")
+    tempo = augmentation.relation("tempo", labels, played(np.zeros(3, int), stretch), "parallel")
     # .8 of an octave apart is .2 short of the same tempo.
     assert tempo[0, 1] == -1 and tempo[0, 2] == -1
-    near = augmentation.relation("tempo", labels, np.zeros(2, int), np.array([0.75, 1.5]), np.zeros(2, int), "parallel")
+    near = augmentation.relation("tempo", labels, played(np.zeros(2, int), np.array([0.75, 1.5])), "parallel")
     assert near[0, 1] == 1
 
 
@@ -112,14 +116,14 @@ def test_every_drawn_pair_is_similar(rng):
         for bpm, key in zip(rng.uniform(50, 200, 30), ["C major", "F# minor", "A major", "Bb minor", "E major"] * 6)
     ]
     labels = labels_of(values)
-    makers = augmentation.pair_makers(labels, np.arange(30), "parallel")
+    makers = augmentation.member_draws(labels, np.arange(30), "parallel")
     sizes = set()
     for name, make in makers.items():
         for _ in range(200):
             members = make(rng)
             clips, octaves, roll = (np.array(column) for column in zip(*members))
             assert np.abs(octaves).max() <= augmentation.MAX_OCTAVES
-            relation = augmentation.relation(name, labels, clips, np.exp2(octaves), roll, "parallel")
+            relation = augmentation.relation(name, labels, played(clips, np.exp2(octaves), roll), "parallel")
             sizes.add(len(clips))
             if len(clips) == 2:
                 assert relation[0, 1] == 1
@@ -137,36 +141,38 @@ def test_batches_with_augmentation_deliver_what_was_composed(labelled_store):
     names = ("genre", "tempo", "key")
     labels = encode(labelled_store.labels, labelled_store.identifiers, names)
     params = BatchParams(batch_size=16, augment=True)
-    composer = BatchComposer(labels, labelled_store.frames, labelled_store.params.segment_frames, params)
+    sampler = BatchSampler(labels, labelled_store.frames, labelled_store.params.segment_frames, params)
     clips = np.arange(len(labelled_store))
-    for step, (inputs, targets) in enumerate(make_dataset(labelled_store, clips, composer, INPUTS, first=0, last=4)):
-        batch = composer.batch(step)
-        assert (batch.stretch != 1).any() and batch.roll.any()
+    for step, (inputs, targets) in enumerate(
+        make_dataset(StorePart(labelled_store, clips, sampler), INPUTS, first=0, last=4)
+    ):
+        batch = sampler.batch(step)
+        assert (batch.stretch != 1).any() and batch.transpose.any()
         plain = labelled_store.read_segments(batch.clips, batch.starts[:, 0], batch.stretch)
-        augmentation.colour(plain["mel"], batch.colours)
+        augmentation.equalise(plain["mel"], batch.equaliser)
         np.testing.assert_array_equal(inputs["mel"], plain["mel"])
-        np.testing.assert_array_equal(inputs["cens"], augmentation.rolled_chroma(plain["cens"], batch.roll))
+        np.testing.assert_array_equal(inputs["cens"], augmentation.transposed_chroma(plain["cens"], batch.transpose))
         for name in ("tempo", "key"):
             assert (targets[name].numpy() > 0).any() and (targets[name].numpy() < 0).any()
     assert (
-        not BatchComposer(
+        not BatchSampler(
             labels,
             labelled_store.frames,
             labelled_store.params.segment_frames,
             dataclasses.replace(params, augment=False),
         )
         .batch(0)
-        .roll.any()
+        .transpose.any()
     )
 
 
-def test_colour_is_a_gain_of_the_magnitudes(rng):
+def test_the_equaliser_is_a_gain_of_the_magnitudes(rng):
     mel = np.log10(1 + 10 * rng.random((3, 128, 7)) * 5).astype(np.float16)
     mel[:, :, 0] = 0  # silence stays silent
     magnitudes = (10 ** mel.astype(np.float64) - 1) / 10
-    colours = np.array([[6.0, 6, 6, 6, 6], [0, 0, 0, 0, 0], [-12, 0, 0, 0, 12]])
+    equalisers = np.array([[6.0, 6, 6, 6, 6], [0, 0, 0, 0, 0], [-12, 0, 0, 0, 12]])
     found = mel.copy()
-    augmentation.colour(found, colours)
+    augmentation.equalise(found, equalisers)
     half_a_step = {"rtol": 2**-11 * 1.01, "atol": 1e-6}
     np.testing.assert_allclose(found[0], np.log10(1 + 10 * magnitudes[0] * 10 ** (6 / 20)), **half_a_step)
     np.testing.assert_array_equal(found[1], mel[1])
@@ -174,7 +180,7 @@ def test_colour_is_a_gain_of_the_magnitudes(rng):
         gain = 10 ** (decibels / 20)
         np.testing.assert_allclose(found[2, band], np.log10(1 + 10 * magnitudes[2, band] * gain), **half_a_step)
     np.testing.assert_allclose(found[2, 64], mel[2, 64], atol=0.03)  # next to the middle knot, at 0 dB
-    drawn = augmentation.drawn_colours(4000, rng)
+    drawn = augmentation.random_equalisers(4000, rng)
     assert np.mean(drawn.any(axis=1)) == pytest.approx(0.5, abs=0.05)
     assert drawn[drawn.any(axis=1)].std() == pytest.approx(np.hypot(4, 4), rel=0.05)
 
@@ -183,5 +189,5 @@ def test_validation_is_heard_as_recorded(labelled_store):
     labels = encode(labelled_store.labels, labelled_store.identifiers, ("tempo",))
     for random_crops in (True, False):
         params = BatchParams(batch_size=16, augment=True, random_crops=random_crops)
-        composer = BatchComposer(labels, labelled_store.frames, labelled_store.params.segment_frames, params)
-        assert composer.batch(0).colours.any() == random_crops
+        sampler = BatchSampler(labels, labelled_store.frames, labelled_store.params.segment_frames, params)
+        assert sampler.batch(0).equaliser.any() == random_crops

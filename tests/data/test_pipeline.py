@@ -1,10 +1,10 @@
-"""Batches are what they say: composed, related by the labels, read from the store, the same under the same seed."""
+"""Batches are what they say: sampled, related by the labels, read from the store, the same under the same seed."""
 
 import numpy as np
 import pytest
 
-from msim_tf.data.batch_sampler import BatchComposer, BatchParams
-from msim_tf.data.pipeline import make_dataset
+from msim_tf.data.batch_sampler import BatchParams, BatchSampler
+from msim_tf.data.pipeline import Share, StorePart, make_dataset
 from msim_tf.dimensions import DIMENSION_NAMES, TRACK
 from msim_tf.errors import InputError
 from msim_tf.labels.encoding import encode
@@ -38,26 +38,26 @@ def labels(store):
     return encode(sparse_labels(store.identifiers), store.identifiers, DIMENSION_NAMES)
 
 
-def composer(labels, store, **params):
-    return BatchComposer(labels, store.frames, store.params.segment_frames, BatchParams(**params))
+def sampler_of(labels, store, **params):
+    return BatchSampler(labels, store.frames, store.params.segment_frames, BatchParams(**params))
 
 
-def members(compose, step):
-    batch = compose.batch(step)
+def members(sampler, step):
+    batch = sampler.batch(step)
     return np.stack([batch.clips, batch.starts[:, 0]])
 
 
 def test_every_batch_has_a_positive_in_every_dimension_that_has_one(labels, store):
-    compose = composer(labels, store, batch_size=16)
+    sampler = sampler_of(labels, store, batch_size=16)
     for step in range(30):
-        for name, relation in compose.relations(compose.batch(step)).items():
+        for name, relation in sampler.relations(sampler.batch(step)).items():
             assert (relation > 0).any(), (name, step)
 
 
 def test_relations_are_those_of_the_labels_inside_each_block(labels, store):
-    compose = composer(labels, store, batch_size=8, replicas=3, key_relation="both")
-    clips = compose.batch(4).clips
-    relations = compose.relations(compose.batch(4))
+    sampler = sampler_of(labels, store, batch_size=8, replicas=3, key_relation="both")
+    clips = sampler.batch(4).clips
+    relations = sampler.relations(sampler.batch(4))
     for name, targets in relations.items():
         assert targets.shape == (24, 8) and targets.dtype == np.int8
         for i in range(24):
@@ -70,41 +70,41 @@ def test_relations_are_those_of_the_labels_inside_each_block(labels, store):
 def test_starts_are_inside_the_clip_and_fixed_ones_on_the_grid(labels, store):
     length = store.params.segment_frames
     for random_crops in (True, False):
-        compose = composer(labels, store, batch_size=16, random_crops=random_crops)
-        starts = np.concatenate([compose.batch(step).starts[:, 0] for step in range(50)])
-        clips = np.concatenate([compose.batch(step).clips for step in range(50)])
+        sampler = sampler_of(labels, store, batch_size=16, random_crops=random_crops)
+        starts = np.concatenate([sampler.batch(step).starts[:, 0] for step in range(50)])
+        clips = np.concatenate([sampler.batch(step).clips for step in range(50)])
         assert starts.min() == 0 and (starts + length <= store.frames[clips]).all()
         assert (starts % length == 0).all() != random_crops
 
 
 def test_a_batch_depends_on_seed_and_step_only(labels, store):
-    first, again = composer(labels, store, seed=3), composer(labels, store, seed=3)
+    first, again = sampler_of(labels, store, seed=3), sampler_of(labels, store, seed=3)
     again.batch(0)
     np.testing.assert_array_equal(members(first, 5), members(again, 5))
     assert not np.array_equal(members(first, 5), members(first, 6))
-    assert not np.array_equal(members(first, 5), members(composer(labels, store, seed=4), 5))
+    assert not np.array_equal(members(first, 5), members(sampler_of(labels, store, seed=4), 5))
 
 
 def test_track_pairs_relate_crops_of_one_clip(labels, store):
-    compose = composer(labels, store, batch_size=16, track_pairs=True)
-    clips = compose.batch(0).clips
-    relation = compose.relations(compose.batch(0))[TRACK]
+    sampler = sampler_of(labels, store, batch_size=16, track_pairs=True)
+    clips = sampler.batch(0).clips
+    relation = sampler.relations(sampler.batch(0))[TRACK]
     np.testing.assert_array_equal(relation > 0, (clips[:, None] == clips) & ~np.eye(16, dtype=bool))
     assert (relation > 0).any()
 
 
-def test_datasets_deliver_what_was_composed(labels, store):
-    compose = composer(labels, store, batch_size=8, replicas=2)
+def test_datasets_deliver_what_was_sampled(labels, store):
+    sampler = sampler_of(labels, store, batch_size=8, replicas=2)
     chosen = np.arange(len(store))
-    batches = list(make_dataset(store, chosen, compose, INPUTS, first=3, last=6))
+    batches = list(make_dataset(StorePart(store, chosen, sampler), INPUTS, first=3, last=6))
     assert len(batches) == 3
     for step, (inputs, targets) in zip(range(3, 6), batches):
-        batch = compose.batch(step)
+        batch = sampler.batch(step)
         expected = store.read_segments(batch.clips, batch.starts[:, 0])
         assert tuple(inputs) == INPUTS
         for name in INPUTS:
             np.testing.assert_array_equal(inputs[name], expected[name])
-        for name, relation in compose.relations(batch).items():
+        for name, relation in sampler.relations(batch).items():
             np.testing.assert_array_equal(targets[name], relation)
 
 
@@ -116,10 +116,12 @@ def test_segments_are_taught_what_was_heard_where_they_lie(store):
     told = np.stack([np.repeat(np.arange(len(store)), counts), starts + 0.05], axis=1)
     heard = Passages(tuple(store.identifiers), counts, starts, told, 0.1, (1, 1))
     taught = encode(sparse_labels(store.identifiers), store.identifiers, DIMENSION_NAMES, regression=heard)
-    compose = composer(taught, store, batch_size=16, augment=True)
+    sampler = sampler_of(taught, store, batch_size=16, augment=True)
     stretched = 0
-    for step, (_, targets) in enumerate(make_dataset(store, np.arange(len(store)), compose, INPUTS, first=0, last=20)):
-        batch = compose.batch(step)
+    for step, (_, targets) in enumerate(
+        make_dataset(StorePart(store, np.arange(len(store)), sampler), INPUTS, first=0, last=20)
+    ):
+        batch = sampler.batch(step)
         track, when = (targets["teacher"].numpy() * told.std(axis=0) + told.mean(axis=0)).T
         np.testing.assert_allclose(track, batch.clips, atol=0.02)
         middle = frame * (batch.starts[:, 0] + store.params.segment_frames * batch.stretch / 2)
@@ -130,8 +132,8 @@ def test_segments_are_taught_what_was_heard_where_they_lie(store):
 
 def test_each_replica_gets_its_own_block(labels, store, two_replicas):
     strategy = two_replicas
-    compose = composer(labels, store, batch_size=8, replicas=2)
-    dataset = make_dataset(store, np.arange(len(store)), compose, INPUTS, first=0, last=1)
+    sampler = sampler_of(labels, store, batch_size=8, replicas=2)
+    dataset = make_dataset(StorePart(store, np.arange(len(store)), sampler), INPUTS, first=0, last=1)
     inputs, targets = next(iter(strategy.experimental_distribute_dataset(dataset)))
     whole_inputs, whole_targets = next(iter(dataset))
     for replica in range(2):
@@ -144,15 +146,30 @@ def test_each_replica_gets_its_own_block(labels, store, two_replicas):
         assert block.shape == (8, 8)
 
 
+@pytest.mark.parametrize(("replicas", "hosts"), [(2, 2), (4, 2), (3, 1)])
+def test_hosts_read_the_blocks_of_their_own_replicas(labels, store, replicas, hosts):
+    sampler = sampler_of(labels, store, batch_size=8, replicas=replicas)
+    split = StorePart(store, np.arange(len(store)), sampler)
+    whole = list(make_dataset(split, ("mel",), first=2, last=4))
+    shares = [list(make_dataset(split, ("mel",), first=2, last=4, share=Share(host, hosts))) for host in range(hosts)]
+    local = replicas // hosts
+    assert [len(share) for share in shares] == [2 * local] * hosts
+    for step, (inputs, targets) in enumerate(whole):
+        blocks = [share[step * local + turn] for share in shares for turn in range(local)]
+        np.testing.assert_array_equal(np.concatenate([block["mel"] for block, _ in blocks]), inputs["mel"])
+        for name, relation in targets.items():
+            np.testing.assert_array_equal(np.concatenate([block[name] for _, block in blocks]), relation)
+
+
 def test_where_nobody_is_similar_any_clips_make_a_batch(store):
     # A third of an octave from one to the next; nobody knows the others' tempo.
     bpm = dict(zip(store.identifiers, ("60", "75.6", "95.2")))
     alone = encode(Labels({name: {"tempo": (tempo,)} for name, tempo in bpm.items()}), store.identifiers, ("tempo",))
-    compose = composer(alone, store, batch_size=8)
-    drawn = [compose.batch(step) for step in range(40)]
+    sampler = sampler_of(alone, store, batch_size=8)
+    drawn = [sampler.batch(step) for step in range(40)]
     assert {len(batch.clips) for batch in drawn} == {8}
     assert not any(
-        (compose.relations(batch)["tempo"] > 0)[batch.clips[:, None] != batch.clips].any() for batch in drawn
+        (sampler.relations(batch)["tempo"] > 0)[batch.clips[:, None] != batch.clips].any() for batch in drawn
     )
     counts = np.bincount(np.concatenate([batch.clips for batch in drawn]), minlength=len(store))
     assert (np.abs(counts - 320 / len(store)) < 5 * np.sqrt(320 / len(store))).all()
@@ -162,7 +179,7 @@ def test_too_small_batches_and_splits_are_refused(labels, store):
     with pytest.raises(InputError, match="batch size 2"):
         BatchParams(batch_size=2)
     with pytest.raises(InputError, match="1 tracks"):
-        composer(labels.take(np.array([0])), _only_first(store))
+        sampler_of(labels.take(np.array([0])), _only_first(store))
 
 
 def _only_first(store):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from msim_tf.data.positive_sampler import PartnerIndex
+from msim_tf.data.positive_sampler import PositiveSampler
 from msim_tf.labels.encoding import EncodedLabels, Labels, encode
 from msim_tf.labels.teacher import TeacherTags
 
@@ -26,9 +26,9 @@ def labels(rng):
 
 def drawn_shares(labels, name, key_relation, rng):
     """[n, n]: how often each pair was drawn, as a share of the anchor's pairs; and how often each anchor was."""
-    partners, count = PartnerIndex(labels, key_relation), np.zeros((60, 60))
+    sampler, count = PositiveSampler(labels, key_relation), np.zeros((60, 60))
     for _ in range(DRAWS):
-        np.add.at(count, tuple(partners.pairs(name, 10, rng).T), 1)
+        np.add.at(count, tuple(sampler.pairs(name, 10, rng).T), 1)
     return count / np.maximum(count.sum(1, keepdims=True), 1), count.sum(1)
 
 
@@ -65,22 +65,22 @@ def test_every_tag_of_the_anchor_is_as_likely(labels, rng):
 def test_a_pair_across_the_seam_of_the_circle_of_tempi(rng):
     # 64.1 and 127.9 bpm are .002 octaves apart, one on either side of a power of two.
     values = {"a": {"tempo": ("64.1",)}, "b": {"tempo": ("127.9",)}, "c": {"tempo": ("95",)}}
-    partners = PartnerIndex(encode(Labels(values), list(values), ("tempo",)), "parallel")
-    assert {tuple(pair) for pair in partners.pairs("tempo", 50, rng).tolist()} == {(0, 1), (1, 0)}
+    sampler = PositiveSampler(encode(Labels(values), list(values), ("tempo",)), "parallel")
+    assert {tuple(pair) for pair in sampler.pairs("tempo", 50, rng).tolist()} == {(0, 1), (1, 0)}
 
 
 def test_no_pair_where_nobody_is_similar(rng):
     values = {"a": {"tempo": ("90",), "key": ("C major",)}, "b": {"tempo": ("125",), "key": ("D major",)}}
-    partners = PartnerIndex(encode(Labels(values), list(values), ("tempo", "key")), "parallel")
-    assert not len(partners.pairs("tempo", 8, rng)) and not len(partners.pairs("key", 8, rng))
+    sampler = PositiveSampler(encode(Labels(values), list(values), ("tempo", "key")), "parallel")
+    assert not len(sampler.pairs("tempo", 8, rng)) and not len(sampler.pairs("key", 8, rng))
 
 
-def test_without_labels_the_teacher_finds_partners(rng):
+def test_without_labels_the_teacher_finds_sampler(rng):
     teacher = TeacherTags(np.repeat(np.eye(3, dtype=np.float32), [20, 1, 9], axis=0), 0.9, 0.1)
     labels = EncodedLabels(tuple(map(str, range(30))), {"genre": np.zeros((30, 1), bool)}, {}, {"genre": teacher}, None)
-    partners, counts = PartnerIndex(labels, "parallel"), np.zeros((30, 30))
+    sampler, counts = PositiveSampler(labels, "parallel"), np.zeros((30, 30))
     for _ in range(40):
-        np.add.at(counts, tuple(partners.pairs("genre", 100, rng).T), 1)
+        np.add.at(counts, tuple(sampler.pairs("genre", 100, rng).T), 1)
     alike = teacher.relation(np.arange(30), np.arange(30)) > 0
     np.fill_diagonal(alike, False)
     assert counts.sum() == 4000 and not counts[~alike].any() and not counts[20].any()

@@ -20,7 +20,7 @@ from msim_tf.evaluate.studies.table1 import Table1Options, run_table1, table1_ne
 from msim_tf.evaluate.studies.tracks import baselines, labelled_tracks, sampled, stored_mels
 from msim_tf.evaluate.triplets import Clip, Triplets, clip_reading
 from msim_tf.model.params import NETWORK_PRESETS, TrainParams
-from msim_tf.model.training import load_run
+from msim_tf.model.run import load_run
 
 # Two networks with one input and few outputs: tracing them takes most of the time.
 RECIPE = TrainParams(

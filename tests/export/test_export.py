@@ -16,7 +16,7 @@ from msim_tf.export.servable import Servable
 from msim_tf.features.extractor import Extractor
 from msim_tf.model.network import build_network, embedding_model
 from msim_tf.model.params import NETWORK_PRESETS, TrainParams, layout
-from msim_tf.model.training import Run
+from msim_tf.model.run import Run
 
 NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, subspace_width=4)
 

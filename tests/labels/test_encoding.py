@@ -31,7 +31,7 @@ def test_encoding_by_hand():
     np.testing.assert_array_equal(encoded.arrays["key"], np.int8([0, 21, 12, -1]))
     assert encoded.arrays["key"].dtype == np.int8
     for name, known in {"genre": "1110", "mood": "0000", "tempo": "1100", "key": "1110"}.items():
-        assert "".join(str(int(flag)) for flag in encoded.known(name)) == known
+        assert "".join(str(int(flag)) for flag in encoded.labelled(name)) == known
 
 
 def test_relations_between_rows_and_columns():
@@ -50,12 +50,12 @@ def test_taking_rows_keeps_the_vocabulary():
     taken = encoded.take(np.array([2, 0]))
     assert taken.identifiers == ("c", "a") and taken.vocabularies == encoded.vocabularies
     np.testing.assert_array_equal(taken.arrays["genre"], encoded.arrays["genre"][[2, 0]])
-    np.testing.assert_array_equal(taken.known("tempo"), [False, True])
+    np.testing.assert_array_equal(taken.labelled("tempo"), [False, True])
 
 
 def test_a_dimension_that_was_not_encoded_is_named():
     with pytest.raises(InputError, match="'mood' was not encoded, only genre, key"):
-        encode(LABELS, TRACKS, ["genre", "key"]).known("mood")
+        encode(LABELS, TRACKS, ["genre", "key"]).labelled("mood")
 
 
 def library(sizes):

@@ -53,7 +53,7 @@ def test_labels_count_before_the_teacher_and_unheard_tracks_stay_unknown(teacher
     assert relation[0, 1] == -1 and relation[1, 51] == 1 and relation[0, 51] == -1
     assert not relation[50].any() and not relation[51, 2:50].any()
     np.testing.assert_array_equal(relation[2:50, 2:50], alone[2:50, 2:50])
-    np.testing.assert_array_equal(np.flatnonzero(~encoded.known("genre")), [50])
+    np.testing.assert_array_equal(np.flatnonzero(~encoded.labelled("genre")), [50])
     part = encoded.take(np.array([5, 1, 51]))
     np.testing.assert_array_equal(part.relation("genre", [0, 1], [0, 1, 2]), relation[[5, 1]][:, [5, 1, 51]])
 

@@ -79,7 +79,8 @@ def test_equals_a_plain_loop_on_relations_that_are_not_transitive(rng, fallback,
 @pytest.mark.parametrize(
     ("margin", "fallback", "expected"),
     [
-        # (A, B): C at .4 is semi-hard, .2 - .4 + .3 = .1. (B, A): no one is farther than A, the farthest negative is C, .2 - .04 + .3 = .46.
+        # (A, B): C at .4 is semi-hard, .2 - .4 + .3 = .1. (B, A): no one is farther than A, the farthest negative is C,
+        # .2 - .04 + .3 = .46.
         (0.3, "hardest", (0.1 + 0.46) / 2),
         (0.3, "skip", 0.1),
         # Nothing is semi-hard: (A, B) costs nothing, (B, A) .2 - .04 + .1 = .26.

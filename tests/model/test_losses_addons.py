@@ -1,6 +1,4 @@
-"""On class labels our loss is TripletSemiHardLoss of tensorflow-addons: live where that
-runs, from its golden file everywhere.
-"""
+"""On class labels our loss is TripletSemiHardLoss of tensorflow-addons: live, or from its golden file."""
 
 from pathlib import Path
 

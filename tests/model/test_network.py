@@ -57,7 +57,7 @@ def test_presets_have_the_shapes_of_the_paper(features, preset, inputs, dimensio
 
 
 def test_filter_counts_of_the_paper_at_width_one():
-    """Szegedy et al., Table 1, row inception (3a): 64 + 128 + 32 + 32 = 256, after a naive module of 64 + 128 + 32 and what is pooled."""
+    """Szegedy et al., Table 1, inception (3a): 64 + 128 + 32 + 32 = 256, after a naive 64 + 128 + 32 and the pooled."""
     model = build_network(NETWORK_PRESETS["multi384"], FEATURE_PRESETS["paper"])
 
     def convolution(kernel, before, after):
@@ -249,7 +249,7 @@ def test_params_survive_json():
         assert NetworkParams.from_json(json.loads(json.dumps(network.to_json()))) == network
     older = {name: value for name, value in NARROW.to_json().items() if name != "trunk_width"}
     assert NetworkParams.from_json(older) == NARROW
-    with pytest.raises(InputError, match="unknown network parameters: depth; made by a newer version"):
+    with pytest.raises(InputError, match="unknown network parameters: depth; made by another version"):
         NetworkParams.from_json({**NARROW.to_json(), "depth": 3})
 
 

@@ -8,7 +8,8 @@ import tensorflow as tf
 from msim_tf.model.optimizers import build_adam
 
 STEPS, BATCH = 6, 16
-# Adam hardly minds the scale of a constant gradient: the bound is chosen so that some batches exceed it and others do not.
+# Adam hardly minds the scale of a constant gradient: the bound is chosen so that some batches exceed it and others do
+# not.
 BOUND = 8.0
 
 
@@ -66,7 +67,8 @@ def test_one_replica_gets_the_numbers_of_keras(clipped, unclipped):
 
 
 def test_a_loss_scaling_optimizer_clips_the_unscaled_sum(two_replicas):
-    # Half precision scales the loss by 32768; a bound that were compared with scaled gradients would always be exceeded.
+    # Half precision scales the loss by 32768; a bound that were compared with scaled gradients would always be
+    # exceeded.
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
         expected, free = (trained(ours(bound), scale=0.3) for bound in (0.3, 0.0))

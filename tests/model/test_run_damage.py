@@ -7,7 +7,7 @@ import pytest
 from msim_tf.checksums import file_checksum, save_checked_json
 from msim_tf.errors import InputError
 from msim_tf.model.params import TrainParams
-from msim_tf.model.training import CHECKSUMS_FILE, FORMAT, FORMAT_VERSION, check_run, load_run, validate_model_file
+from msim_tf.model.run import CHECKSUMS_FILE, FORMAT, FORMAT_VERSION, check_run, load_run, validate_model_file
 
 CASES = 120
 

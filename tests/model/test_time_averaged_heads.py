@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from msim_tf.data.batch_sampler import BatchComposer, BatchParams
-from msim_tf.data.pipeline import make_dataset
+from msim_tf.data.batch_sampler import BatchParams, BatchSampler
+from msim_tf.data.pipeline import StorePart, make_dataset
 from msim_tf.errors import InputError
 from msim_tf.labels.encoding import encode
 from msim_tf.model.network import build_network, head_model
 from msim_tf.model.params import NETWORK_PRESETS, TrainParams
+from msim_tf.model.run import load_model
 from msim_tf.model.time_averaged_heads import _on_crops
-from msim_tf.model.training import load_model, train
+from msim_tf.model.training import train
 
 NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, subspace_width=4, time_averaged_heads=True)
 PARAMS = TrainParams(
@@ -64,11 +65,11 @@ def test_crops_are_of_one_clip_at_one_tempo_in_one_key(labelled_store):
     labels = encode(labelled_store.labels, labelled_store.identifiers, ("tempo", "key"))
     params = BatchParams(batch_size=8, augment=True, crops=3)
     length = labelled_store.params.segment_frames
-    composer = BatchComposer(labels, labelled_store.frames, length, params)
-    batch = composer.batch(0)
+    sampler = BatchSampler(labels, labelled_store.frames, length, params)
+    batch = sampler.batch(0)
     assert batch.starts.shape == (8, 3) and (np.ptp(batch.starts, axis=1) > 0).any()
     every = np.arange(len(labelled_store))
-    ((inputs, targets),) = make_dataset(labelled_store, every, composer, ("onset",), first=0, last=1)
+    ((inputs, targets),) = make_dataset(StorePart(labelled_store, every, sampler), ("onset",), first=0, last=1)
     assert list(inputs) == ["onset"] and inputs["onset"].shape[:2] == (8, 3) and targets["key"].shape == (8, 8)
     for crop in range(3):
         alone = labelled_store.read_segments(batch.clips, batch.starts[:, crop], batch.stretch)

@@ -1,6 +1,4 @@
-"""Training end to end on a few synthetic clips: what a run holds, and that a killed
-run ends as an uninterrupted one.
-"""
+"""Training end to end on a few synthetic clips: what a run holds; a killed run ends as an uninterrupted one."""
 
 import csv
 import dataclasses
@@ -28,7 +26,8 @@ from msim_tf.errors import InputError
 from msim_tf.model import backup
 from msim_tf.model.callbacks import SaveBest
 from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, TrainParams
-from msim_tf.model.training import load_model, load_run, train
+from msim_tf.model.run import load_model, load_run
+from msim_tf.model.training import train
 
 NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, subspace_width=4)
 PARAMS = TrainParams(
@@ -115,10 +114,13 @@ def test_tensorboard_shows_every_dimension(finished):
     train_events = EventAccumulator(str(logdir / "train")).Reload()
     validation = EventAccumulator(str(logdir / "validation")).Reload()
     for name in DIMENSION_NAMES:
-        for tag in (f"epoch_{name}_loss", f"epoch_{name}_active_triplets", f"epoch_{name}_valid_pairs"):
+        for tag in (f"loss/{name}", f"active_triplets/{name}", f"valid_pairs/{name}"):
             assert len(train_events.Tensors(tag)) == 6, tag
-        spread = tf.make_ndarray(validation.Tensors(f"embedding_spread/{name}")[-1].tensor_proto)
+        spread = tf.make_ndarray(validation.Tensors(f"embedding/spread_{name}")[-1].tensor_proto)
         assert 0 <= spread <= 1
+    assert {"loss/total", "learning_rate"} <= set(train_events.Tags()["tensors"])
+    groups = {tag.partition("/")[0] for tag in validation.Tags()["tensors"]}
+    assert groups == {"loss", "active_triplets", "valid_pairs", "embedding", "evaluation", "label_triplets"}
     assert "evaluation/matrix" in validation.Tags()["tensors"]
     assert {"input/mel", "input/tempogram", "input/cens"} <= set(train_events.Tags()["tensors"])
     assert train_events.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name == "hparams"

@@ -29,28 +29,28 @@ def run(options: frame.Options) -> list[frame.Figure]:
     from msim_tf.cli.options import import_tensorflow
 
     import_tensorflow()
-    from msim_tf.data.batch_sampler import BatchComposer, BatchParams
-    from msim_tf.data.pipeline import make_dataset
+    from msim_tf.data.batch_sampler import BatchParams, BatchSampler
+    from msim_tf.data.pipeline import StorePart, make_dataset
     from msim_tf.performance import ReusedMemory
 
     store, labels = _labelled_store(options)
     every = np.arange(len(store))
-    composer = BatchComposer(labels, store.frames, store.params.segment_frames, BatchParams(batch_size=_BATCH))
+    sampler = BatchSampler(labels, store.frames, store.params.segment_frames, BatchParams(batch_size=_BATCH))
     record, segments = _write_records(store, Path(options.scratch) / "segments.tfrecord")
     whole = _write_clips(store, Path(options.scratch) / "clips.tfrecord")
     steps, few, rounds = (400, 48, 3) if options.quick else (1000, 200, 5)
     names = tuple(store.params.input_shapes)
-    dataset = make_dataset(store, every, composer, names, first=0, last=steps)
+    dataset = make_dataset(StorePart(store, every, sampler), names, first=0, last=steps)
     cut = _cut_records(whole, store.params, few)
     records = _records(record, store.params, segments, few, tuned=False)
     tuned = _records(record, store.params, segments, few, tuned=True)
-    batches = [composer.batch(step) for step in range(steps)]
+    batches = [sampler.batch(step) for step in range(steps)]
     memory = ReusedMemory()
     # Each round iterates anew over a finite dataset: nothing has been prefetched before, nothing runs on afterwards.
     seconds = frame.measure(
         {
-            "composed": lambda: [composer.batch(step) for step in range(steps)],
-            "related": lambda: [composer.relations(batch) for batch in batches],
+            "composed": lambda: [sampler.batch(step) for step in range(steps)],
+            "related": lambda: [sampler.relations(batch) for batch in batches],
             "gathered": lambda: [
                 store.read_segments(batch.clips, batch.starts[:, 0], memory=memory) for batch in batches
             ],
@@ -97,7 +97,7 @@ def run(options: frame.Options) -> list[frame.Figure]:
         ),
         frame.spread("store", [compact / 2**20], unit="MB/hour"),
         frame.spread("TFRecord / store", [full / compact], note="bytes per hour of music"),
-        *_waiting(make_dataset(store, every, composer, names, first=0, last=10**9), options),
+        *_waiting(make_dataset(StorePart(store, every, sampler), names, first=0, last=10**9), options),
     ]
 
 

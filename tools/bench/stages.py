@@ -152,7 +152,7 @@ _prepared: dict[str, Any] = {}
 def prepare(source: str, store: str, count: int) -> float:
     """Opens a store, encodes its labels, splits it and gets ready to compose batches, as training does."""
     load_tensorflow()
-    from msim_tf.data.batch_sampler import BatchComposer, BatchParams
+    from msim_tf.data.batch_sampler import BatchParams, BatchSampler
     from msim_tf.data.store import FeatureStore
     from msim_tf.dimensions import DIMENSION_NAMES
     from msim_tf.labels.encoding import encode, split_by_group
@@ -161,21 +161,23 @@ def prepare(source: str, store: str, count: int) -> float:
     opened = FeatureStore(store)
     labels = encode(opened.labels, opened.identifiers, DIMENSION_NAMES)
     clips = split_by_group(opened.identifiers, opened.labels.groups)["train"]
-    composer = BatchComposer(labels.take(clips), opened.frames[clips], opened.params.segment_frames, BatchParams())
+    sampler = BatchSampler(labels.take(clips), opened.frames[clips], opened.params.segment_frames, BatchParams())
     seconds = time.perf_counter() - begun
-    _prepared[store] = opened, clips, composer
+    _prepared[store] = opened, clips, sampler
     return seconds
 
 
 def epoch(source: str, store: str, count: int) -> float:
     """All batches of an epoch, as many as hear each segment about once, as training gets them; without the network."""
-    from msim_tf.data.pipeline import make_dataset
+    from msim_tf.data.pipeline import StorePart, make_dataset
 
-    opened, clips, composer = _prepared[store]
+    opened, clips, sampler = _prepared[store]
     params = opened.params
-    steps = int((opened.frames[clips] // params.segment_frames).sum()) // composer.params.batch_size
+    steps = int((opened.frames[clips] // params.segment_frames).sum()) // sampler.params.batch_size
     begun = time.perf_counter()
-    seen = sum(1 for _ in make_dataset(opened, clips, composer, tuple(params.input_shapes), first=0, last=steps))
+    seen = sum(
+        1 for _ in make_dataset(StorePart(opened, clips, sampler), tuple(params.input_shapes), first=0, last=steps)
+    )
     if seen != steps:
         raise RuntimeError(f"{seen} batches, expected {steps}")
     return time.perf_counter() - begun

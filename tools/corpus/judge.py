@@ -48,7 +48,7 @@ def stored_embeddings(run_path: Path, store: FeatureStore, name: str) -> Embeddi
     """The best model's vectors of all tracks of a store: means over whole, non-overlapping segments."""
     from msim_tf.model.network import embedding_function
     from msim_tf.model.params import layout
-    from msim_tf.model.training import load_model, load_run
+    from msim_tf.model.run import load_model, load_run
 
     run = load_run(run_path)
     embed = embedding_function(load_model(run))

@@ -41,7 +41,8 @@ from msim_tf.files import load_json, save_json
 from msim_tf.labels.splits import Split, training_rows
 from msim_tf.model.network import embedding_function
 from msim_tf.model.params import MULTI_INPUT, NetworkParams, TrainParams, layout
-from msim_tf.model.training import Run, load_model, train
+from msim_tf.model.run import Run, load_model
+from msim_tf.model.training import train
 
 MOST_TRACKS = 4000  # of which relation matrices are made
 Progress = Callable[[str, int, int], None]
