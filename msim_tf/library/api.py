@@ -75,10 +75,7 @@ def library_app(library: LiveLibrary, uploads: Uploads, *, token: str = "") -> A
 
 
 def _api(service: Service) -> FastAPI:
-    """The routes, with errors as JSON.
-
-    FastAPI's own pages of documentation load scripts from elsewhere, and stay off.
-    """
+    """The routes, with errors as JSON. FastAPI's own documentation pages load scripts from elsewhere and stay off."""
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     api.state.service = service
     api.include_router(router)

@@ -78,8 +78,8 @@ class _TrackFile(FileResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def refusing(message: Message) -> None:
-            # Starlette words a wrong range as plain text; raised before anything is sent,
-            # it becomes an error like all others.
+            # Starlette words a wrong range as plain text; raised before anything is sent, it becomes an error like all
+            # others.
             if message["type"] == "http.response.start" and message["status"] >= 400:
                 raise _range_error(message["status"], Headers(scope=scope)["range"], Headers(raw=message["headers"]))
             await send(message)

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document of a library: what a player's plug-in can be written against.
 
-FastAPI makes it from the routes; what depends on the library (its dimensions and kinds of
-tags, where it is served) is filled in here.
+FastAPI makes it from the routes; what depends on the library (its dimensions and kinds of tags, where it is served) is
+filled in here.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ from msim_tf.search.tracks import TAG_KEYS
 
 _DESCRIPTION = (
     "Similar tracks by weighted musical dimensions, explained. A distance is the sum over dimensions of weight times "
-    "distance in that "
-    "dimension (0 to 4); small is near. A track's id is its path in the music folder; in an address it is "
-    "percent-encoded, its slashes may "
-    "be or not. The API serves tracks of the library and nothing else."
+    "distance in that dimension (0 to 4); small is near. A track's id is its path in the music folder; in an address "
+    "it is percent-encoded, its slashes may be or not. The API serves tracks of the library and nothing else."
 )
 
 

@@ -1,5 +1,4 @@
-"""What the library API accepts, as pydantic models: they validate the bodies of requests and
-describe them in the OpenAPI document.
+"""What the library API accepts, as pydantic models: they validate bodies and describe them in the OpenAPI document.
 
 They are strict: no field that is not described, no text for a number, no number for a text.
 """
@@ -92,10 +91,7 @@ SimpleQuery = TypeAliasType(
 
 
 class MixQuery(Body):
-    """Near to another query in each dimension: genre of this, tempo of that.
-
-    Dimensions that are not named have no say.
-    """
+    """Near to another query in each dimension: genre of this, tempo of that. Absent dimensions have no say."""
 
     mix: dict[Dimension, SimpleQuery] = Field(min_length=1)
 

@@ -1,5 +1,4 @@
-"""What the library API answers, as typed dictionaries: they cost nothing to build, and
-describe answers in the OpenAPI document.
+"""What the library API answers, as typed dictionaries, which cost nothing to build and describe the OpenAPI document.
 
 A field that is absent is unknown.
 """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
+import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
@@ -74,8 +75,11 @@ def get(path: str, **options: Any) -> Callable[[Callable[..., Any]], Callable[..
 
 def json_response(value: Any, status: int = 200) -> Response:
     """``value`` as JSON that no cache keeps."""
-    # As ASCII: half a surrogate pair in a name has no bytes, and \u2028 no meaning to scripts.
-    return Response(json.dumps(value), status, {"Cache-Control": "no-store"}, "application/json")
+    try:
+        text = orjson.dumps(value)
+    except TypeError:  # half a surrogate pair in a name has no bytes: as ASCII
+        text = json.dumps(value).encode()
+    return Response(text, status, {"Cache-Control": "no-store"}, "application/json")
 
 
 @get("/library", operation_id="library", response_model=responses.Library)

@@ -1,4 +1,4 @@
-"""An indexed library as the API sees it: an open index with what is derived from it, renewed when ``msim index`` has written."""
+"""An indexed library as the API sees it: an open index and what is derived from it, renewed after ``msim index``."""
 
 from __future__ import annotations
 

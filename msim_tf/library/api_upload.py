@@ -1,5 +1,4 @@
-"""Queries by a sound file that is not in the library: received within limits, embedded by the
-served model, kept for a while as a vector.
+"""Queries by a sound file that is not in the library: received within limits, embedded, kept for a while as a vector.
 
 The bytes go to a temporary file under a name of ours, are decoded in another process (``audio.sandbox``), and are gone
 when the answer is sent; only the embedding stays, under a random token, in a bounded cache that forgets.

@@ -30,8 +30,8 @@ def _folder():
 
 @functools.cache
 def shared_library():
-    """The directory of an indexed library of ten excerpts, with metadata in the place of tags; its music lies
-    beside it. Tests that change anything put it back."""
+    """The directory of an indexed library of ten excerpts, with metadata in the place of tags; its music lies beside
+    it. Tests that change anything put it back."""
     root = Path(_folder().name)
     folder = root / "Music"
     chosen = [*sorted(path.name for path in MUSIC.glob("*.ogg"))[:7], *HOSTILE]

@@ -70,7 +70,7 @@ def raw(server):
     ],
 )
 def test_ranges(http, folder, header, expected):
-    """As slices of the file; nonsense is refused, and more ranges than a player needs are answered with the whole file."""
+    """As slices of the file; nonsense is refused, and too many ranges are answered with the whole file."""
     whole = (folder / "colobot__hv2.ogg").read_bytes()
     answer = http.get("/api/v1/audio/colobot__hv2.ogg", headers={"range": header})
     if isinstance(expected, int):

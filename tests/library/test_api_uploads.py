@@ -1,4 +1,4 @@
-"""Uploads of sound files: what they are good for, what they may cost, and that nobody who sends slowly holds up the others."""
+"""Uploads of sound files: what they are good for, what they may cost, and that slow ones hold up nobody."""
 
 import asyncio
 import shutil
@@ -20,6 +20,7 @@ from msim_tf.serving.versions import Models
 
 LIMITS = UploadLimits(bytes=1_000_000, seconds=40, receive_seconds=3.0, receiving=3, at_once=2, kept=3)
 OCTETS = {"content-type": "application/octet-stream"}
+HEAD = "POST /api/v1/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/mpeg\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +94,7 @@ def test_an_upload_over_the_limit_is_cut_off(http, raw):
     answer = http.post("/api/v1/upload", content=b"x" * 1_000_001, headers=OCTETS)
     assert answer.status_code == 413 and "larger than 1000000 bytes" in error(answer)
     # Without a length, and without an end: refused as soon as it is too much.
-    head = "POST /api/v1/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/mpeg\r\nTransfer-Encoding: chunked\r\n\r\n"
-    connection = raw.open(head)
+    connection = raw.open(HEAD + "Transfer-Encoding: chunked\r\n\r\n")
     for size in (*[65536] * 15, 1_000_001 - 15 * 65536):
         connection.sendall(b"%x\r\n" % size + b"x" * size + b"\r\n")
     status, _, body = raw.read(connection)
@@ -103,9 +103,7 @@ def test_an_upload_over_the_limit_is_cut_off(http, raw):
 
 def slow_upload(raw):
     """An upload that has begun and does not go on."""
-    return raw.open(
-        "POST /api/v1/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/mpeg\r\nContent-Length: 9999\r\n\r\nsome"
-    )
+    return raw.open(HEAD + "Content-Length: 9999\r\n\r\nsome")
 
 
 def test_a_slow_upload_ends(raw, http):

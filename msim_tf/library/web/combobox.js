@@ -17,7 +17,7 @@ export function combobox(input, { suggest, choose, none, clear = false, onError 
   const box = el("div", { class: "suggestions-box", hidden: true }, list, note);
   let found = [];
   let active = -1;
-  let asking = null;
+  let pending = null; // { text, controller, promise }: the suggestions that are on their way
   let answered = null; // the text that the suggestions are for
 
   for (const [name, value] of Object.entries({
@@ -80,12 +80,23 @@ export function combobox(input, { suggest, choose, none, clear = false, onError 
     input.setAttribute("aria-expanded", String(found.length > 0));
   }
 
-  async function ask() {
-    asking?.abort();
-    asking = new AbortController();
+  /** Asks for suggestions, once for a text: Enter and the pause after typing may both want the same. */
+  function ask() {
     const text = input.value.trim();
+    if (pending?.text !== text) {
+      pending?.controller.abort();
+      const mine = { text, controller: new AbortController() };
+      pending = mine;
+      mine.promise = suggestions(text, mine.controller.signal).finally(() => {
+        if (pending === mine) pending = null;
+      });
+    }
+    return pending.promise;
+  }
+
+  async function suggestions(text, signal) {
     try {
-      found = await suggest(text, asking.signal);
+      found = await suggest(text, signal);
       answered = text;
       if (document.activeElement === input) show(text);
     } catch (error) {
