@@ -16,6 +16,8 @@ from msim_tf.errors import InputError
 from msim_tf.evaluate.statistics import Interval, group_error
 from msim_tf.evaluate.triplets import Triplets
 
+MOST_QUERIES = 20_000  # whose draws fit in memory
+
 
 @dataclass(frozen=True)
 class ClusteredIntervals:
@@ -73,6 +75,11 @@ def clustered_intervals(values: np.ndarray, triplets: Triplets) -> ClusteredInte
         len(set(triplets.queries)),
         clips,
     )
+
+
+def query_groups(triplets: Triplets) -> np.ndarray | None:
+    """What a bootstrap draws: the query of each triplet, [n] str; None, single triplets, if queries are too many."""
+    return np.array(triplets.queries) if len(set(triplets.queries)) <= MOST_QUERIES else None
 
 
 def _incidence(triplets: Triplets) -> tuple[int, np.ndarray]:

@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from msim_tf.embeddings import Embeddings
 from msim_tf.evaluate import plots
+from msim_tf.evaluate.agreement import MOST_QUERIES, query_groups
 from msim_tf.evaluate.statistics import mcnemar, paired_bootstrap
 from msim_tf.evaluate.tables import SystemFacts, Table, save_table, subset_scores, table1, table2
 from msim_tf.evaluate.triplet_scores import TripletResult
-from msim_tf.evaluate.triplets import LABELS, Triplets
+from msim_tf.evaluate.triplets import LABELS
 from msim_tf.files import atomic_file
 
 LABEL_NOTE = (
@@ -25,7 +24,6 @@ LABEL_NOTE = (
     "predicted. They share tracks, "
     "so intervals and p-values that count triplets are too narrow."
 )
-_MOST_ANCHORS = 20_000
 PAIR_COLUMNS = (
     "first",
     "second",
@@ -44,7 +42,7 @@ def pairs_table(results: Sequence[TripletResult]) -> Table:
     """McNemar's test and the paired bootstrap between any two systems that were scored together."""
     rows = []
     for first, second in itertools.combinations(results, 2):
-        drawn = paired_bootstrap(first.correct, second.correct, groups=_anchors(first.triplets), resamples=2_000)
+        drawn = paired_bootstrap(first.correct, second.correct, groups=query_groups(first.triplets), resamples=2_000)
         test = mcnemar(first.correct, second.correct)
         rows.append(
             (
@@ -63,18 +61,11 @@ def pairs_table(results: Sequence[TripletResult]) -> Table:
     notes = (
         "difference: score of the first minus score of the second; low, high and p: 95 % interval of the paired "
         "bootstrap over whole anchors "
-        f"(over triplets where there are more than {_MOST_ANCHORS:,} anchors).",
+        f"(over triplets where there are more than {MOST_QUERIES:,} anchors).",
         "first only, second only: triplets that one of the two predicts; p (McNemar): exact, two-sided, not "
         "corrected for the number of pairs.",
     )
     return Table("Every two systems on the same triplets", PAIR_COLUMNS, tuple(rows), notes)
-
-
-def _anchors(triplets: Triplets) -> np.ndarray | None:
-    """What the bootstrap draws: triplets of one anchor stay together, unless so many
-    anchors would not fit in memory.
-    """
-    return np.array(triplets.anchor) if len(set(triplets.anchor)) <= _MOST_ANCHORS else None
 
 
 def write_comparison(

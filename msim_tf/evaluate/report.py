@@ -18,9 +18,11 @@ from urllib.parse import quote
 import numpy as np
 
 from msim_tf.evaluate import plots
+from msim_tf.evaluate.agreement import clustered_intervals, query_groups
 from msim_tf.evaluate.disentanglement import Disentanglement
 from msim_tf.evaluate.report_page import render_page
 from msim_tf.evaluate.retrieval import NeighbourScore, Retrieval
+from msim_tf.evaluate.statistics import Difference, paired_bootstrap
 from msim_tf.evaluate.tables import SubsetScores, SystemFacts, Table, save_table, table1, table2
 from msim_tf.evaluate.triplet_scores import TripletResult
 from msim_tf.files import atomic_file, save_json
@@ -165,6 +167,7 @@ def report_json(report: Report, tables: Mapping[str, Table], failures: tuple[Fai
 
 
 def _result_json(result: TripletResult) -> dict[str, Any]:
+    clustered = clustered_intervals(result.correct, result.triplets)
     return {
         "name": result.name,
         "metric": result.metric,
@@ -174,6 +177,9 @@ def _result_json(result: TripletResult) -> dict[str, Any]:
         "correct": int(result.correct.sum()),
         "score": result.score,
         "wilson95": [result.interval.low, result.interval.high],
+        "queries": clustered.queries,
+        "queries95": [clustered.query.low, clustered.query.high],
+        "clips95": [clustered.clip.low, clustered.clip.high],
         "dropped": {reason: list(ids) for reason, ids in result.dropped.reasons.items()},
         "missing": list(result.dropped.missing),
     }
@@ -200,8 +206,28 @@ def write_report(report: Report, out_dir: str | Path) -> Path:
     save_json(folder / "report.json", report_json(report, tables, failures))
     with atomic_file(folder / "report.html", "w") as file:
         judges = report.results[0].triplets.judges if report.results else ""
-        file.write(render_page(tables, inline.get("kiviat"), report=report, failures=failures, judges=judges))
+        file.write(
+            render_page(
+                tables,
+                inline.get("kiviat"),
+                report=report,
+                failures=failures,
+                judges=judges,
+                intervals=[clustered_intervals(result.correct, result.triplets) for result in report.results],
+                differences=_differences(report),
+            )
+        )
     return folder / "report.html"
+
+
+def _differences(report: Report) -> dict[str, Difference]:
+    """Each system against the baseline, by name; drawn are whole queries, whose triplets are not independent."""
+    named = {result.name: result for result in report.results}
+    baseline = named.pop(report.baseline or report.results[-1].name) if report.results else None
+    if baseline is None:
+        return {}
+    groups = query_groups(baseline.triplets)
+    return {name: paired_bootstrap(result.correct, baseline.correct, groups=groups) for name, result in named.items()}
 
 
 def _tables(report: Report) -> dict[str, Table]:

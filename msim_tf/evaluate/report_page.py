@@ -22,15 +22,14 @@ def render_page(tables: Mapping[str, Table], kiviat: str | None, **values: Any) 
     Args:
         tables: "table1", "table2_best" where they exist.
         kiviat: the diagram as SVG with text, or None.
-        values: what else the templates name: ``report``, ``failures`` (worst first) and
-            ``judges`` (who decided the triplets).
+        values: what else the templates name: ``report``, ``failures`` (worst first), ``judges`` (who decided the
+            triplets), ``intervals`` of the systems' scores and ``differences`` from the baseline, both by query.
     """
     published = {name: _published(table) for name, table in tables.items()}
     template = _environment().get_template("report.html")
     return template.render(
         tables=tables,
         published=published,
-        comparison=_comparison(tables["table1"]) if "table1" in tables else None,
         kiviat=themed(kiviat) if kiviat else None,
         **values,
     )
@@ -44,7 +43,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"axis": _axis, "cell": cell_text, "p_value": _p_value, "signed": _signed}
+    environment.filters |= {"axis": _axis, "cell": cell_text, "signed": _signed}
     environment.globals["macros"] = environment.get_template("macros.html").module
     return environment
 
@@ -55,16 +54,6 @@ def _published(table: Table) -> tuple[str, ...]:
     return (PAPER_COLUMN,) if any(row[column] is not None for row in table.rows) else ()
 
 
-def _comparison(table: Table) -> dict[str, Any] | None:
-    """The first system against the baseline; None if it is the baseline itself."""
-    first, *others = table.to_json()["rows"]
-    baseline = next((row["system"] for row in others if row["difference"] is None), None)
-    if first["difference"] is None or baseline is None:
-        return None
-    bounds = {"low": first["difference low"], "high": first["difference high"]}
-    return {"baseline": baseline, "difference": first["difference"], **bounds}
-
-
 def _axis(score: float) -> str:
     """Where a score stands on the axis of ``macros.range``."""
     return f"{4 + 162 * (min(max(score, 0.3), 1.0) - 0.3) / 0.7:.1f}"
@@ -72,12 +61,6 @@ def _axis(score: float) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
-
-
-def _p_value(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def themed(svg: str) -> Markup:

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
-from msim_tf.evaluate import comparison
+from msim_tf.evaluate import agreement
 from msim_tf.evaluate.comparison import LABEL_NOTE, pairs_table, write_comparison
 from msim_tf.evaluate.tables import SystemFacts, system_facts
 from msim_tf.evaluate.triplet_scores import in_words_of, score_systems
@@ -68,7 +68,7 @@ def test_every_pair_is_tested(triplets, systems, monkeypatch):
     assert rows[0]["difference"] == pytest.approx(first.mean() - second.mean())
     assert rows[0]["low"] < rows[0]["difference"] < rows[0]["high"]
     # Drawing anchors or triplets gives other intervals, of about the same width here.
-    monkeypatch.setattr(comparison, "_MOST_ANCHORS", 3)
+    monkeypatch.setattr(agreement, "MOST_QUERIES", 3)
     drawn = dict(zip(table.columns, pairs_table(results).rows[0]))
     assert drawn["low"] != rows[0]["low"] and drawn["difference"] == rows[0]["difference"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import Embeddings
@@ -120,6 +121,25 @@ def test_json_says_what_was_computed(report, tmp_path):
         *("report.html", "report.json", "kiviat.png", "kiviat.svg", "matrix.png", "matrix.svg"),
         *(f"{name}.{suffix}" for name in ("table1", "table2", "table2_best") for suffix in ("md", "csv", "json")),
     }
+
+
+def test_headlines_are_intervals_over_queries_and_no_p_values(report, tmp_path):
+    ours, baseline = report.results
+    text = " ".join(_page(write_report(report, tmp_path)).text.split())
+    first_screen = text[: text.index("Table 1")]
+    # Sums of the errors of each anchor, as their own sample: by hand, without the tested function.
+    errors = {}
+    for anchor, right in zip(ours.triplets.anchor, ours.correct):
+        errors[anchor] = errors.get(anchor, 0.0) + right - ours.score
+    variance = sum(error**2 for error in errors.values()) / len(ours.correct) ** 2 * len(errors) / (len(errors) - 1)
+    half = stats.t.ppf(0.975, len(errors) - 1) * variance**0.5
+    assert f"95 % interval {ours.score - half:.3f} to {ours.score + half:.3f}" in first_screen
+    assert f"of {len(errors)} queries" in first_screen
+    assert f"{ours.score - baseline.score:+.3f} against baseline".replace("-", "−") in first_screen
+    assert "McNemar" not in first_screen
+    saved = json.loads((tmp_path / "report.json").read_text())["systems"][0]
+    assert saved["queries95"] == pytest.approx([ours.score - half, ours.score + half])
+    assert saved["queries"] == len(errors)
 
 
 def test_a_report_with_nothing_in_it_is_still_a_page(tmp_path):
