@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import struct
 import threading
 
 import httpx
@@ -70,22 +71,48 @@ def wav(tmp_path, seconds, *, sr=8000, level=0.1):
     return path.read_bytes()
 
 
-def test_uploads_that_cannot_be_used(http, tmp_path):
+def with_field(content, offset, value):
+    """A WAV with another 32-bit number in its header: at 24 its rate, at 40 the bytes of its samples."""
+    return content[:offset] + struct.pack("<I", value) + content[offset + 4 :]
+
+
+def floats(tmp_path, value):
+    """A WAV of floats, one of them ``value``."""
+    y = 0.1 * np.random.default_rng(0).normal(size=16000).astype(np.float32)
+    y[500] = value
+    soundfile.write(tmp_path / "floats.wav", y, 8000, subtype="FLOAT")
+    return (tmp_path / "floats.wav").read_bytes()
+
+
+def test_uploads_that_cannot_be_used(http, folder, tmp_path):
+    secret = folder / "colobot__hv2.ogg"
+
     def post(content, **headers):
         return http.post("/api/v1/upload", content=content, headers={**OCTETS, **headers})
 
     for content, message in (
         (b"", "the body is empty"),
         (b"not audio at all", "not audio"),
-        (wav(tmp_path, 2)[:-9000], "truncated"),
+        (wav(tmp_path, 2)[:-25000], "truncated or damaged, only 22 % of 2.0 s decodes"),
         (wav(tmp_path, 0.3), "shorter than one segment"),
         (wav(tmp_path, 2, level=0), "silent"),
+        (with_field(wav(tmp_path, 2), 24, 1), "sample rate of 1 Hz"),
+        (with_field(wav(tmp_path, 2), 24, 2**32 - 1), "not audio"),
+        (with_field(wav(tmp_path, 2), 40, 0), "holds no samples"),
+        (floats(tmp_path, np.nan), "NaN or infinite"),
+        (floats(tmp_path, 3e38), "3.0e+38 times full scale"),
+        # Formats that name other files or hosts are no sound files, whatever they name.
+        (b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n%s\n#EXT-X-ENDLIST\n" % bytes(secret), "not audio"),
+        (b"ffconcat version 1.0\nfile %s\n" % bytes(secret), "not audio"),
     ):
         answer = post(content)
         assert answer.status_code == 422 and message in error(answer)
         assert "/" not in error(answer).replace("audio/", "")  # no name of a temporary file
     assert "longer than 40 s" in error(post(wav(tmp_path, 41)))
     assert post(wav(tmp_path, 39.9)).status_code == 201
+    # A length that is only the header's does not count, and most of a file is as good as the whole.
+    assert post(with_field(wav(tmp_path, 2), 40, 2**32 - 1)).json()["seconds"] == pytest.approx(2, abs=0.1)
+    assert post(wav(tmp_path, 4)[:-9000]).status_code == 201
     for kind in ("text/plain", "multipart/form-data; boundary=x", "application/json"):
         assert post(wav(tmp_path, 2), **{"content-type": kind}).status_code == 415
 
