@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 import apsw.sqlite_extra
@@ -28,6 +28,7 @@ from msim_tf.errors import InputError
 _CHECKSUM_VFS = "cksmvfs"
 _CHECKSUM_BYTES = 8  # of every page
 _BUSY_MILLISECONDS = 20_000  # how long to wait for another process's transaction
+_Self = TypeVar("_Self", bound="Database")
 _DAMAGED = (apsw.SQLITE_IOERR_DATA, apsw.SQLITE_IOERR_SHORT_READ)
 
 
@@ -63,11 +64,13 @@ class Database:
         schema: its kind.
     """
 
-    def __init__(self, path: str | Path, schema: Schema, *, create: bool = False, writable: bool = False) -> None:
+    def __init__(
+        self, path: str | Path | None, schema: Schema, *, create: bool = False, writable: bool = False
+    ) -> None:
         """Opens a database.
 
         Args:
-            path: the file.
+            path: the file; None for a new one in memory.
             schema: what it must be.
             create: make it where there is none, or only an empty file, which a killed process may leave.
             writable: whether statements may change it; implied by ``create``.
@@ -76,10 +79,14 @@ class Database:
             InputError: if it is missing, damaged, locked, something else, or of a
                 format that this release does not read.
         """
-        self.path, self.schema = Path(path), schema
-        self._writable = create or writable
+        self.path, self.schema = Path(path or ":memory:"), schema
+        self._writable = path is None or create or writable
         self._lock = threading.RLock()
         self._depth = 0  # of transactions
+        if path is None:
+            self._connection = apsw.Connection(":memory:")
+            self._create()
+            return
         missing = not self.path.exists() or self.path.stat().st_size == 0
         if missing and not create:
             raise InputError(f"{self.path} not found; expected the database of {schema.what}")
@@ -98,7 +105,8 @@ class Database:
         """Sets the connection up, makes the tables of a new database, and refuses one that is not what it should be."""
         connection = self._connection
         connection.set_busy_timeout(_BUSY_MILLISECONDS)
-        connection.execute("PRAGMA foreign_keys = ON; PRAGMA synchronous = EXTRA")  # EXTRA syncs the directory, too
+        # EXTRA syncs the directory, too. The cache is in kibibytes: pages that many statements look at are read once.
+        connection.execute("PRAGMA foreign_keys = ON; PRAGMA synchronous = EXTRA; PRAGMA cache_size = -32768")
         if create:
             connection.reserve_bytes(reserve=_CHECKSUM_BYTES)  # without effect on a database that has pages
         connection.execute("BEGIN")
@@ -119,6 +127,7 @@ class Database:
             connection.execute("PRAGMA query_only = ON")
 
     def _create(self) -> None:
+        self._connection.execute("PRAGMA foreign_keys = ON")
         with self.transaction():
             self._connection.execute(self.schema.statements)
             self._connection.pragma("application_id", self.schema.application_id)
@@ -138,10 +147,12 @@ class Database:
                 self._connection.pragma("user_version", self.schema.version)
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, read: bool = False) -> Iterator[None]:
         """Commits what happens inside, all or nothing. One inside another is part of the outer one.
 
-        In a database that was opened to be read, the block sees one unchanging state.
+        Args:
+            read: nothing is changed inside: the block sees one unchanging state and does not wait for writers. So it
+                is always in a database that was opened to be read.
 
         Raises:
             InputError: if another process writes for longer than 20 seconds, the disk is full or read-only, or the file
@@ -149,7 +160,7 @@ class Database:
         """
         with self._lock, self._one_line_errors():
             if self._depth == 0:
-                self._connection.execute("BEGIN IMMEDIATE" if self._writable else "BEGIN")
+                self._connection.execute("BEGIN IMMEDIATE" if self._writable and not read else "BEGIN")
             self._depth += 1
             try:
                 yield
@@ -178,10 +189,10 @@ class Database:
         return rows[0][0] if rows else None
 
     @property
-    def revision(self) -> tuple[int, int]:
-        """Differs whenever this or another process has changed the database; cheap to look at."""
+    def revision(self) -> int:
+        """Another number whenever something else than this object has changed the database; cheap to look at."""
         with self._lock, self._one_line_errors():
-            return self._connection.data_version(), self._connection.total_changes()
+            return int(self._connection.pragma("data_version"))
 
     def check(self) -> list[str]:
         """Reads every page, verifies its checksum and SQLite's own structure, and returns the faults, one line each."""
@@ -197,7 +208,7 @@ class Database:
         with self._lock:
             self._connection.close()
 
-    def __enter__(self) -> Database:
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,6 +6,7 @@ Owns the npz format of ``msim embed``. Any other system takes part with a file o
     embeddings   [n, size] float; the name ``vectors`` is read too
     dimensions   [d] str, widths [d] int: the layout, ours only
     meta         one JSON object as text, optional
+    checksum     [] uint32, ours only: CRC-32 of the other arrays; verified where it is there
 
 Nothing is pickled, in either direction.
 """
@@ -13,6 +14,7 @@ Nothing is pickled, in either direction.
 from __future__ import annotations
 
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +29,7 @@ from msim_tf.errors import InputError
 from msim_tf.files import atomic_file
 
 _SHOWN = 5
+_CHECKSUM = "checksum"
 
 
 def shortlist(names: Sequence[str]) -> str:
@@ -140,6 +143,7 @@ def save_embeddings(
         arrays["dimensions"] = np.array(layout.names, np.str_)
         arrays["widths"] = np.array(layout.widths, np.int64)
     arrays["meta"] = np.array(json.dumps(dict(meta or {})))
+    arrays[_CHECKSUM] = np.array(_checksum(arrays), np.uint32)
     with atomic_file(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -179,12 +183,30 @@ def load_arrays(path: Path, *, only: str | None = None) -> dict[str, np.ndarray]
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files if only in (None, key)}
+            arrays = {key: archive[key] for key in archive.files if only in (None, key)}
     except FileNotFoundError:
         raise InputError(f"{path} not found; expected an npz with identifiers and embeddings") from None
     except Exception as error:  # zipfile and NumPy raise a dozen kinds of them when a byte is wrong
         detail = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: not an npz of plain arrays ({detail}); pickled objects are refused") from error
+    stored = arrays.get(_CHECKSUM)
+    ours = stored is not None and stored.dtype == np.uint32 and stored.shape == ()
+    if ours and int(arrays[_CHECKSUM]) != _checksum(arrays):
+        raise InputError(
+            f"{path}: damaged (its arrays do not match their checksum); restore it from a copy or embed again"
+        )
+    return arrays
+
+
+def _checksum(arrays: Mapping[str, np.ndarray]) -> int:
+    """CRC-32 of the names, shapes, types and contents of all arrays but the checksum itself."""
+    crc = 0
+    for name in sorted(arrays):
+        if name != _CHECKSUM:
+            array = np.ascontiguousarray(arrays[name])
+            crc = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), crc)
+            crc = zlib.crc32(array.tobytes(), crc)
+    return crc
 
 
 def _texts(identifiers: np.ndarray) -> tuple[str, ...]:

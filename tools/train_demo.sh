@@ -33,7 +33,8 @@ msim predict "$music/$track" --model demo \
 kill $server && wait $server || true
 say "7/7 embed and query: the nearest tracks to $track"
 msim embed "$out/store" --model "$out/saved_models/demo" --out "$out/demo.npz"
-msim query "$out/demo.npz" "$track" --each -k 3
+[ -d "$out/library" ] || msim import "$out/demo.npz" "$out/library"
+msim query "$out/library" "$track" --each -k 3
 
 say "done in $((SECONDS - begun)) s"
 cat <<EOF

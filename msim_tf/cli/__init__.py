@@ -7,6 +7,7 @@ A wrong input is one line on standard error and exit status 2; a batch that had 
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import sys
 from typing import Any
@@ -28,10 +29,12 @@ _COMMANDS = {
     "predict": ("serving", "Ask a running server about an audio file."),
     "embed": ("search", "Embed a folder of audio or a store."),
     "index": ("library", "Make a searchable library of a folder of music, or update it."),
-    "query": ("search", "Find the tracks nearest to a track."),
+    "import": ("library", "Make a searchable library of embeddings."),
+    "query": ("library_query", "Find the tracks nearest to a track."),
     "path": ("library", "A playlist from one track to another."),
     "learn": ("library", "Learn weights from your own choices."),
     "milvus": ("milvus", "Keep a library in Milvus, and search it there."),
+    "check": ("check", "Verify libraries and other files of msim."),
     "evaluate": ("evaluate", "Score embeddings, with intervals and tests."),
 }
 
@@ -45,7 +48,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        return getattr(importlib.import_module(f"msim_tf.cli.{_COMMANDS[cmd_name][0]}"), cmd_name)
+        function = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        return getattr(importlib.import_module(f"msim_tf.cli.{_COMMANDS[cmd_name][0]}"), function)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -1,4 +1,4 @@
-"""``msim index``, ``msim path`` and ``msim learn``: a folder of music as a library, a playlist from it, and weights from choices."""
+"""``msim index``, ``import``, ``path`` and ``learn``: makes a library, a playlist from it, and weights from choices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,15 +15,16 @@ from msim_tf.embeddings import load_embeddings
 from msim_tf.errors import InputError
 
 if TYPE_CHECKING:
-    from msim_tf.library.update import Summary
+    from msim_tf.library.update import Summary, UpdateOptions
 
 _PATH = click.Path(path_type=Path)
+_SHOWN = 10
 _WEIGHTS_HELP = "DIMENSION=NUMBER, comma separated or repeated; 0 is off. Default all equal."
 
 
 @click.command(context_settings={"show_default": True})
 @click.argument("folder", type=_PATH)
-@click.argument("library", type=_PATH)
+@click.argument("library", type=_PATH, required=False)
 @click.option("--model", type=_PATH, help="Exported model: saved_models/NAME. Later runs find it where it was.")
 @click.option("--annotate", is_flag=True, help="Also estimate tempo and key (madmom; some 3 s per track and core).")
 @click.option(
@@ -31,43 +32,51 @@ _WEIGHTS_HELP = "DIMENSION=NUMBER, comma separated or repeated; 0 is off. Defaul
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--pad", is_flag=True, help="Lengthen tracks shorter than one segment with silence.")
+@click.option(
+    "--prune", is_flag=True, help="Forget tracks whose files are gone, instead of keeping them for their return."
+)
+@click.option("--retry", is_flag=True, help="Read files again that could not be used, though they have not changed.")
 @click.option("--engine", type=click.Choice(["auto", "exact", "faiss"]), default="auto", help="Of the search.")
 @click.option("--batch", type=click.IntRange(min=1), default=200, help="Tracks between two saves.")
 @click.option("--name", default="", help="What the library is called; at first the folder's name.")
+@click.option(
+    "--failures", is_flag=True, help="Only list all files of the library that cannot be used, with the reason."
+)
+@click.option("--json", "as_json", is_flag=True, help="With --failures: print JSON.")
 @click.pass_context
 def index(
     ctx: click.Context,
     folder: Path,
-    library: Path,
+    library: Path | None,
     model: Path | None,
-    annotate: bool,
-    rebuild: bool,
     dry_run: bool,
-    pad: bool,
-    engine: str,
-    batch: int,
-    name: str,
+    failures: bool,
+    as_json: bool,
+    **settings: Any,
 ) -> None:
     """Make LIBRARY of the music below FOLDER, or bring it up to date: new, changed, moved and deleted files.
 
-    Interrupted at any moment, the same command goes on from the last save. What has not changed is skipped. Files that cannot be used are
-    listed with the reason, and the exit status is then 1. Search it with msim query, msim path and msim serve --library.
+    Interrupted at any moment, the same command goes on from the last save. What has not changed is skipped. Files that
+    cannot be used are listed with the reason, and the exit status is then 1; they are read again when they have changed.
+    Tracks whose files are gone are kept, but not offered, until the files return or --prune forgets them. Search the library
+    with msim query, msim path and msim serve --library.
     """
-    import_tensorflow()
-    from msim_tf.library.build import planned_update, update_library
+    if failures:
+        _list_all_failures(library or folder, as_json=as_json)
+        return
+    if library is None:
+        raise InputError("give the folder of music, and the directory of the library to make of it")
     from msim_tf.library.update import UpdateOptions
 
+    options = UpdateOptions(**settings)
     if dry_run:
-        plan, scan = planned_update(folder, library, rebuild=rebuild)
-        for what in ("new", "changed", "moved", "removed"):
-            click.echo(f"would be {what}: {len(getattr(plan, what))}")
-        click.echo(f"unchanged: {plan.unchanged + len(plan.touched)}")
-        list_failures({printable(path): reason for path, reason in scan.failures.items()})
+        _print_plan(folder, library, options)
         return
+    import_tensorflow()
     from msim_tf.export.embedder import Embedder
+    from msim_tf.library.build import update_library
 
     embedder = Embedder(model or _recorded_model(library))
-    options = UpdateOptions(rebuild=rebuild, annotate=annotate, pad=pad, engine=engine, batch=batch, name=name)
     with _stages() as progress:
         summary = update_library(folder, library, embedder, options, progress=progress)
     _print_summary(library, summary)
@@ -75,12 +84,42 @@ def index(
         ctx.exit(1)
 
 
+def _print_plan(folder: Path, library: Path, options: UpdateOptions) -> None:
+    from msim_tf.library.build import planned_update
+
+    plan, scan = planned_update(folder, library, options)
+    gone = len(plan.missing) + (len(plan.still_missing) if options.prune else 0)
+    counts = {"new": len(plan.new), "changed": len(plan.changed), "moved": len(plan.moved)}
+    counts |= {"returned": len(plan.returned), "removed" if options.prune else "missing": gone}
+    for what, count in counts.items():
+        click.echo(f"would be {what}: {count}")
+    click.echo(f"unchanged: {plan.unchanged + len(plan.touched)}")
+    list_failures({printable(path): reason for path, reason in scan.failures.items()})
+
+
+def _list_all_failures(library: Path, *, as_json: bool) -> None:
+    from msim_tf.library.catalog import load_catalog
+    from msim_tf.library.file_table import FileTable
+
+    index = load_catalog(library).open_index()
+    records = FileTable(index.table.database).records()
+    failed = {name: record for name, record in sorted(records.items()) if record.failure}
+    if as_json:
+        click.echo(json.dumps({name: record.to_json() for name, record in failed.items()}, indent=1))
+        return
+    for name, record in failed.items():
+        click.echo(f"{printable(name)}: {printable(record.failure)}")
+
+
 def _recorded_model(library: Path) -> Path:
     from msim_tf.library.catalog import is_library, load_catalog
+    from msim_tf.search.index_directory import refuse_old_format
 
-    if not is_library(library):
+    refuse_old_format(library)
+    model = load_catalog(library).model if is_library(library) else ""
+    if not model:
         raise InputError(f"{library} is not a library yet; name the model that is to embed it with --model")
-    return Path(load_catalog(library).model)
+    return Path(model)
 
 
 @contextmanager
@@ -103,7 +142,46 @@ def _print_summary(library: Path, summary: Summary) -> None:
     embedded = summary.new + summary.changed
     if embedded:
         click.echo(f"  {summary.seconds / embedded:.2f} s per track")
+    if summary.returned:
+        click.echo(f"  {summary.returned} tracks are back")
+    if summary.missing:
+        click.echo(f"  {summary.missing} tracks are missing, kept but not offered; --prune forgets them")
+    for name, count in list(summary.vanished.items())[:_SHOWN]:
+        click.echo(f"  gone: {printable(name)}" + (f" ({count} tracks)" if name.endswith("/") else ""), err=True)
+    if len(summary.vanished) > _SHOWN:
+        click.echo(f"  gone: {len(summary.vanished) - _SHOWN} more", err=True)
+    for notice in summary.notices:
+        click.echo(f"  left out, {notice}", err=True)
+    if summary.notes:
+        click.echo(f"  {len(summary.notes)} files are used though something is wrong with them", err=True)
+    for name, notes in list(summary.notes.items())[:_SHOWN]:
+        click.echo(f"  {printable(name)}: {printable('; '.join(notes))}", err=True)
     list_failures({printable(path): printable(reason) for path, reason in summary.failures.items()})
+    if summary.remembered:
+        click.echo(
+            f"  {summary.remembered} of these failed before and have not changed; --retry reads them again", err=True
+        )
+    if len(summary.failures) > _SHOWN:
+        click.echo(f"  msim index {library} --failures lists all", err=True)
+
+
+@click.command("import")
+@click.argument("embeddings", type=_PATH)
+@click.argument("library", type=_PATH)
+@click.option("--name", default="", help="What the library is called; by default the name of the embeddings.")
+@click.option("--engine", type=click.Choice(["auto", "exact", "faiss"]), default="auto", help="Of the search.")
+def import_(embeddings: Path, library: Path, name: str, engine: str) -> None:
+    """Make LIBRARY of EMBEDDINGS, an .npz of msim embed or of another system with subspaces, to search it with msim query.
+
+    It has no metadata to filter by, and no folder of music to play.
+    """
+    from msim_tf.library.catalog import Catalog, save_library
+    from msim_tf.search.index import Index
+
+    loaded = load_embeddings(embeddings)
+    index = Index.build(loaded, engine=engine)
+    save_library(index, Catalog(library, name or loaded.name, None))
+    click.echo(f"{library}: {len(index)} tracks")
 
 
 @click.command(context_settings={"show_default": True})

@@ -18,6 +18,7 @@ from msim_tf.library import api_answers as answers
 from msim_tf.library import api_requests as requests
 from msim_tf.library import api_responses as responses
 from msim_tf.library.api_audio import audio_response
+from msim_tf.library.api_errors import ApiError
 from msim_tf.library.api_openapi import openapi_document
 from msim_tf.library.api_state import LibraryState, LiveLibrary
 from msim_tf.library.api_upload import Uploads
@@ -132,6 +133,8 @@ def library_map(
 def audio(service: From, id: str) -> Response:
     """The sound file of a track, or a range of it (Range: bytes=...)."""
     state = service.library.state()
+    if state.catalog.music is None:
+        raise ApiError(404, "the library was made of vectors; it has no folder of music")
     return audio_response(state.catalog.music, state.require(id))
 
 

@@ -53,30 +53,15 @@ class LibraryState:
         """All tracks in the order of their paths."""
         return sorted(self.index.identifiers)
 
-    @cached_property
-    def _search_texts(self) -> list[str]:
-        """Title, artists, album and path of each track, in one case."""
-        texts = []
-        for identifier in self.identifiers:
-            metadata = self.index.metadata(identifier)
-            fields = (metadata.get(key, "") for key in ("title", "artist", "album_artist", "album"))
-            texts.append("\n".join([*fields, identifier]).casefold())
-        return texts
-
     def search(self, text: str) -> list[str]:
         """Tracks whose title, artist, album or path has every word of ``text``, in the order of their paths."""
-        words = text.casefold().split()
-        if not words:
-            return self.identifiers
-        tracks = zip(self.identifiers, self._search_texts)
-        return [identifier for identifier, searched in tracks if all(word in searched for word in words)]
+        return self.index.table.containing(text) if text.split() else self.identifiers
 
     @cached_property
     def artists(self) -> list[tuple[str, int]]:
         """Artists, spelt as on most of their tracks, and how many these are; most tracks first, then by name."""
         spelt: dict[str, Counter[str]] = {}
-        for identifier in self.identifiers:
-            metadata = self.index.metadata(identifier)
+        for _, metadata in self.index.all_metadata():
             if artist_of(metadata):
                 spelt.setdefault(artist_of(metadata), Counter())[metadata["artist"]] += 1
         counted = [(names.most_common(1)[0][0], names.total()) for names in spelt.values()]
@@ -87,8 +72,7 @@ class LibraryState:
         """What GET /library answers, but for the limits of uploads."""
         counts: dict[str, Counter[str]] = {key: Counter() for key in (*TAG_KEYS, "artist", "album", "key")}
         tempos, years = [], []
-        for identifier in self.identifiers:
-            metadata = self.index.metadata(identifier)
+        for _, metadata in self.index.all_metadata():
             for key in TAG_KEYS:
                 counts[key].update(metadata.get(key, ()))
             counts["artist"].update([artist_of(metadata)] if artist_of(metadata) else [])

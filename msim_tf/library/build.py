@@ -1,35 +1,45 @@
 """Makes a library of a folder of music, and brings it up to date.
 
-A library belongs to one folder and one model: another is refused, or takes over in a rebuild, which fills a second index and replaces the
-first at its end. A rebuild that was killed goes on where it was when it is asked for again.
+A library belongs to one folder and one model: another is refused, or takes over in a rebuild, which fills a second index in
+the same directory and replaces the first at its end. A rebuild that was killed goes on where it was when it is asked for
+again.
 """
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from msim_tf.audio.scan import Scan, scan_folder
 from msim_tf.errors import InputError
-from msim_tf.library.catalog import Catalog, is_library, load_catalog, save_catalog, writing
+from msim_tf.library.catalog import CATALOG, Catalog, is_library, load_catalog, writing
 from msim_tf.library.plan import Plan, make_plan
-from msim_tf.library.update import Progress, Summary, TrackEmbedder, Update, UpdateOptions, file_states, source_of
+from msim_tf.library.update import (
+    Progress,
+    Summary,
+    TrackEmbedder,
+    Update,
+    UpdateOptions,
+    known_files,
+    must_retry,
+    source_of,
+)
 from msim_tf.search.index import Index
-from msim_tf.search.index_files import MANIFEST as INDEX_MANIFEST
+from msim_tf.search.index_directory import REBUILD, foreign_names, publish, refuse_old_format
 from msim_tf.search.source import Source
 
 
-def planned_update(music: Path, path: Path, *, rebuild: bool = False) -> tuple[Plan, Scan]:
+def planned_update(music: Path, path: Path, options: UpdateOptions) -> tuple[Plan, Scan]:
     """What ``update_library`` would do; nothing is written and no model is needed.
 
     Raises:
         InputError: as ``update_library``.
     """
-    catalog = _catalog(music, path, UpdateOptions(rebuild=rebuild))
-    index = None if rebuild else _opened(catalog)
+    catalog = _catalog(music, path, options)
+    assert catalog.music is not None
+    index = None if options.rebuild or not is_library(path) else _opened(path)
     scan = scan_folder(catalog.music)
-    return make_plan(catalog.music, scan, file_states(index)), scan
+    return make_plan(catalog.music, scan, known_files(index), retry=must_retry(index, options)), scan
 
 
 def update_library(
@@ -53,40 +63,61 @@ def update_library(
         What was done; failures are listed in it and raise nothing.
 
     Raises:
-        InputError: if another process is writing, the library belongs to another folder or model, the folder holds no audio, or no track
-            at all could be embedded.
+        InputError: if another process is writing, the library belongs to another folder or model, the folder holds no
+            audio, or no track at all could be embedded.
     """
     _catalog(music, path, options)  # before anything is written
     source = source_of(embedder.metadata)
     with writing(path):
-        rebuild = options.rebuild and is_library(path)
-        catalog = _catalog(music, path, options)
-        target = replace(catalog, model=str(embedder.metadata.directory.parent.resolve()))
-        if rebuild:
-            target = target.following()
-            index = _unfinished(target, source)
-        else:
-            index = _opened(target)
-            _validate_source(index, source, path)
-            save_catalog(target)
-        update = Update(target, index, _opened(catalog) if rebuild else None, embedder, options, progress)
-        update.run()
-        if rebuild:
-            save_catalog(target)
-            shutil.rmtree(catalog.index_path, ignore_errors=True)
+        catalog = replace(_catalog(music, path, options), model=str(embedder.metadata.directory.parent.resolve()))
+        assert catalog.music is not None
+        scan = scan_folder(catalog.music)
+        present = _opened(path) if is_library(path) else None
+        if options.rebuild and present is not None:
+            return _rebuilt(Update(catalog, _unfinished(path, source), present, embedder, options, progress), scan)
+        if present is not None:
+            _validate_source(present, source, path)
+            present.begin()
+            present.table.set_setting(CATALOG, catalog.to_json())
+        update = Update(catalog, present, None, embedder, options, progress)
+        try:
+            update.run(scan)
+        finally:
+            if update.index is not None:
+                update.index.close()
+    return update.summary
+
+
+def _rebuilt(update: Update, scan: Scan) -> Summary:
+    """Fills the second index and lets it take the place of the first."""
+    update.database = REBUILD
+    try:
+        update.run(scan)
+    finally:
+        if update.index is not None:
+            update.index.close()
+    assert update.index is not None and update.index.directory is not None
+    publish(update.index.directory, REBUILD)
+    index = Index.open(update.index.directory)
+    index.begin()
+    index.save()  # sweeps the files of the first
+    index.close()
     return update.summary
 
 
 def _catalog(music: Path, path: Path, options: UpdateOptions) -> Catalog:
-    """The manifest to work with: a new one, or the one that is there if it is of this folder."""
+    """The catalog to work with: a new one, or the one that is there if it is of this folder."""
     music = music.resolve()
     if not music.is_dir():
         raise InputError(f"{music}: not a folder; expected a folder of music")
+    refuse_old_format(path)
     if not is_library(path):
-        if path.exists() and (not path.is_dir() or any(entry.name != ".lock" for entry in path.iterdir())):
+        if path.exists() and (not path.is_dir() or foreign_names(path)):
             raise InputError(f"{path}: exists and is not a library; give an empty or new directory")
         return Catalog(path, options.name or music.name, music)
     catalog = load_catalog(path)
+    if catalog.music is None:
+        raise InputError(f"{path} is a library of imported vectors; give another directory for the folder {music}")
     if catalog.music != music and catalog.music.is_dir() and not options.rebuild:
         raise InputError(
             f"{path} is a library of {catalog.music}, not of {music}; give another directory, or --rebuild it"
@@ -94,24 +125,33 @@ def _catalog(music: Path, path: Path, options: UpdateOptions) -> Catalog:
     return replace(catalog, music=music, name=options.name or catalog.name)
 
 
-def _unfinished(target: Catalog, source: Source) -> Index | None:
-    """The index of a rebuild that was interrupted, if it is by the same model."""
-    index = _opened(target)
-    if index is None or index.source != source:
-        shutil.rmtree(target.index_path, ignore_errors=True)
+def _opened(path: Path) -> Index:
+    """The index of a library; if only the codes of its engine are damaged, without them, for they will be made again."""
+    try:
+        return Index.open(path)
+    except InputError:
+        return Index.open(path, engine=False)
+
+
+def _unfinished(path: Path, source: Source) -> Index | None:
+    """The index of a rebuild that was interrupted, if it is by the same model and whole."""
+    if not (path / REBUILD).exists():
         return None
-    return index
+    try:
+        index = Index.open(path, name=REBUILD)
+    except InputError:
+        return None
+    if index.source == source:
+        return index
+    index.close()
+    return None
 
 
-def _validate_source(index: Index | None, given: Source, path: Path) -> None:
-    held = index.source if index else given
-    if held != given:
+def _validate_source(index: Index, source: Source, path: Path) -> None:
+    stored = index.source
+    if stored != source:
         raise InputError(
-            f"{path} was embedded by {held.model} version {held.version} (features {held.digest}), this model is "
-            f"{given.model} version {given.version} (features {given.digest}): give the old model, or embed everything again with "
-            "msim index --rebuild"
+            f"{path} was embedded by {stored.model} version {stored.version} (features {stored.digest}), this model is "
+            f"{source.model} version {source.version} (features {source.digest}): give the old model, or embed everything "
+            "again with msim index --rebuild"
         )
-
-
-def _opened(catalog: Catalog) -> Index | None:
-    return catalog.open_index() if (catalog.index_path / INDEX_MANIFEST).exists() else None

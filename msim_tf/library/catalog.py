@@ -1,106 +1,131 @@
-"""A library on disk: a folder of music, the index of its tracks, and what ties the two together.
+"""A library on disk: the index of the tracks in a folder of music, and what ties the two together.
 
-    library.json        manifest: format, name, the music folder, the number of the index, where its model was
-    index-1/            the index (``search.index``); a rebuild writes index-2 beside it and then switches the manifest
-    annotations.db      tempo and key by madmom, if they were asked for
-    .lock               held by the one process that writes
+    library.db            tracks, the state of each file, failures, settings; see ``search.schema``
+    vectors-000001.f16    the vectors, see ``search.index``
+    annotations.db        tempo and key by madmom, if they were asked for
+    .lock                 held by the one process that writes
 
-Identifiers are POSIX paths relative to the music folder. What a track's file was when it was embedded is kept in its metadata as ``file``.
+Identifiers are POSIX paths relative to the music folder.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msim_tf.database import Database
 from msim_tf.errors import InputError
-from msim_tf.files import exclusive, load_json, save_json, validate_format
+from msim_tf.files import exclusive
 from msim_tf.search.index import Index
-from msim_tf.search.index_files import MANIFEST as INDEX_MANIFEST
+from msim_tf.search.index_directory import foreign_names, refuse_old_format
+from msim_tf.search.schema import DATABASE, SCHEMA
+from msim_tf.search.track_table import TrackTable
 
-FORMAT = "msim-library"
-FORMAT_VERSION = 1
-MANIFEST = "library.json"
+CATALOG = "catalog"  # the name of the setting
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The manifest of a library.
+    """What a library is of.
 
     Attributes:
         path: the library's directory.
         name: what people call it.
-        music: the folder of music, absolute.
-        number: of the index in use.
-        model: the directory of the model that embedded it, as a hint for queries by audio file; the index knows which model it was.
+        music: the folder of music, absolute; None for a library of imported vectors.
+        model: the directory of the model that embedded it, as a hint for queries by audio file; the index holds which model
+            it was.
     """
 
     path: Path
     name: str
-    music: Path
-    number: int = 1
+    music: Path | None
     model: str = ""
-
-    @property
-    def index_path(self) -> Path:
-        """The index in use."""
-        return self.path / f"index-{self.number}"
 
     @property
     def annotations_path(self) -> Path:
         """Where tempo and key are kept."""
         return self.path / "annotations.db"
 
-    def following(self) -> Catalog:
-        """The same library with the next index."""
-        return replace(self, number=self.number + 1)
-
     def open_index(self) -> Index:
         """Opens the index.
 
         Raises:
-            InputError: if nothing was indexed yet, or the index is damaged.
+            InputError: if it is damaged.
         """
-        if not (self.index_path / INDEX_MANIFEST).exists():
-            raise InputError(f"{self.path}: nothing is indexed yet; run msim index again")
-        return Index.open(self.index_path)
+        return Index.open(self.path)
 
     def stamp(self) -> tuple[int, ...]:
         """Changes whenever the library was written: a cheap look for readers that stay open."""
-        files = [self.path / MANIFEST, load_catalog(self.path).index_path / INDEX_MANIFEST]
-        return tuple(value for file in files for value in (file.stat().st_mtime_ns, file.stat().st_ino))
+        status = (self.path / DATABASE).stat()
+        return status.st_mtime_ns, status.st_ino, status.st_size
+
+    def to_json(self) -> dict[str, Any]:
+        """What is stored of it."""
+        return {"name": self.name, "music": str(self.music) if self.music else None, "model": self.model}
 
 
 def is_library(path: str | Path) -> bool:
-    """Whether ``path`` is a library's directory."""
-    return (Path(path) / MANIFEST).exists()
+    """Whether ``path`` is a library's directory; one whose making was interrupted before anything was saved is not."""
+    database = Path(path) / DATABASE
+    return database.is_file() and database.stat().st_size > 0
 
 
 def load_catalog(path: str | Path) -> Catalog:
-    """Reads the manifest of a library.
+    """Reads what a library is of.
 
     Raises:
-        InputError: if there is none, or of a format that this release does not read.
+        InputError: if there is none, it is damaged, or of a format that this release does not read.
     """
     path = Path(path)
-    value = load_json(path / MANIFEST, "the manifest of a library (msim index makes one)")
-    validate_format(value, path / MANIFEST, name=FORMAT, version=FORMAT_VERSION)
-    return Catalog(path, value["name"], Path(value["music"]), int(value["number"]), value["model"])
+    refuse_old_format(path)
+    if path.suffix == ".npz" and path.is_file():
+        raise InputError(f"{path}: embeddings, not a library; make one of them: msim import {path} LIBRARY")
+    with Database(path / DATABASE, SCHEMA) as database:
+        value = TrackTable(database).setting(CATALOG) or {"name": path.name, "music": None, "model": ""}
+    try:
+        music = Path(value["music"]) if value["music"] else None
+        return Catalog(path, str(value["name"]), music, str(value["model"]))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path / DATABASE}: damaged (no usable catalog: {error!r}); {SCHEMA.remake}") from None
 
 
-def save_catalog(catalog: Catalog) -> None:
-    """Writes the manifest, atomically."""
-    value: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION, "name": catalog.name}
-    value |= {"music": str(catalog.music), "number": catalog.number, "model": catalog.model}
-    save_json(catalog.path / MANIFEST, value)
-
-
-def writing(path: Path) -> AbstractContextManager[None]:
-    """Keeps a second writer out of a library.
+def save_library(index: Index, catalog: Catalog) -> None:
+    """Writes an index that is in memory as a library.
 
     Raises:
-        InputError: if another process is writing.
+        InputError: if something is there already, or another process is writing.
     """
-    return exclusive(path, "indexing into this library")
+    if is_library(catalog.path):
+        raise InputError(f"{catalog.path} is a library already; give another directory or remove it first")
+    with writing(catalog.path):
+        index.table.set_setting(CATALOG, catalog.to_json())
+        index.save(catalog.path)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Keeps a second writer out of a library. Where none comes to be, nothing is left behind.
+
+    Raises:
+        InputError: if another process is writing, or something else is there.
+    """
+    made = not path.exists()
+    if not made and not path.is_dir():
+        raise InputError(f"{path}: exists and is not a library; give an empty or new directory")
+    refuse_old_format(path)
+    if not is_library(path) and foreign_names(path):
+        raise InputError(f"{path}: exists and is not a library; give an empty or new directory")
+    try:
+        with exclusive(path, "indexing into this library"):
+            try:
+                yield
+            finally:
+                if not is_library(path):
+                    for entry in path.iterdir():
+                        entry.unlink()
+    finally:
+        if made and path.is_dir() and not any(path.iterdir()):
+            path.rmdir()

@@ -1,30 +1,34 @@
-"""What has to be done to bring a library up to date with its folder: a comparison of two lists, and no change to anything.
+"""What has to be done to bring a library up to date with its folder: a comparison of two lists; nothing is changed.
 
-A file is unchanged when size and time are; when only the time differs its contents are compared by hash. A file that is gone and turned up
-elsewhere with the same contents was moved, and keeps its vector.
+A file is unchanged when size and time are; when only the time differs its contents are compared by hash. A file that is
+gone and turned up elsewhere with the same contents was moved, and keeps its vector. What is gone otherwise is *missing*: it
+may be on a disk that is not mounted, and is not embedded again when it returns.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
-from msim_tf.audio.scan import FileState, Scan, content_hash
+from msim_tf.audio.scan import Scan, content_hash
+from msim_tf.library.file_table import FileRecord
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every file of the scan and every track of the index is in exactly one of these.
+    """Every file of the scan and every track of the library is in exactly one of these.
 
     Attributes:
         new: to be embedded.
         changed: to be embedded again.
         moved: new identifier -> old one.
         touched: with another time but the same contents.
-        removed: tracks whose file is gone.
+        returned: were missing and are as they were.
+        missing: tracks whose file is gone since the last run.
+        still_missing: tracks whose file was gone before.
+        failed: files that could not be used, and have not changed since.
         unchanged: how many are as they were, without the touched.
     """
 
@@ -32,45 +36,79 @@ class Plan:
     changed: list[str] = field(default_factory=list)
     moved: dict[str, str] = field(default_factory=dict)
     touched: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
+    returned: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    still_missing: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
     unchanged: int = 0
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a library remembers.
+
+    Attributes:
+        tracks: track -> its file when it was embedded; missing tracks included.
+        missing: those of the tracks whose file was gone.
+        failed: file that could not be used -> what it was then.
+    """
+
+    tracks: Mapping[str, FileRecord] = field(default_factory=dict)
+    missing: frozenset[str] = frozenset()
+    failed: Mapping[str, FileRecord] = field(default_factory=dict)
 
 
 def make_plan(
     root: Path,
     scan: Scan,
-    known: Mapping[str, Mapping[str, Any]],
+    known: Known,
     *,
+    retry: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Plan:
-    """Compares a folder with an index.
+    """Compares a folder with a library.
 
     Args:
         root: the folder.
         scan: what is in it.
-        known: track -> its ``file`` metadata (size, modified, sha256).
+        known: what the library remembers.
+        retry: whether to plan files again that could not be used.
         progress: called with (files compared by contents, of how many).
     """
-    there = {name for name in scan.files if name in known}
-    same = {name for name in there if scan.files[name] == FileState(known[name]["size"], known[name]["modified"])}
-    gone = [name for name in known if name not in scan.files and not name.startswith(scan.unreadable)]
-    sizes = {known[name]["size"] for name in gone}
-    candidates = [name for name in scan.files if name not in known and scan.files[name].size in sizes]
-    dated = [name for name in sorted(there - same) if scan.files[name].size == known[name]["size"]]
+    tracks = known.tracks
+    present = {name for name in scan.files if name in tracks}
+    same = {name for name in present if scan.files[name] == tracks[name].state}
+    # In a folder that cannot be listed nothing is known to be gone.
+    unseen = [name for name in tracks if name not in scan.files and name.startswith(scan.unreadable)]
+    gone = [name for name in tracks if name not in scan.files and not name.startswith(scan.unreadable)]
+    # Only files that can be a moved track, by their size, or a touched one, are read.
+    sizes = {tracks[name].state.size for name in gone}
+    candidates = [name for name in scan.files if name not in tracks and scan.files[name].size in sizes]
+    dated = [name for name in sorted(present - same) if scan.files[name].size == tracks[name].state.size]
     hashes: dict[str, str] = {}
     for done, name in enumerate([*candidates, *dated], 1):
         hashes[name] = _hash(root / name)
         progress(done, len(candidates) + len(dated))
-    moved = _moved({name: hashes[name] for name in candidates}, gone, known)
-    touched = [name for name in dated if hashes[name] == known[name]["sha256"]]
+    moved = _moved({name: hashes[name] for name in candidates}, gone, tracks)
+    touched = [name for name in dated if hashes[name] == tracks[name].sha256]
     left = set(moved.values())
+    gone = [name for name in gone if name not in left]
+    failed = [
+        name
+        for name, state in scan.files.items()
+        if not retry and name not in moved and name in known.failed and known.failed[name].state == state
+    ]
+    settled = {*present, *moved, *failed}
     return Plan(
-        new=[name for name in scan.files if name not in known and name not in moved],
-        changed=sorted(there - same - set(touched)),
+        new=[name for name in scan.files if name not in settled],
+        changed=sorted(present - same - set(touched)),
         moved=moved,
         touched=touched,
-        removed=[name for name in gone if name not in left],
-        unchanged=len(same) + sum(name.startswith(scan.unreadable) for name in known if name not in scan.files),
+        returned=sorted((same | set(touched)) & known.missing),
+        missing=[name for name in gone if name not in known.missing],
+        still_missing=[name for name in gone if name in known.missing],
+        failed=failed,
+        unchanged=len(same - known.missing) + len(unseen),
     )
 
 
@@ -81,9 +119,20 @@ def _hash(path: Path) -> str:
         return ""  # equal to none; reading it for its sound will say why
 
 
-def _moved(found: Mapping[str, str], gone: list[str], known: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _moved(found: Mapping[str, str], gone: list[str], tracks: Mapping[str, FileRecord]) -> dict[str, str]:
     """Pairs files with tracks of the same contents, each track once."""
     waiting: defaultdict[str, list[str]] = defaultdict(list)
     for name in sorted(gone, reverse=True):
-        waiting[known[name]["sha256"]].append(name)
-    return {name: waiting[digest].pop() for name, digest in sorted(found.items()) if waiting[digest]}
+        waiting[tracks[name].sha256].append(name)
+    return {name: waiting[digest].pop() for name, digest in sorted(found.items()) if digest and waiting[digest]}
+
+
+def vanished(missing: Iterable[str], scan: Scan) -> dict[str, int]:
+    """Missing tracks, a whole vanished folder as one: name of a track or folder ("Artist/") -> how many tracks."""
+    remaining = {str(folder) for name in scan.files for folder in PurePosixPath(name).parents}
+    counts: Counter[str] = Counter()
+    for name in missing:
+        # The outermost folder in which nothing is left.
+        empty = [str(folder) for folder in PurePosixPath(name).parents if str(folder) not in remaining]
+        counts[f"{empty[-1]}/" if empty else name] += 1
+    return dict(counts)

@@ -35,9 +35,7 @@ class LibraryRecommender:
         state = self._library.state()
         with self._lock:
             if self._matched is None or self._matched[0] is not state:
-                index = state.index
-                tracks = ((identifier, index.metadata(identifier)) for identifier in index.identifiers)
-                self._matched = (state, SongMatcher(tracks))
+                self._matched = (state, SongMatcher(state.index.all_metadata()))
             return self._matched[1]
 
     def similar(self, tracks: Sequence[str], count: int) -> list[SimilarTrack]:

@@ -1,7 +1,7 @@
 """One run over one index: what is gone or moved first, then new and changed files, batch by batch, each batch saved.
 
-The first save needs no model; after it memory holds one batch whatever the size of the library, and a process killed at any moment has lost
-at most that.
+The first save needs no model; after it memory is bounded by one batch whatever the size of the library, and a process
+killed at any moment has lost at most that.
 """
 
 from __future__ import annotations
@@ -14,21 +14,26 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from msim_tf.audio.scan import FileState, Scan, content_hash, scan_folder
+import msim_tf
+from msim_tf.audio.scan import FileState, Scan, content_hash
 from msim_tf.audio.tags import read_tags
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.features.extractor import Features
-from msim_tf.library.catalog import Catalog
-from msim_tf.library.plan import Plan, make_plan
+from msim_tf.library.catalog import CATALOG, Catalog
+from msim_tf.library.file_table import FileRecord, FileTable
+from msim_tf.library.plan import Known, Plan, make_plan, vanished
 from msim_tf.parallel import in_order
 from msim_tf.search.faiss_engine import FaissEngine
 from msim_tf.search.index import Index
+from msim_tf.search.schema import DATABASE
 from msim_tf.search.source import Source
 
 BATCH = 200
 _WORKERS = 2  # extraction runs ahead of the model; more threads would only take its cores
 _GROWN = 2.0  # an approximate engine is trained again when the library has so many times the tracks it was trained on
+
+_TRIED = "tried"  # the setting that says how unusable files were last tried
 
 # (stage, done, total): "compare", "embed" or "annotate"
 Progress = Callable[[str, int, int], None]
@@ -54,6 +59,8 @@ class UpdateOptions:
         rebuild: embed everything again, for example with another model.
         annotate: estimate tempo and key.
         pad: lengthen tracks shorter than one segment with silence instead of leaving them out.
+        prune: forget tracks whose file is gone, instead of keeping them for its return.
+        retry: read files again that could not be used, though they have not changed.
         engine: "exact", "faiss", or "auto".
         batch: tracks between two saves.
         name: what people call the library; "" keeps the name, at first that of the folder.
@@ -62,6 +69,8 @@ class UpdateOptions:
     rebuild: bool = False
     annotate: bool = False
     pad: bool = False
+    prune: bool = False
+    retry: bool = False
     engine: str = "auto"
     batch: int = BATCH
     name: str = ""
@@ -75,19 +84,31 @@ class Summary:
         new: embedded.
         changed: embedded again.
         moved: found under another name.
-        removed: files that are gone, or can no longer be used.
+        removed: forgotten, because their file can no longer be used, or is gone and ``prune`` was chosen.
+        returned: were missing, and their file is back.
         unchanged: files as they were.
-        failures: file -> why it was left out.
+        missing: kept in the library, but not offered, because their file is gone.
+        vanished: tracks that are missing since this run, a whole folder as one: name -> how many tracks.
+        failures: file -> why it was left out, those of earlier runs included.
+        remembered: failures of earlier runs among them, whose files were not read again.
+        notes: file -> what is wrong with it though it is used.
+        notices: what else was left out, each as a line.
         seconds: spent on embedding.
-        tracks: in the library now.
+        tracks: in the library now, without the missing ones.
     """
 
     new: int = 0
     changed: int = 0
     moved: int = 0
     removed: int = 0
+    returned: int = 0
     unchanged: int = 0
+    missing: int = 0
+    vanished: dict[str, int] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    remembered: int = 0
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
     seconds: float = 0.0
     tracks: int = 0
 
@@ -97,21 +118,52 @@ def source_of(metadata: Any) -> Source:
     return Source(metadata.layout, metadata.name, metadata.directory.name, metadata.features.digest)
 
 
-def file_states(index: Index | None) -> dict[str, dict[str, Any]]:
-    """What the file of every track was when it was embedded."""
-    return {} if index is None else {name: index.metadata(name)["file"] for name in index.identifiers}
+def known_files(index: Index | None) -> Known:
+    """What a library remembers of the files of its folder."""
+    if index is None:
+        return Known()
+    records = FileTable(index.table.database).records()
+    missing = index.table.missing()
+    names = [*index.identifiers, *missing]
+    tracks = {name: records.get(name, FileRecord()) for name in names}
+    failed = {name: record for name, record in records.items() if record.failure and name not in tracks}
+    return Known(tracks, frozenset(missing), failed)
+
+
+def must_retry(index: Index | None, options: UpdateOptions) -> bool:
+    """Whether files that could not be used are to be read again: on demand, or as this time they may be usable."""
+    return options.retry or index is None or index.table.setting(_TRIED) != _trial(options)
+
+
+def _trial(options: UpdateOptions) -> dict[str, Any]:
+    """What decides, beside a file itself, whether it can be used."""
+    return {"pad": options.pad, "msim": msim_tf.__version__}
+
+
+@dataclass
+class _Embedded:
+    """A file that was embedded, and waits to be saved."""
+
+    vector: np.ndarray
+    metadata: dict[str, Any]
+    record: FileRecord
 
 
 class Update:
     """One run.
 
     Args:
-        target: the library and the number of the index to fill.
-        index: that index, None if nothing is in it yet.
+        target: the library.
+        index: the index to fill, None if there is none yet.
         before: the index that it will replace, for what that knows of tempo and key; None if it replaces none.
         embedder: the model.
         options: how.
         progress: called with (stage, done, total).
+
+    Attributes:
+        summary: what was done.
+        index: the index that was filled.
+        database: the name of its database.
     """
 
     def __init__(
@@ -123,24 +175,35 @@ class Update:
         options: UpdateOptions,
         progress: Progress,
     ) -> None:
-        self._before = before
         self._catalog = target
-        self._music = target.music
+        self._before = before
         self._embedder = embedder
         self._options = options
         self._progress = progress
         self._source = source_of(embedder.metadata)
-        self._index = index
+        assert target.music is not None
+        self._music = target.music
+        self.index = index
+        self.database = DATABASE
         self.summary = Summary()
 
-    def run(self) -> None:
-        """All of it."""
-        scan = scan_folder(self._music)
+    def run(self, scan: Scan) -> None:
+        """All of it, for the files of ``scan``.
+
+        Raises:
+            InputError: if no file at all could be embedded.
+        """
+        known = known_files(self.index)
+        plan = make_plan(
+            self._music, scan, known, retry=must_retry(self.index, self._options), progress=self._stage("compare")
+        )
         self.summary.failures |= scan.failures
-        plan = make_plan(self._music, scan, file_states(self._index), progress=self._stage("compare"))
-        self._rearrange(plan, scan)
+        self.summary.failures |= {name: known.failed[name].failure for name in plan.failed}
+        self.summary.remembered = len(plan.failed)
+        self.summary.notices += getattr(scan, "notices", list)()
+        self._rearrange(plan, scan, known)
         self._embed([*plan.new, *plan.changed], scan)
-        if self._index is None:
+        if self.index is None:
             name, reason = next(iter(self.summary.failures.items()))
             raise InputError(
                 f"{self._music}: none of {len(self.summary.failures)} files could be embedded; {name}: {reason}"
@@ -148,110 +211,150 @@ class Update:
         if self._options.annotate:
             self._annotate()
         self._choose_engine()
-        self._index.save(self._catalog.index_path)
-        self.summary.tracks = len(self._index)
+        self.index.begin()
+        self.index.table.set_setting(_TRIED, _trial(self._options))
+        self.index.save()
+        self.summary.tracks = len(self.index)
+        self.summary.missing = len(self.index.table.missing())
+        used = FileTable(self.index.table.database).records()
+        self.summary.notes = {name: record.notes for name, record in used.items() if record.notes}
 
     def _stage(self, name: str) -> Callable[[int, int], None]:
         return lambda done, total: self._progress(name, done, total)
 
-    def _rearrange(self, plan: Plan, scan: Scan) -> None:
-        """Everything that needs no model: what is gone, moved, or has another time."""
-        self.summary.unchanged = plan.unchanged + len(plan.touched)
-        self.summary.moved, self.summary.removed = len(plan.moved), len(plan.removed)
-        index = self._index
-        if index is None or not (plan.moved or plan.removed or plan.touched):
+    def _rearrange(self, plan: Plan, scan: Scan, known: Known) -> None:
+        """Everything that needs no model: what is gone, moved, back, or has another time."""
+        summary, index = self.summary, self.index
+        summary.unchanged = plan.unchanged + len([name for name in plan.touched if name not in known.missing])
+        summary.moved, summary.returned = len(plan.moved), len(plan.returned)
+        if index is None:
             return
-        vectors = index.vectors(plan.moved.values())
-        metadata = {new: index.metadata(old) for new, old in plan.moved.items()}
-        index.remove([*plan.removed, *plan.moved.values()])
-        if plan.moved:
-            index.add(self._embeddings(list(plan.moved), vectors), _dated(metadata, scan))
-        index.update_metadata(_dated({name: index.metadata(name) for name in plan.touched}, scan))
-        index.save(self._catalog.index_path)
+        index.begin()
+        files = FileTable(index.table.database)
+        # A moved track may have been missing; it is offered again.
+        index.set_missing([*plan.returned, *(old for old in plan.moved.values() if old in known.missing)], False)
+        index.rename(plan.moved)
+        files.forget(plan.moved.values())
+        states = {new: known.tracks[old] for new, old in plan.moved.items()}
+        states |= {name: known.tracks[name] for name in plan.touched}
+        files.put({name: _dated(record, scan.files[name]) for name, record in states.items()})
+        # What is gone is forgotten only when the user says so.
+        if self._options.prune:
+            gone = [*plan.missing, *plan.still_missing]
+            index.set_missing(gone, False)
+            index.remove(gone)
+            files.forget(gone)
+            summary.removed = len(gone)
+        else:
+            index.set_missing(plan.missing, True)
+            summary.vanished = vanished(plan.missing, scan)
+        # Failures of names that the scan leaves out are remembered to be listed; those of files that are gone are not.
+        files.forget(name for name in known.failed if name not in scan.files and name not in scan.failures)
+        files.put({name: FileRecord(failure=reason) for name, reason in scan.failures.items()})
+        index.save()
 
     def _embed(self, names: Sequence[str], scan: Scan) -> None:
+        """Embeds files and saves them batch by batch; whatever ends the run, what was finished is saved first."""
         started = time.monotonic()
-        waiting: dict[str, tuple[np.ndarray, dict[str, Any]]] = {}
-        failed: list[str] = []
+        waiting: dict[str, _Embedded] = {}
+        failed: dict[str, FileRecord] = {}
         try:
-            for done, (name, metadata, result) in enumerate(self._results(names, scan), 1):
-                if isinstance(result, str):
-                    self.summary.failures[name] = result
-                    failed.append(name)
+            for done, (name, result) in enumerate(self._results(names, scan), 1):
+                if isinstance(result, FileRecord):
+                    self.summary.failures[name] = result.failure
+                    failed[name] = result
                 else:
-                    waiting[name] = (result, metadata)
+                    waiting[name] = result
                 self._progress("embed", done, len(names))
-                if len(waiting) >= self._options.batch:
+                if len(waiting) + len(failed) >= self._options.batch:
                     self._commit(waiting, failed)
-        except KeyboardInterrupt:
+        finally:
             self._commit(waiting, failed)
-            raise
-        self._commit(waiting, failed)
         self.summary.seconds = time.monotonic() - started
 
-    def _results(self, names: Sequence[str], scan: Scan) -> Iterator[tuple[str, dict[str, Any], np.ndarray | str]]:
-        """Metadata and vector of each file, or why it has none."""
+    def _results(self, names: Sequence[str], scan: Scan) -> Iterator[tuple[str, _Embedded | FileRecord]]:
+        """Each file embedded, or the record of why it cannot be."""
 
-        def work(name: str) -> tuple[dict[str, Any], Features | str]:
-            path = self._music / name
+        def work(name: str) -> tuple[FileRecord, dict[str, Any], Features | str]:
+            path, record = self._music / name, FileRecord(scan.files[name])
             try:
-                metadata = {**read_tags(path), "file": _file(scan.files[name], content_hash(path))}
-                return metadata, self._embedder.extract(path, pad=self._options.pad)
+                record = FileRecord(scan.files[name], content_hash(path))
+                return record, read_tags(path), self._embedder.extract(path, pad=self._options.pad)
             except OSError as error:
-                return {}, f"cannot be read ({error.strerror})"
+                return record, {}, f"cannot be read ({error.strerror})"
+            except InputError:
+                raise  # not this file's fault
+            except Exception as error:  # one file never ends a run
+                return record, {}, _unforeseen(error)
 
-        for name, (metadata, features) in in_order(work, names, _WORKERS):
-            if isinstance(features, str):
-                yield name, metadata, features
+        for name, (record, metadata, features) in in_order(work, names, _WORKERS):
+            result: np.ndarray | str = features if isinstance(features, str) else self._embedded(features)
+            if isinstance(result, str):
+                yield name, FileRecord(record.state, record.sha256, result)
                 continue
+            assert not isinstance(features, str)
             metadata["seconds"] = round(features.frames / self._embedder.metadata.features.frame_rate, 2)
-            vector = self._embedder.embed_features(features)
-            yield name, metadata, self._fault(vector) or vector
+            metadata = {**self._annotations_before(name, record, metadata), **metadata}
+            notes = tuple(getattr(features, "notes", ()))
+            yield name, _Embedded(result, metadata, FileRecord(record.state, record.sha256, notes=notes))
 
-    def _fault(self, vector: np.ndarray) -> str:
-        """Why the index could not hold a vector, "" if it can."""
+    def _embedded(self, features: Features) -> np.ndarray | str:
+        """The vector [size] float32, or why an index cannot hold it."""
+        try:
+            vector = self._embedder.embed_features(features)
+        except Exception as error:  # one file never ends a run
+            return _unforeseen(error)
         if not np.isfinite(vector).all():
             return "the model's output is not finite"
         flat = [name for name, part in self._source.layout.slices.items() if not np.linalg.norm(vector[part]) > 1e-9]
-        return f"the model says nothing about its {', '.join(flat)}" if flat else ""
+        return f"the model says nothing about its {', '.join(flat)}" if flat else vector
 
-    def _commit(self, waiting: dict[str, tuple[np.ndarray, dict[str, Any]]], failed: list[str]) -> None:
+    def _commit(self, waiting: dict[str, _Embedded], failed: dict[str, FileRecord]) -> None:
         """Puts a batch into the index and saves it; empties both arguments."""
-        names = list(waiting)
-        index = self._index
-        gone = [name for name in failed if index is not None and name in index]
-        if names or gone:
-            metadata = {name: {**self._heard_before(name, told), **told} for name, (_, told) in waiting.items()}
-            self._put(names, np.stack([vector for vector, _ in waiting.values()]) if names else None, metadata, gone)
+        if self.index is None and waiting:
+            self.index = Index.create(
+                self._catalog.path, self._source, name=self.database, settings={CATALOG: self._catalog.to_json()}
+            )
+        index = self.index
+        if index is None or not (waiting or failed):
+            return
+        index.begin()
+        files = FileTable(index.table.database)
+        unusable = list(index.table.rows(list(failed), missing=True))
+        index.set_missing(unusable, False)
+        index.remove(unusable)
+        self.summary.removed += len(unusable)
+        files.put(failed)
+        self._put(index, waiting)
+        files.put({name: embedded.record for name, embedded in waiting.items()})
+        index.save()
         waiting.clear()
         failed.clear()
 
-    def _put(
-        self, names: list[str], vectors: np.ndarray | None, metadata: dict[str, dict[str, Any]], gone: list[str]
-    ) -> None:
-        if self._index is None:
-            assert vectors is not None
-            self._index = Index.build(self._embeddings(names, vectors), metadata, engine="exact")
-            self.summary.new += len(names)
-        else:
-            self._index.remove(gone)
-            self.summary.removed += len(gone)
-            there = np.array([name in self._index for name in names], bool)
-            for change, which in ((self._index.update, there), (self._index.add, ~there)):
-                chosen = [name for name, take in zip(names, which) if take]
-                if chosen and vectors is not None:
-                    change(self._embeddings(chosen, vectors[which]), {name: metadata[name] for name in chosen})
-            self.summary.changed += int(there.sum())
-            self.summary.new += int((~there).sum())
-        self._index.save(self._catalog.index_path)
+    def _put(self, index: Index, waiting: Mapping[str, _Embedded]) -> None:
+        """Adds the new tracks among ``waiting``, and replaces the others."""
+        present = index.table.rows(list(waiting), missing=True)
+        index.set_missing(present, False)
+        source = self._source
+        meta = {"model": source.model, "version": source.version, "digest": source.digest}
+        for change, chosen in (
+            (index.update, [name for name in waiting if name in present]),
+            (index.add, [name for name in waiting if name not in present]),
+        ):
+            if chosen:
+                vectors = np.stack([waiting[name].vector for name in chosen])
+                embeddings = Embeddings(str(self._music), tuple(chosen), vectors, source.layout, meta)
+                change(embeddings, {name: waiting[name].metadata for name in chosen})
+        self.summary.changed += len(present)
+        self.summary.new += len(waiting) - len(present)
 
-    def _heard_before(self, name: str, told: Mapping[str, Any]) -> dict[str, Any]:
-        """Tempo and key of a track that only its tags changed, or only the model: its sound is as long as it was."""
-        index = self._before or self._index
+    def _annotations_before(self, name: str, record: FileRecord, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Tempo and key that a track had, where only its tags have changed, or only the model: its sound is as long."""
+        index = self._before or self.index
         if index is None or name not in index:
             return {}
-        old = index.metadata(name)
-        same = old["file"]["sha256"] == told["file"]["sha256"] or old["seconds"] == told["seconds"]
+        old, old_record = index.metadata(name), FileTable(index.table.database).record(name)
+        same = old_record.sha256 == record.sha256 or old.get("seconds") == metadata["seconds"]
         return {key: old[key] for key in ("tempo", "key") if same and key in old}
 
     def _annotate(self) -> None:
@@ -259,43 +362,39 @@ class Update:
         from msim_tf.labels.annotate import annotate_folder
         from msim_tf.labels.annotations import ANNOTATIONS, annotation_labels
 
-        assert self._index is not None
-        names = sorted(self._index.identifiers)
+        assert self.index is not None
+        metadata = dict(self.index.all_metadata())
         with Database(self._catalog.annotations_path, ANNOTATIONS, create=True) as database:
-            annotations, failures = annotate_folder(self._music, names, database, progress=self._stage("annotate"))
+            annotations, failures = annotate_folder(
+                self._music, sorted(metadata), database, progress=self._stage("annotate")
+            )
         labels = annotation_labels(annotations).values
         changed = {}
-        for name in names:
-            old = self._index.metadata(name)
-            heard = {key: value[0] for key, value in labels.get(name, {}).items()}
-            new = {**{key: value for key, value in old.items() if key not in ("tempo", "key")}, **heard}
+        for name, old in metadata.items():
+            estimated = {key: value[0] for key, value in labels.get(name, {}).items()}
+            new = {**{key: value for key, value in old.items() if key not in ("tempo", "key")}, **estimated}
             if "tempo" in new:
                 new["tempo"] = float(new["tempo"])
             if new != old:
                 changed[name] = new
-        self._index.update_metadata(changed)
+        self.index.update_metadata(changed)
         self.summary.failures |= {name: f"tempo and key: {reason}" for name, reason in failures.items()}
 
     def _choose_engine(self) -> None:
-        """Builds the engine if it is another than before, or has outgrown what it was trained on."""
-        assert self._index is not None
-        held = self._index.engine
-        outgrown = isinstance(held, FaissEngine) and len(self._index) > _GROWN * held.calibration.rows
-        if outgrown or self._options.engine not in ("auto", held.name):
-            self._index.build_engine(self._options.engine)
-        elif self._options.engine == "auto" and not isinstance(held, FaissEngine):
-            self._index.build_engine("auto")
-
-    def _embeddings(self, names: Sequence[str], vectors: np.ndarray) -> Embeddings:
-        source = self._source
-        meta = {"model": source.model, "version": source.version, "digest": source.digest}
-        return Embeddings(str(self._music), tuple(names), vectors, source.layout, meta)
+        """Builds the engine if another is chosen, or it has outgrown what it was trained on."""
+        assert self.index is not None
+        engine, chosen = self.index.engine, self._options.engine
+        outgrown = isinstance(engine, FaissEngine) and len(self.index) > _GROWN * engine.calibration.rows
+        if outgrown or chosen not in ("auto", engine.name):
+            self.index.build_engine(chosen)
+        elif chosen == "auto" and not isinstance(engine, FaissEngine):
+            self.index.build_engine("auto")
 
 
-def _file(state: FileState, sha256: str) -> dict[str, Any]:
-    return {"size": state.size, "modified": state.modified, "sha256": sha256}
+def _unforeseen(error: Exception) -> str:
+    return f"unforeseen error, please report it ({type(error).__name__}: {error})"
 
 
-def _dated(metadata: Mapping[str, Mapping[str, Any]], scan: Scan) -> dict[str, dict[str, Any]]:
-    """Metadata with the files' present sizes and times."""
-    return {name: {**told, "file": _file(scan.files[name], told["file"]["sha256"])} for name, told in metadata.items()}
+def _dated(record: FileRecord, state: FileState) -> FileRecord:
+    """The record of a file whose contents are as they were."""
+    return FileRecord(state, record.sha256, record.failure, record.notes)

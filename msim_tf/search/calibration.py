@@ -17,7 +17,7 @@ import numpy as np
 
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.search.ranking import normalised
-from msim_tf.search.segments import Rows
+from msim_tf.search.vectors import Rows
 
 WEIGHT_KINDS = ("uniform", "dirichlet", "one-dimension", "signed")
 ALONE = "alone"

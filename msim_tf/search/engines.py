@@ -7,7 +7,6 @@ never change, and dimensions of weight 0 are not even read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,8 +14,8 @@ import numpy as np
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.performance import widened
 from msim_tf.search.ranking import normalised
-from msim_tf.search.segments import BLOCK, Rows, Segment
 from msim_tf.search.threads import cores
+from msim_tf.search.vectors import Rows
 
 # Rounding of float32 sums; rows this near to the last one wanted are proposed too, so that ties are settled by the exact ranking.
 _MARGIN = 1e-5
@@ -74,95 +73,78 @@ def smallest(distances: np.ndarray, count: int, *, margin: float = _MARGIN) -> n
 class ExactEngine:
     """Scores every row. Default below some 50,000 tracks, right at any size.
 
-    Subspace-major float32 copies are held within ``memory`` bytes. If not all segments fit, those that do not are read from the float16 map, block
-    by block on all cores, at about twice the time.
+    The first rows are copied to memory, dimension by dimension in float32, as many as ``memory`` bytes take. The others are
+    read from the float16 file, block by block on all cores, at about twice the time.
     """
 
     name = "exact"
 
     def __init__(self, layout: EmbeddingLayout, *, memory: int = 2**30) -> None:
         self._layout = layout
-        self._memory = memory
-        self._held: dict[Segment, tuple[np.ndarray, ...]] = {}
+        self._most_copied = memory // (4 * layout.size)
+        self._copies: tuple[tuple[np.ndarray, ...], ...] = ()  # of consecutive rows: [n, width] float32 per dimension
 
     def top(
         self, rows: Rows, query: np.ndarray, weights: np.ndarray, count: int, *, allowed: np.ndarray | None = None
     ) -> np.ndarray:
         """See ``Engine.top``; finds all of them."""
-        distances = np.concatenate([self._distances(segment, query, weights) for segment in self._hold(rows)])
+        copies = self._copied(rows)
+        copied = sum(len(columns[0]) for columns in copies)
+        parts = [_copied_distances(columns, query, weights, self._layout) for columns in copies]
+        # Blocks that were not copied are read and multiplied on all cores.
+        weighted, spans = opposed(query, weights, self._layout), weighing_spans(weights, self._layout)
+        blocks = (block for _, block in rows.blocks(copied))
+        parts += cores().map(lambda block: _stored_distances(block, weighted, spans), blocks)
+        distances = np.concatenate([np.zeros(0, np.float32), *parts])
         if allowed is not None:
             distances[~allowed] = np.inf
-        everything = len(self._held) == len(rows.segments)
-        return smallest(distances, count, margin=_MARGIN if everything else STORED_MARGIN)
+        return smallest(distances, count, margin=_MARGIN if copied == len(rows) else STORED_MARGIN)
 
-    def _hold(self, rows: Rows) -> Iterator[Segment]:
-        """The segments; those that fit are copied to memory, those that are gone are dropped."""
-        self._held = {segment: self._held[segment] for segment in rows.segments if segment in self._held}
-        room = self._memory - sum(column.nbytes for columns in self._held.values() for column in columns)
-        for segment in rows.segments:
-            needed = 4 * segment.vectors.size
-            if segment not in self._held and needed <= room:
-                self._held[segment] = subspace_major(segment.vectors, self._layout)
-                room -= needed
-            yield segment
-
-    def _distances(self, segment: Segment, query: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        held = self._held.get(segment)  # once: another thread's query may replace the dict
-        if held is not None:
-            return _weighted(held, query, weights, self._layout)
-        return weighted_distances(segment.vectors, query, weights, self._layout)
+    def _copied(self, rows: Rows) -> tuple[tuple[np.ndarray, ...], ...]:
+        """The copies, after those rows were added to them that are new and have room."""
+        copies = self._copies  # once: another thread's query may replace them
+        first, last = sum(len(columns[0]) for columns in copies), min(len(rows), self._most_copied)
+        if first < last:
+            added = subspace_major(rows, first, last, self._layout)
+            # A library that grows often would end in many small copies: join those that are not greater than what follows.
+            while copies and len(copies[-1][0]) <= len(added[0]):
+                added = tuple(np.concatenate(pair) for pair in zip(copies[-1], added))
+                copies = copies[:-1]
+            self._copies = copies = (*copies, added)
+        return copies
 
     def forget(self) -> None:
         """See ``Engine.forget``."""
-        self._held = {}
+        self._copies = ()
 
     def to_json(self) -> dict[str, Any]:
         """See ``Engine.to_json``."""
         return {"name": self.name}
 
 
-def subspace_major(vectors: np.ndarray, layout: EmbeddingLayout) -> tuple[np.ndarray, ...]:
-    """One contiguous float32 matrix per dimension, rows of length 1.
-
-    Args:
-        vectors: [n, size] float16.
-        layout: the subspaces.
+def subspace_major(rows: Rows, first: int, last: int, layout: EmbeddingLayout) -> tuple[np.ndarray, ...]:
+    """Rows ``first`` to ``last`` as one contiguous float32 matrix per dimension, each row of length 1.
 
     Returns:
-        [n, width] float32 for each dimension.
+        [last - first, width] float32 for each dimension.
     """
-    columns = tuple(np.empty((len(vectors), width), np.float32) for width in layout.widths)
-    for start in range(0, len(vectors), BLOCK):
-        unit = normalised(vectors[start : start + BLOCK], layout)
+    columns = tuple(np.empty((last - first, width), np.float32) for width in layout.widths)
+    for start, block in rows.blocks(first):
+        unit = normalised(block[: max(0, last - start)], layout)
         for column, part in zip(columns, layout.slices.values()):
-            column[start : start + BLOCK] = unit[:, part]
+            column[start - first : start - first + len(unit)] = unit[:, part]
     return columns
 
 
-def weighted_distances(
-    vectors: np.ndarray, query: np.ndarray, weights: np.ndarray, layout: EmbeddingLayout
-) -> np.ndarray:
-    """Weighted distances from stored vectors, up to a constant and within ``STORED_MARGIN``; only dimensions that weigh are read.
+def _stored_distances(block: np.ndarray, weighted: np.ndarray, spans: list[slice]) -> np.ndarray:
+    """Weighted distances of stored vectors [n, size] float16, up to a constant and within ``STORED_MARGIN``: [n] float32.
 
-    Args:
-        vectors: [n, size] float16, memory-mapped or not.
-        query: [size] float32, normalised.
-        weights: [dimensions].
-        layout: the subspaces.
-
-    Returns:
-        [n] float32.
+    Only coordinates of dimensions that weigh are read.
     """
-    weighted, spans = opposed(query, weights, layout), weighing_spans(weights, layout)
-    starts = range(0, len(vectors), BLOCK)
-
-    def block(start: int) -> np.ndarray:
-        distances = np.zeros(len(vectors[start : start + BLOCK]), np.float32)
-        for span in spans:
-            distances += widened(vectors[start : start + BLOCK, span]) @ weighted[span]
-        return distances
-
-    return np.concatenate([np.zeros(0, np.float32), *cores().map(block, starts)])
+    distances = np.zeros(len(block), np.float32)
+    for span in spans:
+        distances += widened(block[:, span]) @ weighted[span]
+    return distances
 
 
 def opposed(query: np.ndarray, weights: np.ndarray, layout: EmbeddingLayout) -> np.ndarray:
@@ -181,9 +163,10 @@ def weighing_spans(weights: np.ndarray, layout: EmbeddingLayout) -> list[slice]:
     return spans
 
 
-def _weighted(
+def _copied_distances(
     columns: tuple[np.ndarray, ...], query: np.ndarray, weights: np.ndarray, layout: EmbeddingLayout
 ) -> np.ndarray:
+    """Weighted distances of copied rows, up to a constant: [n] float32. Dimensions of weight 0 are not read."""
     distances = np.zeros(len(columns[0]), np.float32)
     for column, weight, part in zip(columns, weights, layout.slices.values()):
         if weight:

@@ -18,7 +18,7 @@ from msim_tf.search.calibration import ALONE, Calibration, calibrate
 from msim_tf.search.engines import STORED_MARGIN, ExactEngine, opposed, smallest, weighing_spans
 from msim_tf.search.faiss_codes import CODES_VERSION, Codes, import_faiss, load_codes, train_codes
 from msim_tf.search.ranking import normalised
-from msim_tf.search.segments import Rows
+from msim_tf.search.vectors import Rows
 
 _TRAINED_ON = 2**14
 _FEWEST_ROWS = 1000  # 16 centroids per code need some rows

@@ -226,15 +226,11 @@ class MilvusCollection:
             depth = min(_MOST_ROWS, 2 * depth)
         rows = [hit["entity"] for hit in found]
         vectors = np.array([row["vector"] for row in rows], np.float32).reshape(-1, self.source.layout.size)
-        return ranked_matches(
-            query,
-            weights,
-            lambda place: rows[place]["identifier"],
-            vectors,
-            lambda place: rows[place]["metadata"],
-            self.source,
-            count,
-        )
+
+        def describe(places: list[int]) -> dict[int, tuple[str, dict[str, Any]]]:
+            return {place: (rows[place]["identifier"], rows[place]["metadata"]) for place in places}
+
+        return ranked_matches(query, weights, vectors, describe, self.source, count)
 
     def _found(self, weighted: np.ndarray, expression: str, depth: int) -> list[Any]:
         effort = {_EFFORT[self._kind]: depth} if self._kind in _EFFORT else {}
@@ -291,10 +287,11 @@ def push(
     collection.source.validate(index.source, collection.name, index.name)
     held = collection.stamps()
     done = Pushed()
-    names = index.identifiers
+    metadata = dict(index.all_metadata())
+    names = list(metadata)
     for start in range(0, len(names), batch):
         some = names[start : start + batch]
-        entities = [track_entity(name, vector, index.metadata(name)) for name, vector in zip(some, index.vectors(some))]
+        entities = [track_entity(name, vector, metadata[name]) for name, vector in zip(some, index.vectors(some))]
         stamps = [held.pop(entity["id"], None) for entity in entities]
         changed = [entity for entity, stamp in zip(entities, stamps) if stamp != entity["stamp"]]
         if changed:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
 from typing import Any, Protocol
 
 import numpy as np
@@ -226,38 +225,39 @@ def query_weights(index: Tracks, query: Query, weights: Mapping[str, float] | No
 def allowed_rows(index: Index, filters: Filters | None, exclude: Iterable[str] = ()) -> np.ndarray:
     """Which rows may be found: [rows] bool."""
     allowed = index.alive.copy()
-    if filters is not None and filters != Filters() and len(index):
-        allowed &= index.columns.allowed(index.rows.segments, filters)
-    for identifier in exclude:
-        if identifier in index:
-            allowed[index.row(identifier)] = False
+    if filters is not None and filters != Filters():
+        passing = index.table.passing(filters)
+        # Rows that another process has added since the index was opened are not in its maps.
+        passing = passing[passing < len(allowed)]
+        allowed = np.zeros(len(allowed), bool)
+        allowed[passing] = index.alive[passing]
+    allowed[index.rows_of(exclude)] = False
     return allowed
 
 
 def nearest_matches(index: Index, query: Query, weights: np.ndarray, allowed: np.ndarray, count: int) -> list[Match]:
-    """The ``count`` nearest of the allowed rows, nearest first."""
+    """The ``count`` nearest of the allowed rows, nearest first.
+
+    Raises:
+        InputError: if another process has given the rows other numbers meanwhile.
+    """
     if not allowed.any():
         return []
     rows = index.engine.top(index.rows, query.vector, weights, count, allowed=allowed)
     vectors = normalised(index.rows.take(rows), index.source.layout)
-    held, numbers = index.rows, rows.tolist()
-    return ranked_matches(
-        query,
-        weights,
-        lambda place: held.identifier(numbers[place]),
-        vectors,
-        lambda place: held.metadata(numbers[place]),
-        index.source,
-        count,
-    )
+
+    def describe(places: list[int]) -> dict[int, tuple[str, dict[str, Any]]]:
+        described = index.described(rows[places].tolist())
+        return {place: described[row] for place, row in zip(places, rows[places].tolist()) if row in described}
+
+    return ranked_matches(query, weights, vectors, describe, index.source, count)
 
 
 def ranked_matches(
     query: Query,
     weights: np.ndarray,
-    identifier: Callable[[int], str],
     vectors: np.ndarray,
-    metadata: Callable[[int], dict[str, Any]],
+    describe: Callable[[list[int]], Mapping[int, tuple[str, dict[str, Any]]]],
     source: Source,
     count: int,
 ) -> list[Match]:
@@ -266,36 +266,38 @@ def ranked_matches(
     Args:
         query: what to be near to.
         weights: [dimensions].
-        identifier: of the track in one place.
-        vectors: [n, size] float32, normalised.
-        metadata: what is known of the track in one place.
+        vectors: [n, size] float32 of the proposed tracks, normalised.
+        describe: gives identifier and metadata of the tracks in some of the n places; a track that is gone is left out.
         source: of the vectors.
         count: how many to keep.
     """
-    layout = source.layout
-    distances = dimension_distances(query.vector, vectors, layout)
+    names = source.layout.names
+    distances = dimension_distances(query.vector, vectors, source.layout)
     shares = distances * weights
     totals = shares.sum(1)
     rounded = np.round(totals, _TIE)
+    # Only tracks that can be among the first are looked up; ties with the last of these are, too.
     places = np.arange(len(rounded))
-    if count < len(rounded):  # names are looked up only of those that can be among the first
+    if count < len(rounded):
         places = np.flatnonzero(rounded <= np.partition(rounded, count - 1)[count - 1])
-    numbers = places.tolist()
-    near = sorted(zip(rounded[places].tolist(), map(identifier, numbers), range(len(numbers))))[:count]
-    # As lists, and then what is wanted of them: picking columns and single rows out of arrays costs more than the rest of this function.
-    apart, share, total = distances[places].tolist(), shares[places].tolist(), totals[places].tolist()
-    said = [name in query.dimensions for name in layout.names]
-    names = tuple(compress(layout.names, said))
-    return [
-        Match(
-            name,
-            total[candidate],
-            dict(zip(layout.names, share[candidate])),
-            dict(zip(names, compress(apart[candidate], said))),
-            metadata(numbers[candidate]),
+    described = describe(places.tolist())
+    order = sorted(described, key=lambda place: (rounded[place], described[place][0]))[:count]
+    # The distance of a dimension is shown where the query says something about it.
+    shown = [(number, name) for number, name in enumerate(names) if name in query.dimensions]
+    matches = []
+    for place in order:
+        identifier, metadata = described[place]
+        apart = distances[place].tolist()
+        matches.append(
+            Match(
+                identifier,
+                float(totals[place]),
+                dict(zip(names, shares[place].tolist())),
+                {name: apart[number] for number, name in shown},
+                metadata,
+            )
         )
-        for _, name, candidate in near
-    ]
+    return matches
 
 
 def _diverse(index: Tracks, matches: list[Match], weights: np.ndarray, diversity: Diversity, k: int) -> list[Match]:

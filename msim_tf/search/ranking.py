@@ -11,7 +11,6 @@ divided by the sum of their magnitudes. 0 switches a dimension off, a negative w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -20,23 +19,7 @@ from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.performance import widened
 
-_TIE = 9  # decimals to which equal distances are ties, so that the order does not hang on rounding
 _BLOCK = 4096  # rows whose squares are held
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One track of a ranking.
-
-    Attributes:
-        row: its row among the candidates.
-        distance: weighted distance to the query; small is near.
-        shares: what each dimension adds to ``distance``; they sum to it.
-    """
-
-    row: int
-    distance: float
-    shares: dict[str, float]
 
 
 def normalised(embeddings: np.ndarray, layout: EmbeddingLayout) -> np.ndarray:
@@ -96,37 +79,3 @@ def dimension_distances(query: np.ndarray, candidates: np.ndarray, layout: Embed
 def _starts(layout: EmbeddingLayout) -> np.ndarray:
     """First coordinate of each subspace."""
     return np.cumsum([0, *layout.widths[:-1]])
-
-
-def nearest(
-    query: np.ndarray,
-    candidates: np.ndarray,
-    layout: EmbeddingLayout,
-    *,
-    weights: Mapping[str, float] | None = None,
-    k: int = 10,
-    exclude: int | None = None,
-) -> list[Hit]:
-    """The ``k`` nearest candidates.
-
-    Args:
-        query: [size] float, normalised.
-        candidates: [n, size] float, normalised.
-        layout: the subspaces.
-        weights: by dimension name; None weighs all equally.
-        k: how many; fewer are returned when there are no more.
-        exclude: a row to leave out, e.g. the query's own.
-
-    Returns:
-        Hits, nearest first; ties by row.
-
-    Raises:
-        InputError: for k < 1 or bad weights.
-    """
-    if k < 1:
-        raise InputError(f"k is {k}, expected at least 1")
-    shares = dimension_distances(query, candidates, layout) * weight_vector(weights, layout)
-    distances = np.round(shares.sum(1), _TIE)
-    order = np.argsort(distances, kind="stable")
-    order = order[order != exclude][:k]
-    return [Hit(int(row), float(shares[row].sum()), dict(zip(layout.names, shares[row].tolist()))) for row in order]

@@ -20,12 +20,13 @@ from typing import Any
 
 import numpy as np
 
+from msim_tf.checksums import load_checked_json, save_checked_json
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.errors import InputError
-from msim_tf.files import load_json, save_json, validate_format
 
 FORMAT = "msim-weights"
 FORMAT_VERSION = 1
+_CHECKED = "checked"
 # Chosen by simulated listeners (as in the tests) of skewed, equal and random tastes, 6 to 100 choices each.
 SCALE = 1.0
 RIDGE = 0.2
@@ -211,7 +212,7 @@ def save_profile(path: str | Path, profile: Profile) -> None:
     figures = {name: getattr(profile, name) for name in _FIGURES}
     known = {key: value for key, value in figures.items() if np.isfinite(value)}
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, "name": profile.name}
-    save_json(path, {**header, "weights": profile.weights, "choices": profile.choices, **known})
+    save_checked_json(path, {**header, _CHECKED: True, "weights": profile.weights, "choices": profile.choices, **known})
 
 
 def load_profile(path: str | Path) -> Profile:
@@ -220,10 +221,14 @@ def load_profile(path: str | Path) -> Profile:
     Raises:
         InputError: if it is missing or no profile.
     """
-    value = load_json(path, "a profile of weights")
-    validate_format(value, path, name=FORMAT, version=FORMAT_VERSION)
+    # Profiles written by hand, by the page of a library or by version 0.1 have no checksum, and do not say that they have.
+    cure = "learn it again with msim learn, or take 'checksum' and 'checked' away if you have edited it"
+    value = load_checked_json(
+        path, "a profile of weights", cure=cure, header=(FORMAT, FORMAT_VERSION), optional_without=_CHECKED
+    )
     weights = value.get("weights")
     _validate_weights(path, weights)
+    assert weights is not None
     return Profile(
         name=str(value.get("name", Path(path).stem)),
         weights={name: float(weight) for name, weight in weights.items()},

@@ -117,9 +117,9 @@ def test_ranges_over_http(http, folder):
 @pytest.mark.parametrize(
     "target",
     [
-        "/api/v1/audio/../library/library.json",
-        "/api/v1/audio/..%2flibrary%2Flibrary.json",
-        "/api/v1/audio/%2e%2e/library/library.json",
+        "/api/v1/audio/../library/library.db",
+        "/api/v1/audio/..%2flibrary%2Flibrary.db",
+        "/api/v1/audio/%2e%2e/library/library.db",
         "/api/v1/audio//etc/passwd",
         "/api/v1/audio/%2Fetc%2Fpasswd",
         "/api/v1/audio/Zaz/../colobot__hv2.ogg",

@@ -12,10 +12,12 @@ import soundfile
 from library_server import Raw, error, shared_library
 from tiny_model import tiny_model_path
 
+from msim_tf.database import Database
 from msim_tf.library.api import library_site
 from msim_tf.library.api_errors import ApiError
 from msim_tf.library.api_upload import UploadLimits, Uploads
 from msim_tf.library.catalog import load_catalog
+from msim_tf.search.schema import DATABASE, SCHEMA
 from msim_tf.serving.server import ServerOptions, running_server
 from msim_tf.serving.versions import Models
 
@@ -227,8 +229,8 @@ def test_a_library_of_another_model_takes_no_uploads(library, tmp_path, folder):
     """The index of a model that is not served: its tracks can still be searched."""
     other = tmp_path / "library"
     shutil.copytree(library, other)
-    manifest = other / "index-1" / "index.json"
-    manifest.write_text(manifest.read_text().replace('"version": "1"', '"version": "7"'))
+    with Database(other / DATABASE, SCHEMA, writable=True) as database:
+        database.execute("""UPDATE settings SET value = replace(value, '"version": "1"', '"version": "7"')""")
     options = ServerOptions(grpc_port=0, rest_port=0)
     with running_server({"tiny": tiny_model_path()}, options, library_site(other)) as addresses:
         with httpx.Client(base_url=addresses.rest, timeout=60, trust_env=False) as http:

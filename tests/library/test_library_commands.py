@@ -2,16 +2,22 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from msim_tf.cli import cli
+from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
+from msim_tf.embeddings import Embeddings, load_embeddings, save_embeddings
 from msim_tf.errors import InputError
-from msim_tf.library.catalog import load_catalog
+from msim_tf.library.catalog import Catalog, load_catalog, save_library
+from msim_tf.search.index import Index
 from msim_tf.search.path import track_path
-from msim_tf.search.query import mixed_query, search, track_query
+from msim_tf.search.query import Query, mixed_query, search, track_query
+from msim_tf.search.ranking import normalised
 from msim_tf.search.weights import choice_differences, learn_profile, load_profile
 
 ARTISTS = ("Anna", "Ben", "Cleo")
@@ -79,7 +85,7 @@ def test_a_second_run_needs_no_model_option_and_does_nothing(library):
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(library, tmp_path):
-    before = (library / "index-1" / "index.json").read_bytes()
+    before = (library / "library.db").read_bytes()
     moved = library.parent / "Music" / "new name.ogg"
     first = sorted((library.parent / "Music").iterdir())[0]
     first.rename(moved)
@@ -89,10 +95,11 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(library, tmp_path)
             "would be new: 0",
             "would be changed: 0",
             "would be moved: 1",
-            "would be removed: 0",
+            "would be returned: 0",
+            "would be missing: 0",
             "unchanged: 11",
         ]
-        assert (library / "index-1" / "index.json").read_bytes() == before
+        assert (library / "library.db").read_bytes() == before
         run("index", library.parent / "Music", tmp_path / "new", "--dry-run")
         assert not (tmp_path / "new").exists()
     finally:
@@ -210,15 +217,65 @@ def test_learn_from_a_plain_table_and_from_dim_sim(library, index, names, tmp_pa
         run("learn", plain, tmp_path / "mine.json", "--library", library)
 
 
-def test_embeddings_of_msim_embed_have_no_metadata_to_filter(tmp_path, rng):
-    from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
-    from msim_tf.embeddings import save_embeddings
-
+def test_embeddings_are_imported_as_a_library(tmp_path, rng):
     layout = EmbeddingLayout.equal(DIMENSION_NAMES, 24)
-    path = tmp_path / "x.npz"
-    save_embeddings(path, identifiers=["a", "b"], embeddings=rng.normal(size=(2, 24)), layout=layout)
-    with pytest.raises(InputError, match="--bpm needs a library of msim index"):
-        run("query", path, "a", "--bpm", "100-120")
-    with pytest.raises(InputError, match="2 tracks needs a library"):
-        run("query", path, "a", "b")
-    assert "b" in run("query", path, "a")
+    vectors = rng.normal(size=(20, 24)).astype(np.float32)
+    names = [f"track {number}" for number in range(20)]
+    save_embeddings(tmp_path / "x.npz", identifiers=names, embeddings=vectors, layout=layout)
+    with pytest.raises(InputError, match=r"x.npz: embeddings, not a library; .*msim import .*x.npz LIBRARY"):
+        run("query", tmp_path / "x.npz", "track 0")
+    assert run("import", tmp_path / "x.npz", tmp_path / "library") == f"{tmp_path / 'library'}: 20 tracks\n"
+    expected_hits = search(Index.build(load_embeddings(tmp_path / "x.npz")), track_query_of(vectors[3], layout), k=4)
+    found = hits(run("query", tmp_path / "library", "track 3", "-k", 3, "--json"))
+    assert [name for name, _ in found] == [match.identifier for match in expected_hits[1:]]
+    assert "track 1" in run("path", tmp_path / "library", "track 0", "track 1", "--length", 4)
+    with pytest.raises(InputError, match="is a library already"):
+        run("import", tmp_path / "x.npz", tmp_path / "library")
+    with pytest.raises(InputError, match="imported vectors"):
+        run("index", tmp_path, tmp_path / "library", "--dry-run")
+    (tmp_path / "sound.ogg").touch()
+    with pytest.raises(InputError, match="which model made its vectors; name it with --model"):
+        run("query", tmp_path / "library", tmp_path / "sound.ogg")
+
+
+def track_query_of(vector, layout):
+    return Query(normalised(vector, layout), layout.names)
+
+
+def test_failures_are_listed_whole_and_as_json(library, tmp_path):
+    folder = tmp_path / "Music"
+    folder.mkdir()
+    shutil.copyfile(next((library.parent / "Music").iterdir()), folder / "good.ogg")
+    for number in range(14):
+        (folder / f"bad\u200b{number:02d}.mp3").write_text("not audio")
+    model = load_catalog(library).model
+    printed = run("index", folder, tmp_path / "library", "--model", model, status=1)
+    assert "1 tracks; 1 new, 0 changed, 0 moved, 0 removed, 0 unchanged, 14 failed" in printed
+    for arguments in ((tmp_path / "library",), (folder, tmp_path / "library")):
+        lines = run("index", *arguments, "--failures").splitlines()
+        assert len(lines) == 14 and lines[0].startswith("bad\\u200b00.mp3: ")
+    listed = json.loads(run("index", tmp_path / "library", "--failures", "--json"))
+    assert set(listed) == {f"bad\u200b{number:02d}.mp3" for number in range(14)}
+    assert all(record["reason"] and record["size"] == 9 for record in listed.values())
+
+
+@pytest.mark.parametrize(
+    "name", ["zero\u200bwidth.ogg", "new\nline\x1b[1m.ogg", "back\\slash \\u200b.ogg", "\u202eleft.ogg"]
+)
+def test_a_printed_name_pastes_back(tmp_path, rng, name):
+    layout = EmbeddingLayout.equal(DIMENSION_NAMES, 24)
+    vectors = rng.normal(size=(2, 24)).astype(np.float32)
+    index = Index.build(Embeddings("x", ("a", name), vectors, layout))
+    save_library(index, Catalog(tmp_path / "library", "x", None))
+    printed = run("query", tmp_path / "library", "a").splitlines()[1].split("  ")[-1]
+    assert hits(run("query", tmp_path / "library", printed, "--json"))[0][0] == "a"
+    assert hits(run("query", tmp_path / "library", name, "--json"))[0][0] == "a"
+
+
+def test_a_query_by_track_does_not_import_tensorflow(library, names):
+    program = (
+        "import sys; from msim_tf.cli import cli; cli(sys.argv[1:], standalone_mode=False); "
+        "print('tensorflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, "query", str(library), names[0]]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1] == "False"

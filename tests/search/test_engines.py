@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from msim_tf.checksums import file_checksum
+from msim_tf.database import Database
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
@@ -17,7 +19,9 @@ from msim_tf.search.filters import Filters
 from msim_tf.search.index import Index
 from msim_tf.search.query import search, track_query
 from msim_tf.search.ranking import dimension_distances, normalised
-from msim_tf.search.segments import Rows, Segment
+from msim_tf.search.schema import SCHEMA
+from msim_tf.search.track_table import TrackTable
+from msim_tf.search.vectors import Rows
 
 LAYOUT = EmbeddingLayout.equal(DIMENSION_NAMES, 48)
 ODD = EmbeddingLayout(DIMENSION_NAMES, (5, 8, 7, 6, 9, 11))
@@ -30,11 +34,8 @@ def library(rng, count, layout, *, prefix="t"):
 
 
 def some_rows(rng, layout, sizes):
-    segments = []
-    for size in sizes:
-        vectors = normalised(rng.normal(size=(size, layout.size)), layout).astype(np.float16)
-        segments.append(Segment(vectors, [str(row) for row in range(size)], [{}] * size))
-    return Rows(tuple(segments))
+    parts = [normalised(rng.normal(size=(size, layout.size)), layout).astype(np.float16) for size in sizes]
+    return Rows(layout.size, None, tuple(parts))
 
 
 def sorted_rows(rows, query, weights, layout):
@@ -43,9 +44,9 @@ def sorted_rows(rows, query, weights, layout):
     return np.argsort(dimension_distances(query, stored, layout) @ weights, kind="stable")
 
 
-def test_rows_run_through_all_segments(rng):
+def test_rows_run_through_all_parts(rng):
     rows = some_rows(rng, LAYOUT, [5, 1, 9])
-    every = np.concatenate([segment.vectors for segment in rows.segments])
+    every = np.concatenate(rows.fresh)
     wanted = rng.integers(0, 15, 40)
     np.testing.assert_array_equal(rows.take(wanted), every[wanted])
     np.testing.assert_array_equal(rows.take(wanted, slice(8, 16)), every[wanted, 8:16])
@@ -153,6 +154,12 @@ def test_without_faiss_one_line_says_so_and_exact_works(rng, monkeypatch, tmp_pa
     assert Index.build(embeddings, engine="exact").engine.name == "exact"
 
 
+def names_of(index, rows):
+    """Identifiers of rows, in their order."""
+    described = index.described([int(row) for row in rows])
+    return [described[int(row)][0] for row in rows]
+
+
 def faiss_index(rng, count=4000, layout=LAYOUT):
     pytest.importorskip("faiss")
     return Index.build(library(rng, count, layout), engine="faiss")
@@ -216,7 +223,7 @@ def test_faiss_saved_and_opened_finds_the_same(rng, tmp_path):
     opened = Index.open(tmp_path / "library")
     assert opened.engine.name == "faiss" and opened.engine.calibration == index.engine.calibration
     assert [[(m.identifier, m.distance) for m in search(opened, query)] for query in queries] == before
-    assert opened.saved.note == ""
+    assert opened.note == ""
 
 
 def test_faiss_index_grows_and_shrinks_without_training(rng, tmp_path):
@@ -228,15 +235,15 @@ def test_faiss_index_grows_and_shrinks_without_training(rng, tmp_path):
     assert codes.exists()  # one in eighty rows lacks a code on disk: encoded when opened
     index = Index.open(tmp_path / "library")
     near = index.vectors(["new00007"])[0]
-    assert index.rows.identifier(index.engine.top(index.rows, near, np.full(6, 1 / 6), 1)[0]) == "new00007"
-    index.remove(index.identifiers[:2000])
+    assert names_of(index, index.engine.top(index.rows, near, np.full(6, 1 / 6), 1))[0] == "new00007"
+    index.remove(index.identifiers[:2100])
     index.save()
     opened = Index.open(tmp_path / "library")
-    assert len(opened.rows) == 2050 and len(list((tmp_path / "library").glob("codes-*"))) == 1
+    assert len(opened.rows) == 1950 and len(list((tmp_path / "library").glob("codes-*"))) == 1
     for held in (index, opened):
         found = search(held, track_query(held, "new00007"), k=5)
         exact = ExactEngine(LAYOUT).top(held.rows, near, np.full(6, 1 / 6), 6)
-        assert len({m.identifier for m in found} & {held.rows.identifier(row) for row in exact} - {"new00007"}) >= 4
+        assert len({m.identifier for m in found} & set(names_of(held, exact)) - {"new00007"}) >= 4
 
 
 def test_faiss_obeys_filters_rare_and_frequent(rng):
@@ -248,11 +255,11 @@ def test_faiss_obeys_filters_rare_and_frequent(rng):
     for tag, count in (("rare", 40), ("frequent", 9000)):
         query = track_query(index, names[-1])
         found = search(index, query, filters=Filters(tags=(tag,)), k=10)
-        allowed = np.array([tag in index.rows.metadata(row).get("tags", ()) for row in range(len(index.rows))])
-        allowed &= index.alive
+        described = index.described(range(len(index.rows)))
+        allowed = np.array([tag in described[row][1].get("tags", ()) for row in range(len(index.rows))])
         assert allowed.sum() == count
         order = sorted_rows(index.rows, query.vector, np.full(6, 1 / 6), LAYOUT)
-        expected = [index.rows.identifier(row) for row in order if allowed[row]][:10]
+        expected = names_of(index, [row for row in order if allowed[row]][:10])
         assert len(set(expected) & {match.identifier for match in found}) >= 9
         assert all(tag in match.metadata["tags"] for match in found) and len(found) == 10
 
@@ -272,19 +279,24 @@ def test_faiss_refuses_what_it_cannot_use(rng, tmp_path):
         Index.open(tmp_path / "library")
     other = FaissEngine.build(Index.build(library(rng, 1100, LAYOUT)).rows, LAYOUT)
     other.save_codes(codes, Index.build(library(rng, 1100, LAYOUT)).rows)
+    change_engine_setting(tmp_path / "library", checksum=file_checksum(codes))
     with pytest.raises(InputError, match="codes of 1100 rows"):
         Index.open(tmp_path / "library")
 
 
-def test_codes_of_another_release_are_left_alone_until_the_engine_is_built_again(rng, tmp_path):
-    import json
+def change_engine_setting(path, **changes):
+    """Rewrites what the database says of the engine; None takes a value away."""
+    with Database(path / "library.db", SCHEMA, writable=True) as database:
+        table = TrackTable(database)
+        setting = {**table.setting("engine"), **changes}
+        table.set_setting("engine", {name: value for name, value in setting.items() if value is not None})
 
+
+def test_codes_of_another_release_are_left_alone_until_the_engine_is_built_again(rng, tmp_path):
     faiss_index(rng, 1500).save(tmp_path / "library")
-    manifest = json.loads((tmp_path / "library/index.json").read_text())
-    del manifest["engine"]["codes_version"]  # as the first release wrote it
-    (tmp_path / "library/index.json").write_text(json.dumps(manifest))
+    change_engine_setting(tmp_path / "library", codes_version=None)  # as the first release wrote it
     opened = Index.open(tmp_path / "library")
-    assert opened.engine.name == "exact" and "codes of another release" in opened.saved.note
+    assert opened.engine.name == "exact" and "codes of another release" in opened.note
     assert len(search(opened, track_query(opened, "t00000"))) == 10
     opened.build_engine("faiss")
     opened.save()
@@ -297,5 +309,5 @@ def test_faiss_index_opens_without_faiss(rng, tmp_path, monkeypatch):
     index.save(tmp_path / "library")
     monkeypatch.setitem(sys.modules, "faiss", None)
     opened = Index.open(tmp_path / "library")
-    assert opened.engine.name == "exact" and "not installed" in opened.saved.note
+    assert opened.engine.name == "exact" and "not installed" in opened.note
     assert len(search(opened, track_query(opened, "t00000"))) == 10

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from msim_tf.cli import cli
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
-from msim_tf.library.catalog import Catalog, save_catalog
+from msim_tf.library.catalog import Catalog, save_library
 from msim_tf.search.calibration import sample_weights
 from msim_tf.search.diversity import Diversity
 from msim_tf.search.filters import Filters
@@ -246,8 +246,7 @@ def test_commands_push_a_library_and_search_it(index, address, tmp_path, monkeyp
         return result.stdout
 
     catalog = Catalog(tmp_path / "library", "toy", tmp_path / "music")
-    save_catalog(catalog)
-    index.save(catalog.index_path)
+    save_library(index, catalog)
     where = ("--uri", address, "--collection", "tracks")
     pushed = run("milvus", "push", catalog.path, *where)
     assert pushed == "tracks: 300 tracks; 300 added, 0 updated, 0 removed, 0 unchanged\n"

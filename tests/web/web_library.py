@@ -18,7 +18,7 @@ def build_library(music, folder, path):
     """Indexes copies in ``folder`` of the first excerpts of ``music``; the catalogue is in ``path``."""
     from msim_tf.dimensions import EmbeddingLayout
     from msim_tf.embeddings import Embeddings
-    from msim_tf.library.catalog import Catalog, save_catalog
+    from msim_tf.library.catalog import Catalog, save_library
     from msim_tf.search.index import Index
 
     identifiers = sorted(found.name for found in music.glob("*.ogg"))[:TRACKS]
@@ -29,9 +29,8 @@ def build_library(music, folder, path):
     vectors = np.random.default_rng(3).normal(size=(len(identifiers), layout.size)).astype(np.float32)
     meta = {"model": told["name"], "version": "1", "digest": told["digest"]}
     embeddings = Embeddings("excerpts", tuple(identifiers), vectors, layout, meta)
-    catalog = Catalog(path, "Test <b>library</b>", folder, 1, str(tiny_model_path()))
-    Index.build(embeddings, _metadata(music, identifiers)).save(catalog.index_path)
-    save_catalog(catalog)
+    catalog = Catalog(path, "Test <b>library</b>", folder, str(tiny_model_path()))
+    save_library(Index.build(embeddings, _metadata(music, identifiers)), catalog)
     return catalog
 
 

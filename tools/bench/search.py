@@ -57,8 +57,7 @@ def measured(vectors: Any, rows: int, options: frame.Options) -> list[frame.Figu
     from tools.bench.vectors import write_library
 
     folder = Path(options.scratch) / str(rows)
-    exact = write_library(vectors, rows, folder / "rows" / "segment")
-    exact.save(folder / "exact")
+    exact = write_library(vectors, rows, folder / "exact")
     indexes, label = {"exact": exact}, f"{rows:,} tracks, "
     figures = []
     if faiss_installed():
@@ -163,9 +162,7 @@ class _NumpyScan:
 
 def _scanned(index: Any, matrix: Any) -> Any:
     """The same library, searched by the peer."""
-    from msim_tf.search.index import Index
-
-    return Index(index.source, index.rows, index.alive, _NumpyScan(matrix, index.source.layout.widths))
+    return index.with_engine(_NumpyScan(matrix, index.source.layout.widths))
 
 
 def _scan(matrix: Any, vector: Any) -> Any:

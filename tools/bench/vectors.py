@@ -9,19 +9,17 @@ unequal weight, and spectra that fall as 1 / rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
-from msim_tf.embeddings import load_embeddings
-from msim_tf.search.engines import ExactEngine
+from msim_tf.embeddings import Embeddings, load_embeddings
 from msim_tf.search.index import Index
 from msim_tf.search.ranking import normalised
-from msim_tf.search.segments import BLOCK, Rows, read_segment, write_segment
 from msim_tf.search.source import Source
+from msim_tf.search.vectors import BLOCK
 
 _SIZE = 384
 _SYNTHETIC = 4000
@@ -99,17 +97,14 @@ def synthetic_tracks(layout: EmbeddingLayout, count: int, *, seed: int = 0) -> n
 
 
 def write_library(vectors: TrackVectors, rows: int, directory: Path) -> Index:
-    """An index of ``rows`` drawn tracks with the exact engine, written block by block to
-    ``directory`` and mapped; not yet saved.
-    """
+    """An index of ``rows`` drawn tracks with the exact engine, written block by block to ``directory``."""
     rng = np.random.default_rng(1)
-
-    def blocks() -> Iterator[np.ndarray]:
-        for start in range(0, rows, BLOCK):
-            drawn = vectors.draw(min(BLOCK, rows - start), rng)
-            yield normalised(drawn, vectors.layout).astype(np.float16)
-
-    write_segment(directory, rows, blocks(), ((f"track {row}", {}) for row in range(rows)))
-    segment = read_segment(directory, rows=rows, size=vectors.layout.size)
     source = Source(vectors.layout, "bench", "1", "bench")
-    return Index(source, Rows((segment,)), np.ones(rows, bool), ExactEngine(vectors.layout))
+    meta = {"model": source.model, "version": source.version, "digest": source.digest}
+    index = Index.create(directory, source)
+    for start in range(0, rows, BLOCK):
+        drawn = vectors.draw(min(BLOCK, rows - start), rng)
+        names = tuple(f"track {row}" for row in range(start, start + len(drawn)))
+        index.add(Embeddings("bench", names, drawn, vectors.layout, meta))
+        index.save()
+    return index

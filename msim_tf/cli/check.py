@@ -1,0 +1,68 @@
+"""``msim check``: verifies what msim wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from msim_tf.cli.options import printable
+from msim_tf.errors import InputError
+
+
+@click.command()
+@click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.pass_context
+def check(ctx: click.Context, paths: tuple[Path, ...]) -> None:
+    """Verify every byte of PATH that counts: a library, embeddings (.npz), or a profile of weights (.json).
+
+    Each fault is a line that names the file and says what to do. The exit status is 1 if there is one.
+    """
+    faulty = False
+    for path in paths:
+        faults = _faults(path)
+        for fault in faults:
+            click.echo(f"msim: {printable(fault)}", err=True)
+        if not faults:
+            click.echo(f"{path}: whole")
+        faulty = faulty or bool(faults)
+    if faulty:
+        ctx.exit(1)
+
+
+def _faults(path: Path) -> list[str]:
+    """One line per fault of whatever is at ``path``; the kinds are told apart by their names.
+
+    Raises:
+        InputError: if it is nothing that msim writes.
+    """
+    from msim_tf.library.check import check_library
+    from msim_tf.search.schema import DATABASE
+
+    if (path / DATABASE).exists():
+        return check_library(path)
+    if path.suffix == ".npz":
+        return _check_embeddings(path)
+    if path.suffix == ".json" and path.is_file():
+        return _check_profile(path)
+    raise InputError(f"{path}: expected a library, embeddings (.npz) or a profile (.json)")
+
+
+def _check_embeddings(path: Path) -> list[str]:
+    from msim_tf.embeddings import load_embeddings
+
+    try:
+        load_embeddings(path)
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
+def _check_profile(path: Path) -> list[str]:
+    from msim_tf.search.weights import load_profile
+
+    try:
+        load_profile(path)
+    except InputError as error:
+        return [str(error)]
+    return []

@@ -1,0 +1,99 @@
+"""Verifies a library on disk, for ``msim check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from msim_tf.database import Database
+from msim_tf.errors import InputError
+from msim_tf.labels.annotations import ANNOTATIONS
+from msim_tf.library.catalog import load_catalog
+from msim_tf.library.file_table import FileTable
+from msim_tf.search.index import Index
+from msim_tf.search.index_directory import REBUILD
+from msim_tf.search.schema import DATABASE
+
+_REBUILD = "embed everything again with msim index --rebuild"
+
+
+def check_library(path: Path) -> list[str]:
+    """Reads all of a library: every page of its database, every vector, the codes of its engine.
+
+    Args:
+        path: the library's directory.
+
+    Returns:
+        One line per fault, with the file and what to do; none if all is well.
+    """
+    faults = []
+    for name in (DATABASE, REBUILD):
+        if (path / name).exists() or name == DATABASE:
+            faults += _check_index(path, name)
+    annotations = path / "annotations.db"
+    if annotations.exists():
+        faults += _check_annotations(annotations)
+    return faults
+
+
+def _check_annotations(path: Path) -> list[str]:
+    """The faults of the database of tempo and key."""
+    try:
+        with Database(path, ANNOTATIONS) as database:
+            return database.check()
+    except InputError as error:
+        return [str(error)]
+
+
+def _check_index(path: Path, name: str) -> list[str]:
+    """The faults of an index whose database has this name."""
+    try:
+        if name == DATABASE:
+            load_catalog(path)
+        index = Index.open(path, name=name, engine=False)
+    except InputError as error:
+        return [str(error)]
+    faults = index.table.database.check()
+    if not faults:
+        faults += _check_vectors(index) + _check_tables(index, path / name)
+    index.close()
+    try:
+        Index.open(path, name=name).close()  # with the codes of its engine
+    except InputError as error:
+        faults.append(str(error))
+    return list(dict.fromkeys(faults))
+
+
+def _check_vectors(index: Index) -> list[str]:
+    """Verifies the checksum of every vector, and that each subspace has length 1."""
+    try:
+        for start, block in index.rows.blocks():
+            lengths = [np.linalg.norm(block[:, part].astype(np.float32), axis=1) for part in _parts(index)]
+            wrong = np.flatnonzero(~(np.abs(np.array(lengths) - 1) < 0.01).all(axis=0))
+            if wrong.size:
+                file = index.rows.file.path if index.rows.file else index.name
+                return [f"{file}: the vector of row {start + wrong[0]} does not have length 1; {_REBUILD}"]
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
+def _parts(index: Index) -> list[slice]:
+    return list(index.source.layout.slices.values())
+
+
+def _check_tables(index: Index, path: Path) -> list[str]:
+    """Whether the tables agree with each other and with the number of vectors."""
+    faults = []
+    used, hidden = index.table.used(), index.table.hidden()
+    if used.size and used[-1] >= len(index.rows):
+        faults.append(f"{path}: tracks without a vector; {_REBUILD}")
+    if len(index) != len(index.identifiers) or len(np.union1d(used, hidden)) != len(index.rows):
+        faults.append(f"{path}: tracks and hidden rows do not add up to the vectors; {_REBUILD}")
+    try:
+        dict(index.all_metadata())
+        FileTable(index.table.database).records()
+    except ValueError as error:
+        faults.append(f"{path}: unreadable JSON ({error}); {_REBUILD}")
+    return faults
