@@ -16,6 +16,7 @@ def run_with(dimensions, *arguments):
     return subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_seventh_dimension_from_its_labels_to_its_slider(clips_folder, tmp_path):
     done = run_with("danceability", Path(__file__).with_name("seventh_dimension.py"), clips_folder, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

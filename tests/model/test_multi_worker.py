@@ -81,6 +81,7 @@ def assert_same(store, folder, two_replicas, *, heads):
     assert run.model_path.exists() and not (run.path / "backup").exists()
 
 
+@pytest.mark.slow
 @several_hosts
 def test_two_hosts_train_as_two_replicas(labelled_store, tmp_path, two_replicas):
     finish(start_hosts(labelled_store, tmp_path, heads=True))
@@ -89,6 +90,7 @@ def test_two_hosts_train_as_two_replicas(labelled_store, tmp_path, two_replicas)
     assert len(list((tmp_path / "run" / "tensorboard" / "train").glob("events*"))) <= 2
 
 
+@pytest.mark.slow
 @several_hosts
 def test_a_killed_host_stops_the_other_and_both_resume(labelled_store, tmp_path, two_replicas):
     chief, worker = start_hosts(labelled_store, tmp_path, kill_at=4)
