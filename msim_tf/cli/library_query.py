@@ -192,7 +192,7 @@ def _locator(catalog: Catalog, index: Index, model: Path | None) -> Located:
 
 def _embedder(catalog: Catalog, index: Index, model: Path | None) -> Any:
     if not (model or catalog.model):
-        raise InputError(f"{catalog.path} does not say which model made its vectors; name it with --model")
+        raise InputError(f"{catalog.path} does not say which model made its vectors; name the model with --model")
     import_tensorflow()
     from msim_tf.export.embedder import Embedder
     from msim_tf.library.update import source_of

@@ -14,8 +14,10 @@ from msim_tf.cli import _COMMANDS, cli, main
 from msim_tf.data.store import FeatureStore
 from msim_tf.data.store_database import StoreDatabase
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
-from msim_tf.embeddings import save_embeddings
+from msim_tf.embeddings import load_embeddings, save_embeddings
 from msim_tf.labels.passages import Passages, save_passages
+from msim_tf.library.catalog import Catalog, save_library
+from msim_tf.search.index import Index
 
 LAYOUT = EmbeddingLayout.equal(DIMENSION_NAMES, 24)
 
@@ -25,7 +27,9 @@ def embeddings(tmp_path, rng):
     identifiers = [f"artist/{i:02d}.ogg" for i in range(20)]
     path = tmp_path / "library.npz"
     save_embeddings(path, identifiers=identifiers, embeddings=rng.normal(size=(20, 24)), layout=LAYOUT, meta={})
-    return path
+    library = tmp_path / "library"
+    save_library(Index.build(load_embeddings(path)), Catalog(library, "toy", None))
+    return library
 
 
 @pytest.mark.parametrize("command", [(), *[(name,) for name in _COMMANDS]])
@@ -187,7 +191,7 @@ def test_other_exceptions_keep_their_traceback(monkeypatch, embeddings):
     def fail(*_, **__):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("msim_tf.cli.search.load_embeddings", fail)
+    monkeypatch.setattr("msim_tf.cli.library_query.load_catalog", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["query", str(embeddings), "x"])
 
@@ -198,9 +202,8 @@ def test_embeddings_of_another_model_are_refused(tmp_path, clips_folder, store, 
     assert status == 2 and "embed the library again" in errors
     status, output, _ = msim("embed", clips_folder, "--model", base, "--out", tmp_path / "own.npz")
     assert status == 0 and "12 tracks, 24 coordinates" in output
-    status, output, _ = msim(
-        "query", tmp_path / "own.npz", clips_folder / store.identifiers[0], "--model", base, "-k", 1
-    )
+    assert msim("import", tmp_path / "own.npz", tmp_path / "own")[0] == 0
+    status, output, _ = msim("query", tmp_path / "own", clips_folder / store.identifiers[0], "--model", base, "-k", 1)
     # The same file is in the library, under its identifier, at distance 0.
     assert status == 0 and store.identifiers[0] in output and " 0.000 " in output
     with np.load(tmp_path / "own.npz") as arrays:

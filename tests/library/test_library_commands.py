@@ -234,7 +234,7 @@ def test_embeddings_are_imported_as_a_library(tmp_path, rng):
     with pytest.raises(InputError, match="imported vectors"):
         run("index", tmp_path, tmp_path / "library", "--dry-run")
     (tmp_path / "sound.ogg").touch()
-    with pytest.raises(InputError, match="which model made its vectors; name it with --model"):
+    with pytest.raises(InputError, match="which model made its vectors; name the model with --model"):
         run("query", tmp_path / "library", tmp_path / "sound.ogg")
 
 
