@@ -73,6 +73,29 @@ class ClipState:
     shard: int | None
 
 
+@dataclass(frozen=True)
+class Extraction:
+    """What a store holds after ``finish``.
+
+    Attributes:
+        clips: how many clips can be read.
+        frames: theirs in all.
+        failures: identifier -> why it has no features.
+        notes: identifier -> what is worth knowing of a file that has features.
+        missing: clips whose files have left the folder.
+        pending: clips whose jobs are not done.
+        notices: what the scan left out without a reason of its own; known to who has scanned the folder.
+    """
+
+    clips: int
+    frames: int
+    failures: dict[str, str]
+    notes: dict[str, str]
+    missing: int
+    pending: int
+    notices: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class ClipColumns:
     """The clips that can be read, sorted by identifier: [n] of each."""
@@ -153,6 +176,12 @@ class StoreDatabase(Database):
         return dict(
             self.execute("SELECT identifier, note FROM clips WHERE status = ? AND note != '' ORDER BY 1", (OK,))
         )
+
+    def extraction(self) -> Extraction:
+        """What the store holds, as ``finish`` tells it."""
+        frames = self.value("SELECT coalesce(sum(frames), 0) FROM clips WHERE status = ?", (OK,))
+        counts = {status: self.count(status) for status in (OK, MISSING, PENDING)}
+        return Extraction(counts[OK], frames, self.failures(), self.notes(), counts[MISSING], counts[PENDING])
 
     def readable_clips(self) -> ClipColumns:
         """The clips that have features, sorted by identifier.

@@ -17,92 +17,34 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from msim_tf.audio.sandbox import Decoder, DecoderUnavailable
 from msim_tf.audio.scan import FileState, Scan, scan_folder
 from msim_tf.data.joining import join_shards, sweep
+from msim_tf.data.shard_job import ShardJob
 from msim_tf.data.shards import Shard, ShardClip, ShardWriter, description_path, load_shard
-from msim_tf.data.store_database import FAILED, MISSING, OK, PENDING, ClipState, StoreDatabase, database_path
+from msim_tf.data.store_database import (
+    FAILED,
+    MISSING,
+    OK,
+    PENDING,
+    ClipState,
+    Extraction,
+    StoreDatabase,
+    database_path,
+)
 from msim_tf.errors import InputError
 from msim_tf.features.extractor import Extractor, Features
 from msim_tf.features.from_file import features_or_reason
-from msim_tf.files import exclusive, validate_format
+from msim_tf.files import exclusive
 from msim_tf.parallel import in_order
 from msim_tf.params import FeatureParams, validate_digest
 
 CLIPS_PER_SHARD = 64
-_FORMAT, _FORMAT_VERSION = "msim-shard-job", 1
 # Faults of the machine, not of the file that happened to be read.
 _MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.EROFS, errno.ENOMEM)
-
-
-@dataclass(frozen=True)
-class ShardJob:
-    """The work of one shard.
-
-    Attributes:
-        shard: its number.
-        params: how the features are made.
-        pad: whether clips shorter than a segment are lengthened with silence.
-        files: identifier -> state when the job was planned.
-    """
-
-    shard: int
-    params: FeatureParams
-    pad: bool
-    files: Mapping[str, FileState]
-
-    def to_json(self) -> dict[str, Any]:
-        """The job as a JSON object."""
-        return {
-            "format": _FORMAT,
-            "format_version": _FORMAT_VERSION,
-            "shard": self.shard,
-            "feature_params": self.params.to_json(),
-            "pad": self.pad,
-            "files": [[name, state.size, state.modified] for name, state in self.files.items()],
-        }
-
-    @classmethod
-    def from_json(cls, value: Any) -> ShardJob:
-        """The inverse of ``to_json``.
-
-        Raises:
-            InputError: if it is no such object.
-        """
-        validate_format(value, "the job", name=_FORMAT, version=_FORMAT_VERSION)
-        try:
-            files = {str(name): FileState(int(size), int(modified)) for name, size, modified in value["files"]}
-            return cls(int(value["shard"]), FeatureParams.from_json(value["feature_params"]), bool(value["pad"]), files)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"not the job of a shard ({error!r}); plan again with msim extract --plan") from error
-
-
-@dataclass(frozen=True)
-class Extraction:
-    """What a store holds after ``finish``.
-
-    Attributes:
-        clips: how many clips can be read.
-        frames: theirs in all.
-        failures: identifier -> why it has no features.
-        notes: identifier -> what is worth knowing of a file that has features.
-        missing: clips whose files have left the folder.
-        pending: clips whose jobs are not done.
-        notices: what the scan left out without a reason of its own; known to who has scanned the folder.
-    """
-
-    clips: int
-    frames: int
-    failures: dict[str, str]
-    notes: dict[str, str]
-    missing: int
-    pending: int
-    notices: tuple[str, ...] = ()
 
 
 def plan(
@@ -342,7 +284,7 @@ def _finish(store: Path) -> Extraction:
         sweep(store, database)
         join_shards(store, database)
         sweep(store, database)
-        return _extraction(database)
+        return database.extraction()
 
 
 def _collect(store: Path, database: StoreDatabase) -> None:
@@ -375,12 +317,6 @@ def _collect(store: Path, database: StoreDatabase) -> None:
                 for clip in clips
             ),
         )
-
-
-def _extraction(database: StoreDatabase) -> Extraction:
-    frames = database.value("SELECT coalesce(sum(frames), 0) FROM clips WHERE status = ?", (OK,))
-    counts = {status: database.count(status) for status in (OK, MISSING, PENDING)}
-    return Extraction(counts[OK], frames, database.failures(), database.notes(), counts[MISSING], counts[PENDING])
 
 
 def extract_folder(
