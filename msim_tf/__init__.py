@@ -1,10 +1,88 @@
 """msim: multi-dimensional music similarity.
 
-One embedding per track with six subspaces (genre, mood, instrument, era, tempo, key), after Ribecky, Abesser and Lukashevich,
-"Multi-input architecture and disentangled representation learning for multi-dimensional modeling of music similarity".
+One embedding per track with six subspaces (genre, mood, instrument, era, tempo, key), after Ribecky, Abeßer and
+Lukashevich, "Multi-input architecture and disentangled representation learning for multi-dimensional modeling of music
+similarity".
 
-Importing this package is instant: nothing here imports TensorFlow, librosa or madmom. Import the room you need, e.g.
-``from msim_tf.features import extract``.
+    import msim_tf
+
+    model = msim_tf.load()
+    track = model.embed("song.mp3")
+    library = msim_tf.index("~/Music")
+    for hit in library.similar("song.mp3", mood=1, tempo=1, era=-0.5):
+        print(hit.path, hit.distance, hit.why)
+
+Importing this package is instant. What a name needs, TensorFlow first of all, is imported when the name is first used.
 """
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.2.0"
+
+if TYPE_CHECKING:
+    from msim_tf.data.pipeline import make_dataset
+    from msim_tf.errors import InputError
+    from msim_tf.export.model import Model, TrackEmbedding, load
+    from msim_tf.library.library import Hit, Hits, Library, index, open_library
+    from msim_tf.model import losses
+    from msim_tf.model.layers import SubspaceMask
+    from msim_tf.model.network import build_network
+    from msim_tf.search.diversity import Diversity
+    from msim_tf.search.filters import Filters
+
+# Public name -> (module, name in it; "" for the module itself).
+_PUBLIC = {
+    "load": ("msim_tf.export.model", "load"),
+    "Model": ("msim_tf.export.model", "Model"),
+    "TrackEmbedding": ("msim_tf.export.model", "TrackEmbedding"),
+    "index": ("msim_tf.library.library", "index"),
+    "open_library": ("msim_tf.library.library", "open_library"),
+    "Library": ("msim_tf.library.library", "Library"),
+    "Hit": ("msim_tf.library.library", "Hit"),
+    "Hits": ("msim_tf.library.library", "Hits"),
+    "Filters": ("msim_tf.search.filters", "Filters"),
+    "Diversity": ("msim_tf.search.diversity", "Diversity"),
+    "InputError": ("msim_tf.errors", "InputError"),
+    "build_network": ("msim_tf.model.network", "build_network"),
+    "SubspaceMask": ("msim_tf.model.layers", "SubspaceMask"),
+    "losses": ("msim_tf.model.losses", ""),
+    "make_dataset": ("msim_tf.data.pipeline", "make_dataset"),
+}
+
+__all__ = [
+    "Diversity",
+    "Filters",
+    "Hit",
+    "Hits",
+    "InputError",
+    "Library",
+    "Model",
+    "SubspaceMask",
+    "TrackEmbedding",
+    "build_network",
+    "index",
+    "load",
+    "losses",
+    "make_dataset",
+    "open_library",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'msim_tf' has no attribute {name!r}")
+    module, attribute = _PUBLIC[name]
+    # TensorFlow writes its start-up to standard error, which a user of this package has no use for.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    imported = importlib.import_module(module)
+    value = getattr(imported, attribute) if attribute else imported
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

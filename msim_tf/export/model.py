@@ -1,0 +1,154 @@
+"""An exported model as Python code uses it: sound in, embeddings out.
+
+    model = msim_tf.load()
+    track = model.embed("song.mp3")
+    track.vector, track.mood
+
+``Embedder`` is what works underneath, for whole libraries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import overload
+
+import numpy as np
+
+from msim_tf import settings
+from msim_tf.audio.decode import resampled_mono
+from msim_tf.dimensions import EmbeddingLayout
+from msim_tf.errors import InputError
+from msim_tf.export.embedder import Embedder
+from msim_tf.export.metadata import ModelMetadata
+
+Audio = str | Path | np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class TrackEmbedding:
+    """Where a model places a track. Every dimension is an attribute: ``embedding.mood`` is [width] float32.
+
+    Attributes:
+        vector: [size] float32, the whole embedding.
+        layout: which coordinates belong to which dimension.
+    """
+
+    vector: np.ndarray
+    layout: EmbeddingLayout
+
+    @property
+    def subspaces(self) -> Mapping[str, np.ndarray]:
+        """The part of every dimension, [width] float32, by name."""
+        return MappingProxyType({name: self.vector[part] for name, part in self.layout.slices.items()})
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        # Dataclass fields are found before this is asked; while one is being unpickled there is no layout yet.
+        layout = self.__dict__.get("layout")
+        if layout is None or name not in layout.names:
+            raise AttributeError(f"{type(self).__name__} has no {name!r}")
+        return self.vector[layout.slices[name]]
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.layout.names]
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name} [{width}]" for name, width in zip(self.layout.names, self.layout.widths))
+        return f"<TrackEmbedding [{self.layout.size}]: {parts}>"
+
+
+class Model:
+    """An exported model. Close it, or use it in a ``with`` block, to release it and its decoders.
+
+    Args:
+        path: ``saved_models/NAME``, or one of its versions.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._embedder = Embedder(path)
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """What the model says of itself."""
+        return self._embedder.metadata
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.metadata.name
+
+    @property
+    def version(self) -> int:
+        """The number of its version."""
+        return int(self.metadata.directory.name)
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The names of its subspaces."""
+        return self.metadata.layout.names
+
+    @overload
+    def embed(self, audio: Audio, *, sr: int | None = None, pad: bool = False) -> TrackEmbedding: ...
+
+    @overload
+    def embed(self, audio: Iterable[Audio], *, sr: int | None = None, pad: bool = False) -> list[TrackEmbedding]: ...
+
+    def embed(
+        self, audio: Audio | Iterable[Audio], *, sr: int | None = None, pad: bool = False
+    ) -> TrackEmbedding | list[TrackEmbedding]:
+        """Listens to one track, or to several one after the other.
+
+        The embedding of a track is the mean over its segments of 3 s (Ribecky et al., section 4.1).
+
+        Args:
+            audio: a sound file, or a waveform of [samples] or [samples, channels]; or an iterable of these.
+            sr: sample rate of waveforms in Hz; files have their own.
+            pad: lengthen what is shorter than one segment with silence, instead of refusing it.
+
+        Returns:
+            The embedding; a list of them for an iterable.
+
+        Raises:
+            InputError: if it cannot be decoded, is silent or too short, or a waveform comes without ``sr``.
+        """
+        if isinstance(audio, (str, Path)):
+            return self._embedding(self._embedder.embed_file(audio, pad=pad))
+        if isinstance(audio, np.ndarray):
+            if sr is None:
+                raise InputError("a waveform needs its sample rate: embed(y, sr=44100)")
+            y = resampled_mono(audio, sr, self.metadata.features.sr)
+            return self._embedding(self._embedder.embed_waveform(y, pad=pad))
+        return [self.embed(one, sr=sr, pad=pad) for one in audio]
+
+    def close(self) -> None:
+        """Releases the model and ends its decoders."""
+        self._embedder.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name} version {self.version}: {', '.join(self.dimensions)}>"
+
+    def _embedding(self, vector: np.ndarray) -> TrackEmbedding:
+        return TrackEmbedding(vector, self.metadata.layout)
+
+
+def load(path: str | Path | None = None) -> Model:
+    """Loads an exported model.
+
+    Args:
+        path: ``saved_models/NAME`` or one of its versions; by default as ``msim_tf.settings`` says, which is the model
+            that the package carries unless you set another.
+
+    Raises:
+        InputError: if there is none.
+    """
+    return Model(settings.default_model() if path is None else path)
+
+
