@@ -18,7 +18,6 @@ Importing this package is instant. What a name needs, TensorFlow first of all, i
 from __future__ import annotations
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
@@ -36,17 +35,19 @@ if TYPE_CHECKING:
 
 # Public name -> (module, name in it; "" for the module itself).
 _PUBLIC = {
-    "load": ("msim_tf.export.model", "load"),
-    "Model": ("msim_tf.export.model", "Model"),
-    "TrackEmbedding": ("msim_tf.export.model", "TrackEmbedding"),
-    "index": ("msim_tf.library.library", "index"),
-    "open_library": ("msim_tf.library.library", "open_library"),
     "Library": ("msim_tf.library.library", "Library"),
     "Hit": ("msim_tf.library.library", "Hit"),
     "Hits": ("msim_tf.library.library", "Hits"),
+    "index": ("msim_tf.library.library", "index"),
+    "open_library": ("msim_tf.library.library", "open_library"),
     "Filters": ("msim_tf.search.filters", "Filters"),
     "Diversity": ("msim_tf.search.diversity", "Diversity"),
     "InputError": ("msim_tf.errors", "InputError"),
+}
+_PUBLIC_WITH_TENSORFLOW = {
+    "load": ("msim_tf.export.model", "load"),
+    "Model": ("msim_tf.export.model", "Model"),
+    "TrackEmbedding": ("msim_tf.export.model", "TrackEmbedding"),
     "build_network": ("msim_tf.model.network", "build_network"),
     "SubspaceMask": ("msim_tf.model.layers", "SubspaceMask"),
     "losses": ("msim_tf.model.losses", ""),
@@ -73,11 +74,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    if name in _PUBLIC:
+        module, attribute = _PUBLIC[name]
+    elif name in _PUBLIC_WITH_TENSORFLOW:
+        module, attribute = _PUBLIC_WITH_TENSORFLOW[name]
+        importlib.import_module("msim_tf.startup").quiet_tensorflow()
+    else:
         raise AttributeError(f"module 'msim_tf' has no attribute {name!r}")
-    module, attribute = _PUBLIC[name]
-    # TensorFlow writes its start-up to standard error, which a user of this package has no use for.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     imported = importlib.import_module(module)
     value = getattr(imported, attribute) if attribute else imported
     globals()[name] = value
@@ -85,4 +88,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    return sorted({*globals(), *__all__})

@@ -123,6 +123,32 @@ def load_clip(path: str | Path, *, sr: int, offset: float = 0.0, seconds: float 
     return y if seconds is None else y[: round(seconds * sr)]
 
 
+def resampled_mono(y: np.ndarray, sr: float, target_sr: int) -> np.ndarray:
+    """A waveform as the features take it: one channel, at their sample rate.
+
+    Args:
+        y: [samples] or [samples, channels] float, full scale being 1.
+        sr: its sample rate in Hz.
+        target_sr: the sample rate of the result in Hz.
+
+    Returns:
+        [samples] float32, resampled by soxr's "HQ" recipe.
+
+    Raises:
+        InputError: if it has another shape or type, is empty, not finite or no sound, or the rate is implausible.
+    """
+    y = np.asarray(y)
+    if y.ndim not in (1, 2) or not y.size or not np.issubdtype(y.dtype, np.floating):
+        raise InputError(f"a waveform of {y.dtype} {list(y.shape)}: expected float [samples] or [samples, channels]")
+    if not _RATES[0] <= sr <= _RATES[1]:
+        raise InputError(f"a waveform at {sr} Hz: expected {_RATES[0]} to {_RATES[1]} Hz")
+    peak = max(float(y.max()), -float(y.min()))
+    if not peak <= _LOUDEST:  # nor NaN
+        raise InputError("a waveform with samples that are not finite, or far beyond full scale")
+    mono = _mixed(y if y.ndim == 2 else y[:, None]).astype(np.float32, copy=False)
+    return mono if sr == target_sr else soxr.resample(mono, sr, target_sr, quality="HQ")
+
+
 @dataclass(frozen=True)
 class _Span:
     """Which part of a file is read, and in what pieces; all in seconds."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
-import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +12,7 @@ import click
 
 from msim_tf.errors import InputError
 from msim_tf.names import printable as printable  # what commands share, they take from here
+from msim_tf.startup import import_tensorflow as import_tensorflow
 
 _SHOWN = 10
 _FILTERS = (
@@ -118,25 +117,3 @@ def parse_weights(texts: tuple[str, ...]) -> dict[str, float]:
         except ValueError:
             raise InputError(f"weight {text!r}: expected DIMENSION=NUMBER, for example mood=1") from None
     return weights
-
-
-@contextlib.contextmanager
-def quiet_native_start() -> Iterator[None]:
-    """Hides what TensorFlow's C++ prints on standard error while it is imported, before its log level applies."""
-    saved = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-
-
-def import_tensorflow() -> None:
-    """Imports TensorFlow without its start-up messages and deprecation notices, which are for us and not for the user."""
-    with quiet_native_start():
-        import tensorflow as tf
-    tf.get_logger().setLevel("ERROR")
-    # Half a million objects that stay: Python would look through them all, a quarter of a second long, whenever many others were made.
-    gc.freeze()

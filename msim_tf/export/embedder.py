@@ -97,6 +97,22 @@ class Embedder:
         """
         return self.embed_features(extract_file(Path(path), self._extractor, self._decoder.read_blocks, pad=pad))
 
+    def embed_waveform(self, y: np.ndarray, *, pad: bool = False) -> np.ndarray:
+        """The track embedding of a waveform, [size] float32.
+
+        Args:
+            y: [samples] float32 mono at the sample rate of the model's features.
+            pad: lengthen what is shorter than one segment with silence.
+
+        Raises:
+            InputError: if it is silent or too short.
+        """
+
+        def read_blocks(path: str | Path, *, sr: int, notes: list[str] | None = None) -> Iterator[np.ndarray]:
+            yield y
+
+        return self.embed_features(extract_file(Path("the waveform"), self._extractor, read_blocks, pad=pad))
+
     def embed(
         self,
         source: str | Path,

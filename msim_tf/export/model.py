@@ -150,5 +150,3 @@ def load(path: str | Path | None = None) -> Model:
         InputError: if there is none.
     """
     return Model(settings.default_model() if path is None else path)
-
-

@@ -1,8 +1,8 @@
 """A library as Python code uses it, and as the commands do: search it by track, by file, by several or by a mix.
 
-    library = msim_tf.open_library()
-    for hit in library.similar("song.mp3", mood=1, tempo=1, era=-0.5):
-        print(hit.path, hit.distance, hit.why)
+library = msim_tf.open_library()
+for hit in library.similar("song.mp3", mood=1, tempo=1, era=-0.5):
+    print(hit.path, hit.distance, hit.why)
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from msim_tf.search.explanation import explain
 from msim_tf.search.filters import Filters
 from msim_tf.search.path import track_path
 from msim_tf.search.query import Match, Query, examples_query, mixed_query, search, track_query, vector_query
+from msim_tf.startup import quiet_tensorflow
 
 if TYPE_CHECKING:
     import pandas
@@ -231,7 +232,9 @@ class Library:
         # The mean of one is the same up to rounding, and rounding would show in ties.
         if len(located) != 1:
             return examples_query(self.index, located)
-        return track_query(self.index, located[0]) if isinstance(located[0], str) else vector_query(self.index, located[0])
+        return (
+            track_query(self.index, located[0]) if isinstance(located[0], str) else vector_query(self.index, located[0])
+        )
 
     def locate(self, track: Track) -> str | np.ndarray:
         """A track of the library by its identifier or its file; the embedding of any other sound file.
@@ -256,6 +259,7 @@ class Library:
     @cached_property
     def _embedder(self) -> Embedder:
         """The model of the library, loaded when a file that is not in it is asked for."""
+        quiet_tensorflow()
         from msim_tf.export.embedder import Embedder
         from msim_tf.library.update import source_of
 
@@ -308,6 +312,7 @@ def index(
     Raises:
         InputError: if the library belongs to another folder or model, or no file at all could be embedded.
     """
+    quiet_tensorflow()
     from msim_tf.export.embedder import Embedder
     from msim_tf.library.build import update_library
     from msim_tf.library.catalog import is_library
@@ -318,7 +323,9 @@ def index(
     embedder = Embedder(model or recorded or settings.default_model())
     try:
         report = progress or (lambda stage, done, total: None)
-        summary = update_library(Path(music).expanduser(), directory, embedder, options or UpdateOptions(), progress=report)
+        summary = update_library(
+            Path(music).expanduser(), directory, embedder, options or UpdateOptions(), progress=report
+        )
     finally:
         embedder.close()
     library = Library(directory)
