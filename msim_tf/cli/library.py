@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from msim_tf.cli.listing import listing, listing_options, match_json, match_line, print_json
 from msim_tf.cli.options import import_tensorflow, list_failures, printable, progress_bar
 from msim_tf.embeddings import load_embeddings
 from msim_tf.errors import InputError
+from msim_tf.settings import default_library, default_model
 
 if TYPE_CHECKING:
     from msim_tf.library.update import Summary, UpdateOptions
@@ -23,9 +25,14 @@ _WEIGHTS_HELP = "DIMENSION=NUMBER, comma separated or repeated; 0 is off. Defaul
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("folder", type=_PATH)
+@click.argument("folder", type=_PATH, required=False)
 @click.argument("library", type=_PATH, required=False)
-@click.option("--model", type=_PATH, help="Exported model: saved_models/NAME. Later runs find it where it was.")
+@click.option(
+    "--model",
+    type=_PATH,
+    help="Exported model: saved_models/NAME; by default the library's own, at first the one that ships with msim.",
+    show_default=False,
+)
 @click.option("--annotate", is_flag=True, help="Also estimate tempo and key (madmom; some 3 s per track and core).")
 @click.option(
     "--rebuild", is_flag=True, help="Embed everything again, e.g. with another model; the old index serves on."
@@ -46,7 +53,7 @@ _WEIGHTS_HELP = "DIMENSION=NUMBER, comma separated or repeated; 0 is off. Defaul
 @click.pass_context
 def index(
     ctx: click.Context,
-    folder: Path,
+    folder: Path | None,
     library: Path | None,
     model: Path | None,
     dry_run: bool,
@@ -55,6 +62,7 @@ def index(
     **settings: Any,
 ) -> None:
     """Make LIBRARY of the music below FOLDER, or bring it up to date: new, changed, moved and deleted files.
+    Without LIBRARY it is the default one, in your folder for data.
 
     Interrupted at any moment, the same command goes on from the last save. What has not changed is skipped. Files that
     cannot be used are listed with the reason, and the exit status is then 1; they are read again when they have changed.
@@ -62,10 +70,11 @@ def index(
     with msim query, msim path and msim serve --library.
     """
     if failures:
-        _list_all_failures(library or folder, as_json=as_json)
+        _list_all_failures(library or folder or default_library(), as_json=as_json)
         return
-    if library is None:
-        raise InputError("give the folder of music, and the directory of the library to make of it")
+    if folder is None:
+        raise InputError("give the folder of music, for example: msim index ~/Music")
+    library = library or default_library()
     from msim_tf.library.update import UpdateOptions
 
     options = UpdateOptions(**settings)
@@ -76,7 +85,7 @@ def index(
     from msim_tf.export.embedder import Embedder
     from msim_tf.library.build import update_library
 
-    embedder = Embedder(model or _recorded_model(library))
+    embedder = Embedder(model or _library_model(library))
     with _stages() as progress:
         summary = update_library(folder, library, embedder, options, progress=progress)
     _print_summary(library, summary)
@@ -111,15 +120,14 @@ def _list_all_failures(library: Path, *, as_json: bool) -> None:
         click.echo(f"{printable(name)}: {printable(record.failure)}")
 
 
-def _recorded_model(library: Path) -> Path:
+def _library_model(library: Path) -> Path:
+    """The model that embedded a library; the default one for a new library."""
     from msim_tf.library.catalog import is_library, load_catalog
     from msim_tf.search.index_directory import refuse_old_format
 
     refuse_old_format(library)
-    model = load_catalog(library).model if is_library(library) else ""
-    if not model:
-        raise InputError(f"{library} is not a library yet; name the model that is to embed it with --model")
-    return Path(model)
+    recorded = load_catalog(library).model if is_library(library) else ""
+    return Path(recorded) if recorded else default_model()
 
 
 @contextmanager
@@ -185,45 +193,45 @@ def import_(embeddings: Path, library: Path, name: str, engine: str) -> None:
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("library", type=_PATH)
-@click.argument("start", metavar="FROM")
-@click.argument("end", metavar="TO")
+@click.argument("arguments", metavar="[LIBRARY] FROM TO", nargs=-1)
 @click.option("--length", type=click.IntRange(min=2), default=10, help="Tracks, both ends included.")
 @click.option("-w", "--weight", "--weights", "weights", multiple=True, help=_WEIGHTS_HELP)
 @click.option("--profile", type=_PATH, help="Weights that msim learn made.")
 @click.option("--per-artist", type=click.IntRange(min=1), help="Most tracks of one artist.")
 @click.option("--per-album", type=click.IntRange(min=1), help="Most tracks of one album.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@listing_options
 def path(
-    library: Path,
-    start: str,
-    end: str,
+    arguments: tuple[str, ...],
     length: int,
     weights: tuple[str, ...],
     profile: Path | None,
     per_artist: int | None,
     per_album: int | None,
-    as_json: bool,
+    **printed: Any,
 ) -> None:
     """A playlist from track FROM to track TO of LIBRARY that turns gradually, without repeats."""
-    from msim_tf.cli.library_query import chosen_weights, match_json, match_line
-    from msim_tf.library.catalog import load_catalog
+    from msim_tf.cli.library_query import chosen_weights, library_and_tracks
+    from msim_tf.library.library import Library
     from msim_tf.search.diversity import Diversity
     from msim_tf.search.path import track_path
 
+    directory, ends = library_and_tracks(arguments, tracks=2)
+    if len(ends) != 2:
+        raise InputError(f"{len(ends)} tracks are given; a path leads FROM one TO another")
+    library = Library(directory)
+    shown = listing(printed, library.catalog.music)
+    start, end = map(library.identify, ends)
+    diversity = Diversity(per_artist, per_album)
     steps = track_path(
-        load_catalog(library).open_index(),
-        start,
-        end,
-        length=length,
-        weights=chosen_weights(weights, profile),
-        diversity=Diversity(per_artist, per_album),
+        library.index, start, end, length=length, weights=chosen_weights(weights, profile), diversity=diversity
     )
-    if as_json:
-        click.echo(json.dumps([match_json(step) for step in steps], indent=1))
-        return
-    for place, step in enumerate(steps, 1):
-        click.echo(match_line(place, step))
+    if shown.format == "json":
+        print_json([match_json(step) for step in steps])
+    elif shown.format != "table":
+        shown.print_tracks(steps, printable(f"From {start} to {end}"))
+    else:
+        for place, step in enumerate(steps, 1):
+            click.echo(match_line(place, step))
 
 
 @click.command()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,26 +10,25 @@ from typing import Any
 import click
 import numpy as np
 
-from msim_tf.cli.options import filter_options, import_tensorflow, parse_weights, printable
+from msim_tf.cli.listing import Listing, listing, listing_options, match_json, match_line, print_json
+from msim_tf.cli.options import filter_options, parse_weights, printable
 from msim_tf.errors import InputError
-from msim_tf.library.catalog import Catalog, load_catalog
-from msim_tf.names import unprintable
+from msim_tf.library.catalog import is_library
+from msim_tf.library.library import Library
+from msim_tf.library.playlists import is_playlist, read_playlist
 from msim_tf.search.diversity import Diversity
 from msim_tf.search.explanation import explain as explanation_of
 from msim_tf.search.filters import Filters
 from msim_tf.search.index import Index
-from msim_tf.search.query import Match, Query, examples_query, mixed_query, search, track_query, vector_query
+from msim_tf.search.query import Match, Query, mixed_query, search
 from msim_tf.search.weights import load_profile
+from msim_tf.settings import default_library
 
 _PATH = click.Path(path_type=Path)
 
-# A track as it was given, to a track of the index or a vector.
-Located = Callable[[str], str | np.ndarray]
-
 
 @click.command(context_settings={"show_default": True})
-@click.argument("library", type=_PATH)
-@click.argument("tracks", metavar="TRACK...", nargs=-1)
+@click.argument("arguments", metavar="[LIBRARY] TRACK...", nargs=-1)
 @click.option(
     "-w",
     "--weight",
@@ -45,7 +42,6 @@ Located = Callable[[str], str | np.ndarray]
 @click.option(
     "--model", type=_PATH, help="Exported model, to query by an audio file; a library knows where its model was."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--mix", multiple=True, help="DIMENSION=TRACK, repeatable: the genre of A with the tempo of B.")
 @click.option("--profile", type=_PATH, help="Weights that msim learn made.")
 @filter_options
@@ -55,8 +51,10 @@ Located = Callable[[str], str | np.ndarray]
     "--diversity", type=click.FloatRange(0, 1, max_open=True), default=0.0, help="Move hits away from each other."
 )
 @click.option("--explain", is_flag=True, help="Say of each hit why.")
-def query(library: Path, tracks: tuple[str, ...], **options: Any) -> None:
+@listing_options
+def query(arguments: tuple[str, ...], **options: Any) -> None:
     """Rank the tracks of LIBRARY by their distance to TRACK: one of its tracks or an audio file; the middle of several.
+    A playlist (M3U, PLS, XSPF) stands for its tracks. Without LIBRARY the default one is searched.
 
     The distance is the weighted sum over dimensions of squared distances between unit vectors. Example: same mood and
     tempo, another era:
@@ -66,7 +64,29 @@ def query(library: Path, tracks: tuple[str, ...], **options: Any) -> None:
     LIBRARY is made by msim index of a folder of music, or by msim import of embeddings.
     """
     filters = {name: options.pop(name) for name in ("bpm", "octaves", "year", "keys", "tags", "artists")}
-    _query_library(library, tracks, chosen_filters(**filters), QueryOptions(**options))
+    printed = {name: options.pop(name) for name in ("as_json", "format", "relative_to", "replace_prefix")}
+    path, tracks = library_and_tracks(arguments)
+    library = Library(path, model=options.pop("model"))
+    shown = listing(printed, library.catalog.music)
+    _query_library(library, tracks, chosen_filters(**filters), QueryOptions(**options), shown)
+
+
+def library_and_tracks(arguments: tuple[str, ...], *, tracks: int | None = None) -> tuple[Path, tuple[str, ...]]:
+    """The library and the tracks of a command whose arguments are ``[LIBRARY] TRACK...``.
+
+    Args:
+        arguments: as they were given.
+        tracks: how many tracks the command takes, None for any number.
+
+    Returns:
+        The directory of the library, the default one if none is named; the tracks.
+    """
+    # With a number of tracks, one more argument is the library. Else the first is one if it is one, or if there is no
+    # default library.
+    named = len(arguments) != tracks if tracks is not None else bool(arguments) and is_library(arguments[0])
+    if named or (tracks is None and arguments and not is_library(default_library())):
+        return Path(arguments[0]), arguments[1:]
+    return default_library(), arguments
 
 
 @dataclass(frozen=True)
@@ -76,8 +96,6 @@ class QueryOptions:
     weights: tuple[str, ...]
     count: int
     each: bool
-    model: Path | None
-    as_json: bool
     mix: tuple[str, ...]
     profile: Path | None
     explain: bool
@@ -86,13 +104,16 @@ class QueryOptions:
     per_album: int | None
 
 
-def _query_library(path: Path, tracks: tuple[str, ...], filters: Filters, options: QueryOptions) -> None:
+def _query_library(
+    library: Library, tracks: tuple[str, ...], filters: Filters, options: QueryOptions, shown: Listing
+) -> None:
     """Prints the ranking, and with ``each`` one for every dimension alone."""
-    catalog = load_catalog(path)
-    index = catalog.open_index()
+    index = library.index
     if index.note:
         click.echo(f"msim: {index.note}", err=True)
-    query = _query(index, tracks, options.mix, _locator(catalog, index, options.model))
+    if (options.each or options.explain) and shown.format not in ("table", "json"):
+        raise InputError(f"--format {shown.format} has no place for --each and --explain")
+    query = _query(library, tracks, options.mix)
     rankings = {"overall": chosen_weights(options.weights, options.profile)}
     if options.each:
         rankings |= {name: {name: 1.0} for name in query.dimensions}
@@ -101,9 +122,11 @@ def _query_library(path: Path, tracks: tuple[str, ...], filters: Filters, option
         name: search(index, query, weights=weights, k=options.count, filters=filters, diversity=limits)
         for name, weights in rankings.items()
     }
-    if options.as_json:
-        hits = {name: [_hit_json(index, query, match) for match in ranking] for name, ranking in matches.items()}
-        click.echo(json.dumps(hits, indent=1))
+    if shown.format == "json":
+        print_json({name: [_hit_json(index, query, match) for match in ranking] for name, ranking in matches.items()})
+        return
+    if shown.format != "table":
+        shown.print_tracks(matches["overall"], f"Similar to {printable(' '.join(tracks or options.mix))}")
         return
     for name, ranking in matches.items():
         click.echo(name)
@@ -124,82 +147,28 @@ def chosen_weights(texts: tuple[str, ...], profile: Path | None) -> dict[str, fl
     return load_profile(profile).weights if profile else parse_weights(texts) or None
 
 
-def match_line(place: int, match: Match) -> str:
-    """A hit in one line: place, distance, artist and title where known, identifier."""
-    song = " - ".join(match.metadata[key] for key in ("artist", "title") if key in match.metadata)
-    line = f"  {place:>2}. {match.distance:6.3f}  {printable(match.identifier)}"
-    return line + (f"  ({printable(song)})" if song else "")
-
-
-def match_json(match: Match) -> dict[str, Any]:
-    """A hit as JSON."""
-    return {
-        "identifier": match.identifier,
-        "distance": match.distance,
-        "shares": match.shares,
-        "distances": match.distances,
-        "metadata": match.metadata,
-    }
-
-
 def _hit_json(index: Index, query: Query, match: Match) -> dict[str, Any]:
     why = explanation_of(index, query, match)
     return {**match_json(match), "evidence": why.evidence, "notes": list(why.notes), "explanation": why.line()}
 
 
-def _query(index: Index, tracks: tuple[str, ...], mix: tuple[str, ...], located: Located) -> Query:
+def _query(library: Library, tracks: tuple[str, ...], mix: tuple[str, ...]) -> Query:
     if bool(tracks) == bool(mix):
         raise InputError("give either tracks to be near to, or --mix DIMENSION=TRACK")
     if tracks:
-        examples = [located(track) for track in tracks]
-        # The mean of one is the same up to rounding, and rounding would show in ties.
-        one = examples[0]
-        if len(examples) > 1:
-            return examples_query(index, examples)
-        return track_query(index, one) if isinstance(one, str) else vector_query(index, one)
-    parts = {}
+        return library.query([example for track in tracks for example in _examples(library, track)])
+    parts: dict[str, str | np.ndarray] = {}
     for text in mix:
         name, sign, track = text.partition("=")
         if not sign or name in parts:
             raise InputError(f"mix {text!r}: expected DIMENSION=TRACK, each dimension once, for example genre=a.ogg")
-        parts[name] = located(track)
-    return mixed_query(index, parts)
+        parts[name] = library.locate(track)
+    return mixed_query(library.index, parts)
 
 
-def _locator(catalog: Catalog, index: Index, model: Path | None) -> Located:
-    """Finds tracks of the index by identifier or path, and embeds any other file, with a model that is loaded once."""
-    embedders: list[Any] = []
-
-    def located(track: str) -> str | np.ndarray:
-        # As it is called, or as a listing prints names that a terminal cannot show.
-        for name in (track, unprintable(track)):
-            if name in index:
-                return name
-        file = Path(track)
-        if not file.is_file():
-            index.row(track)  # raises, with names that are alike
-        resolved = file.resolve()
-        if catalog.music and resolved.is_relative_to(catalog.music):
-            name = resolved.relative_to(catalog.music).as_posix()
-            if name in index:
-                return name
-        if not embedders:
-            embedders.append(_embedder(catalog, index, model))
-        return embedders[0].embed_file(file)
-
-    return located
-
-
-def _embedder(catalog: Catalog, index: Index, model: Path | None) -> Any:
-    if not (model or catalog.model):
-        raise InputError(f"{catalog.path} does not say which model made its vectors; name the model with --model")
-    import_tensorflow()
-    from msim_tf.export.embedder import Embedder
-    from msim_tf.library.update import source_of
-
-    embedder = Embedder(model or catalog.model)
-    index.source.validate(source_of(embedder.metadata), catalog.path, model or catalog.model)
-    return embedder
+def _examples(library: Library, track: str) -> list[str | Path]:
+    """A track, or the tracks of a playlist."""
+    return list(read_playlist(track)) if is_playlist(track) and track not in library else [track]
 
 
 def chosen_filters(

@@ -17,6 +17,7 @@ from msim_tf.cli.options import import_tensorflow, preset
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.errors import InputError
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
+from msim_tf.settings import default_library, default_model
 
 if TYPE_CHECKING:
     from msim_tf.serving.server import Addresses
@@ -25,7 +26,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("models", type=_PATH, nargs=-1, required=True)
+@click.argument("models", type=_PATH, nargs=-1)
 @click.option(
     "--host", default="127.0.0.1", help="Address to listen on; the default is not reachable from other machines."
 )
@@ -93,7 +94,10 @@ def serve(
     The newest version below each is served, and replaced while running when a newer one appears. With --library the
     music can be searched by a web page and an HTTP API (/api/v1/openapi.json) on the REST port; uploads are
     embedded by the model that embedded the library.
+
+    Without MODELS it serves the model of the library, and without --library, too, the default one of msim index.
     """
+    models, library = _models_and_library(models, library)
     import_tensorflow()
     from msim_tf.library.api import library_site
     from msim_tf.serving import server
@@ -126,6 +130,18 @@ def serve(
             site=library_site(library, token=options.token, root_path=root_path.rstrip("/")) if library else None,
             on_start=lambda addresses: _announce(addresses, list(names), library, options.token, proxy),
         )
+
+
+def _models_and_library(models: tuple[Path, ...], library: Path | None) -> tuple[tuple[Path, ...], Path | None]:
+    """What to serve: without models the library's own, and without a library, too, the default one if there is one."""
+    from msim_tf.library.catalog import is_library, load_catalog
+
+    if models:
+        return models, library
+    if library is None and is_library(default_library()):
+        library = default_library()
+    recorded = load_catalog(library).model if library else ""
+    return (Path(recorded) if recorded else default_model(),), library
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import numpy as np
 from msim_tf import settings
 from msim_tf.errors import InputError
 from msim_tf.library.catalog import load_catalog
+from msim_tf.names import unprintable
 from msim_tf.search.diversity import Diversity
 from msim_tf.search.explanation import explain
 from msim_tf.search.filters import Filters
@@ -219,6 +220,7 @@ class Library:
         Raises:
             InputError: if an end is not there, or the library has too few tracks.
         """
+        start, end = self.identify(start), self.identify(end)
         steps = track_path(self.index, start, end, length=length, weights=weights or None)
         return Hits(self._hit(step, "") for step in steps)
 
@@ -244,26 +246,46 @@ class Library:
         """
         if isinstance(track, np.ndarray):
             return track
-        if isinstance(track, str) and track in self.index:
-            return track
-        file = Path(track)
-        if not file.is_file():
+        identifier = self._identifier(track)
+        if identifier is not None:
+            return identifier
+        if not Path(track).is_file():
             self.index.row(str(track))  # raises, with names that are alike
-        resolved, music = file.resolve(), self.catalog.music
-        if music is not None and resolved.is_relative_to(music.resolve()):
-            identifier = resolved.relative_to(music.resolve()).as_posix()
-            if identifier in self.index:
-                return identifier
-        return self._embedder.embed_file(file)
+        return self._embedder.embed_file(track)
+
+    def identify(self, track: str | Path) -> str:
+        """The identifier of a track of the library, from that or from its file.
+
+        Raises:
+            InputError: if the library does not have it, with names that are alike.
+        """
+        identifier = self._identifier(track)
+        if identifier is None:
+            self.index.row(str(track))  # raises
+        return str(identifier)
+
+    def _identifier(self, track: str | Path) -> str | None:
+        # As it is called, or as a listing prints names that a terminal cannot show.
+        for name in (str(track), unprintable(str(track))):
+            if name in self.index:
+                return name
+        file, music = Path(track).absolute(), self.catalog.music
+        # As it is written, for links in the music folder; then as it is stored.
+        for place in (file, file.resolve()):
+            if music is not None and place.is_relative_to(music) and place.relative_to(music).as_posix() in self.index:
+                return place.relative_to(music).as_posix()
+        return None
 
     @cached_property
     def _embedder(self) -> Embedder:
         """The model of the library, loaded when a file that is not in it is asked for."""
+        model = self._model or self.catalog.model
+        if not model:
+            raise InputError(f"{self.catalog.path} does not say which model made its vectors; name the model with --model")
         quiet_tensorflow()
         from msim_tf.export.embedder import Embedder
         from msim_tf.library.update import source_of
 
-        model = self._model or self.catalog.model or settings.default_model()
         embedder = Embedder(model)
         self.index.source.validate(source_of(embedder.metadata), self.catalog.path, model)
         return embedder

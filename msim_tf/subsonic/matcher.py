@@ -6,10 +6,11 @@ match by path where the paths end alike, else by artist, album, title and length
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from msim_tf.names import comparable, comparable_artist
 
 _SECONDS = 3.0  # servers round lengths, and decoders disagree about padding
 _PATH_NAMES = 3  # artist, album and file: as many last names of two paths must agree, or all there are
@@ -31,9 +32,11 @@ class SongMatcher:
         for identifier, metadata in tracks:
             self._metadata[identifier] = metadata
             self._by_file_name[_path_names(identifier)[-1]].append(identifier)
-            for key, groups in (("title", self._by_title), ("artist", self._by_artist), ("album", self._by_album)):
+            for key, groups in (("title", self._by_title), ("album", self._by_album)):
                 if metadata.get(key):
                     groups[comparable(metadata[key])].append(identifier)
+            if metadata.get("artist"):
+                self._by_artist[comparable_artist(metadata["artist"])].append(identifier)
 
     def track(self, song: Mapping[str, Any]) -> str | None:
         """The identifier of the track that ``song`` is, None if there is none or more than one could be meant.
@@ -52,14 +55,14 @@ class SongMatcher:
 
     def tracks_by(self, artist: str) -> list[str]:
         """Identifiers of all tracks of an artist."""
-        return self._by_artist.get(comparable(artist), [])
+        return self._by_artist.get(comparable_artist(artist), [])
 
     def tracks_on(self, album: str, artist: str) -> list[str]:
         """Identifiers of all tracks of an album; ``artist`` "" takes those of any artist."""
         return [
             track
             for track in self._by_album.get(comparable(album), [])
-            if not artist or comparable(artist) in _artists(self._metadata[track])
+            if not artist or comparable_artist(artist) in _artists(self._metadata[track])
         ]
 
     def metadata(self, track: str) -> Mapping[str, Any]:
@@ -77,7 +80,7 @@ def same_song(metadata: Mapping[str, Any], song: Mapping[str, Any]) -> bool:
         return False
     agreements = []
     if song.get("artist") and _artists(metadata):
-        agreements.append(comparable(str(song["artist"])) in _artists(metadata))
+        agreements.append(comparable_artist(str(song["artist"])) in _artists(metadata))
     if song.get("album") and metadata.get("album"):
         agreements.append(comparable(str(song["album"])) == comparable(metadata["album"]))
     if not agreements or not all(agreements):
@@ -92,7 +95,7 @@ def same_file(identifier: str, song: Mapping[str, Any]) -> bool:
 
 
 def _artists(metadata: Mapping[str, Any]) -> set[str]:
-    return {comparable(metadata[key]) for key in ("artist", "album_artist") if metadata.get(key)}
+    return {comparable_artist(metadata[key]) for key in ("artist", "album_artist") if metadata.get(key)}
 
 
 def _path_names(path: str) -> list[str]:
@@ -104,8 +107,3 @@ def _end_alike(first: list[str], second: list[str]) -> bool:
     """Whether the last names of two paths agree: three, or as many as the shorter one has."""
     count = min(len(first), len(second), _PATH_NAMES)
     return first[-count:] == second[-count:]
-
-
-def comparable(name: str) -> str:
-    """A name as it is compared: one composition of its letters, one case, single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
