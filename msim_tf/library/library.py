@@ -281,7 +281,9 @@ class Library:
         """The model of the library, loaded when a file that is not in it is asked for."""
         model = self._model or self.catalog.model
         if not model:
-            raise InputError(f"{self.catalog.path} does not say which model made its vectors; name the model with --model")
+            raise InputError(
+                f"{self.catalog.path} does not say which model made its vectors; name the model with --model"
+            )
         quiet_tensorflow()
         from msim_tf.export.embedder import Embedder
         from msim_tf.library.update import source_of
