@@ -16,6 +16,7 @@ from msim_tf.errors import InputError
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
 
 if TYPE_CHECKING:
+    from msim_tf.audio.sandbox import DecodeLimits
     from msim_tf.data.writer import Extraction
 
 _PATH = click.Path(path_type=Path)
@@ -30,6 +31,9 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option(
     "--prune", is_flag=True, help="Forget clips whose files have left SOURCE; else they wait for their return."
+)
+@click.option(
+    "--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out; default 12 hours."
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; default one per core.")
 @click.option(
@@ -51,9 +55,11 @@ def extract(ctx: click.Context, source: Path, store: Path, **options: Any) -> No
     if sum(map(bool, (options["plan_file"], options["run_file"], options["only_finish"]))) > 1:
         raise InputError("--plan, --run and --finish are separate steps; give one of them")
     import_tensorflow()
+    from msim_tf.audio.sandbox import DecodeLimits
     from msim_tf.data import writer
     from msim_tf.data.store_database import store_params
 
+    limits = DecodeLimits(max_seconds=options["max_seconds"])
     if options["plan_file"]:
         _, listing = writer.list_source(source)
         jobs = writer.plan(listing, store, params, pad=options["pad"], prune=options["prune"])
@@ -61,20 +67,22 @@ def extract(ctx: click.Context, source: Path, store: Path, **options: Any) -> No
         click.echo(f"{store}: {len(jobs)} jobs to run")
         return
     if options["run_file"]:
-        _run_jobs(source, store, options["run_file"], options["workers"])
+        _run_jobs(
+            source, store, options["run_file"], options["workers"], DecodeLimits(max_seconds=options["max_seconds"])
+        )
         return
     if options["only_finish"]:
         done, params = writer.finish(store), store_params(store)
     else:
         with progress_bar("extract") as progress:
             settings = {name: options[name] for name in ("pad", "prune", "workers")}
-            done = writer.extract_folder(source, store, params, **settings, progress=progress)
+            done = writer.extract_folder(source, store, params, **settings, limits=limits, progress=progress)
     _print_extraction(store, done, params)
     if done.failures or done.pending:
         ctx.exit(1)
 
 
-def _run_jobs(source: Path, store: Path, lines: Iterable[str], workers: int | None) -> None:
+def _run_jobs(source: Path, store: Path, lines: Iterable[str], workers: int | None, limits: DecodeLimits) -> None:
     """Does the jobs that ``msim extract --plan`` wrote, one per line."""
     from msim_tf.data import writer
 
@@ -85,7 +93,7 @@ def _run_jobs(source: Path, store: Path, lines: Iterable[str], workers: int | No
         except (ValueError, InputError) as error:
             raise InputError(f"--run, line {number}: not a job that msim extract --plan writes ({error})") from error
     with progress_bar("extract", "shard") as progress:
-        for done, _ in enumerate(writer.run_jobs(jobs, root, store, workers=workers), 1):
+        for done, _ in enumerate(writer.run_jobs(jobs, root, store, workers=workers, limits=limits), 1):
             progress(done, len(jobs))
     click.echo(f"{store}: {len(jobs)} jobs done")
 

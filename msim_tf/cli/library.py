@@ -45,6 +45,7 @@ _WEIGHTS_HELP = "DIMENSION=NUMBER, comma separated or repeated; 0 is off. Defaul
 @click.option("--retry", is_flag=True, help="Read files again that could not be used, though they have not changed.")
 @click.option("--engine", type=click.Choice(["auto", "exact", "faiss"]), default="auto", help="Of the search.")
 @click.option("--batch", type=click.IntRange(min=1), default=200, help="Tracks between two saves.")
+@click.option("--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out.")
 @click.option("--name", default="", help="What the library is called; at first the folder's name.")
 @click.option(
     "--failures", is_flag=True, help="Only list all files of the library that cannot be used, with the reason."
@@ -59,6 +60,7 @@ def index(
     dry_run: bool,
     failures: bool,
     as_json: bool,
+    max_seconds: float,
     **settings: Any,
 ) -> None:
     """Make LIBRARY of the music below FOLDER, or bring it up to date: new, changed, moved and deleted files.
@@ -82,10 +84,11 @@ def index(
         _print_plan(folder, library, options)
         return
     import_tensorflow()
+    from msim_tf.audio.sandbox import DecodeLimits
     from msim_tf.export.embedder import Embedder
     from msim_tf.library.build import update_library
 
-    embedder = Embedder(model or _library_model(library))
+    embedder = Embedder(model or _library_model(library), DecodeLimits(max_seconds=max_seconds))
     with _stages() as progress:
         summary = update_library(folder, library, embedder, options, progress=progress)
     _print_summary(library, summary)

@@ -20,8 +20,11 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--pad", is_flag=True, help="Lengthen clips shorter than one segment with silence instead of leaving them out."
 )
+@click.option(
+    "--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out; default 12 hours."
+)
 @click.pass_context
-def embed(ctx: click.Context, source: Path, model: Path, out: Path, pad: bool) -> None:
+def embed(ctx: click.Context, source: Path, model: Path, out: Path, pad: bool, max_seconds: float) -> None:
     """Embed every track of SOURCE: a folder of audio, a single file, or a feature store.
 
     Writes identifiers, embeddings, dimensions and widths. Files that cannot be used are listed with the reason, and the exit status is then 1.
@@ -29,9 +32,10 @@ def embed(ctx: click.Context, source: Path, model: Path, out: Path, pad: bool) -
     if out.suffix != ".npz":
         raise InputError(f"--out {out}: expected a name that ends in .npz")
     import_tensorflow()
+    from msim_tf.audio.sandbox import DecodeLimits
     from msim_tf.export.embedder import Embedder
 
-    embedder = Embedder(model)
+    embedder = Embedder(model, DecodeLimits(max_seconds=max_seconds))
     with progress_bar("embed") as progress:
         tracks = embedder.embed(source, pad=pad, progress=progress)
     metadata = embedder.metadata

@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, closing
 from itertools import groupby
 from pathlib import Path
 
-from msim_tf.audio.sandbox import Decoder, DecoderUnavailable
+from msim_tf.audio.sandbox import DecodeLimits, Decoder, DecoderUnavailable
 from msim_tf.audio.scan import FileState, Scan, scan_folder
 from msim_tf.data.joining import join_shards, sweep
 from msim_tf.data.shard_job import ShardJob
@@ -180,6 +180,7 @@ def run_jobs(
     store: str | Path,
     *,
     workers: int | None = None,
+    limits: DecodeLimits | None = None,
     progress: Callable[[ShardClip], None] = lambda clip: None,
 ) -> Iterator[Shard]:
     """``run_job`` of one job after the other; the threads go on to the next while one is being written."""
@@ -195,7 +196,7 @@ def run_jobs(
         for job in unfinished.values()
         for name, state in job.files.items()
     ]
-    with Decoder() as decoder:
+    with Decoder(limits) as decoder:
         extracted = in_order(
             lambda item: _outcome(root / item[1].identifier, extractor(item[0].params), decoder, pad=item[0].pad),
             clips,
@@ -327,6 +328,7 @@ def extract_folder(
     pad: bool = False,
     prune: bool = False,
     workers: int | None = None,
+    limits: DecodeLimits | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Extraction:
     """Extracts every audio file below ``source`` into the store, resuming what an earlier run left.
@@ -338,6 +340,7 @@ def extract_folder(
         pad: lengthen clips shorter than one segment with silence.
         prune: forget clips whose files have left the folder.
         workers: threads; default one per core.
+        limits: what decoding one file may cost.
         progress: called with (clips done, clips in all).
 
     Returns:
@@ -359,7 +362,7 @@ def extract_folder(
             done += 1
             progress(done, total)
 
-        for _ in run_jobs(jobs, root, store, workers=workers, progress=count):
+        for _ in run_jobs(jobs, root, store, workers=workers, limits=limits, progress=count):
             pass
         return dataclasses.replace(_finish(store), notices=tuple(listing.notices()))
 

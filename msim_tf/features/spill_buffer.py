@@ -59,5 +59,8 @@ class Spool:
         """All rows."""
         if self._file is None:
             return joined(self._held)
+        # Read into place: the file object would put its answer together from a second copy.
+        rows = np.empty((self.rows, self._width), np.float32)
         self._file.seek(0)
-        return np.frombuffer(self._file.read(), np.float32).reshape(-1, self._width)
+        self._file.readinto(rows.data)  # type: ignore[attr-defined]
+        return rows
