@@ -67,7 +67,7 @@ def damaged_blocks(data: np.ndarray, expected: np.ndarray, blocks: np.ndarray | 
     """
     numbers = np.arange(len(expected)) if blocks is None else blocks
     starts = numbers * BLOCK_BYTES
-    actual = [zlib.crc32(data[start : start + BLOCK_BYTES]) for start in starts.tolist()]
+    actual = [zlib.crc32(data[start : start + BLOCK_BYTES].data) for start in starts.tolist()]
     return numbers[np.array(actual, np.uint32) != expected[numbers]]
 
 

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import click
 
-from msim_tf.cli.options import printable
+from msim_tf.cli.options import import_tensorflow, printable
 from msim_tf.errors import InputError
+from msim_tf.export.metadata import METADATA_FILE, check_export, version_directories
 
 
 @click.command()
 @click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.pass_context
 def check(ctx: click.Context, paths: tuple[Path, ...]) -> None:
-    """Verify every byte of PATH that counts: a library, embeddings (.npz), or a profile of weights (.json).
+    """Verify every byte of PATH that counts.
+
+    PATH is a library, a feature store, a run, an exported model, embeddings (.npz), or a profile of weights (.json).
 
     Each fault is a line that names the file and says what to do. The exit status is 1 if there is one.
     """
@@ -36,16 +39,31 @@ def _faults(path: Path) -> list[str]:
     Raises:
         InputError: if it is nothing that msim writes.
     """
-    from msim_tf.library.check import check_library
+    from msim_tf.data.store_database import is_store
     from msim_tf.search.schema import DATABASE
 
     if (path / DATABASE).exists():
+        from msim_tf.library.check import check_library
+
         return check_library(path)
+    if is_store(path):
+        from msim_tf.data.store import check_store
+
+        return check_store(path)
+    if (path / "run.json").exists():
+        import_tensorflow()
+        from msim_tf.model.run import check_run
+
+        return check_run(path)
+    if (path / METADATA_FILE).exists() or (path.is_dir() and version_directories(path)):
+        return check_export(path)
     if path.suffix == ".npz":
         return _check_embeddings(path)
     if path.suffix == ".json" and path.is_file():
         return _check_profile(path)
-    raise InputError(f"{path}: expected a library, embeddings (.npz) or a profile (.json)")
+    raise InputError(
+        f"{path}: expected a library, a feature store, a run, an exported model, embeddings (.npz) or a profile (.json)"
+    )
 
 
 def _check_embeddings(path: Path) -> list[str]:

@@ -76,7 +76,10 @@ def member_draws(labels: EncodedLabels, clips: np.ndarray, key_relation: str) ->
     """
     keys = np.arange(KEYS)
     related = relations.key_relation(keys, keys, relation=key_relation) > 0
-    pairs = {"tempo": _tempo_pair, "key": partial(_key_pair, related=related)}
+    pairs: dict[str, Callable[..., list[Member] | None]] = {
+        "tempo": _tempo_pair,
+        "key": partial(_key_pair, related=related),
+    }
     draws: dict[str, MemberDraw] = {}
     for name, values in labels.arrays.items():
         kind = dimension(name).kind

@@ -95,8 +95,8 @@ def _groups(candidates: Sequence[_Candidate]) -> list[list[_Candidate]]:
         if candidate.shard.number not in chosen:
             continue
         size = len(candidate.clips)
-        position = next((i for i, (_, room) in enumerate(open_groups) if size <= room), None)
-        if position is None:
+        position = next((i for i, (_, room) in enumerate(open_groups) if size <= room), -1)
+        if position < 0:
             groups.append([])
             open_groups.append((groups[-1], CLIPS_PER_JOINED_SHARD))
             position = len(open_groups) - 1

@@ -153,7 +153,7 @@ class ShardWriter:
 
     def _append(self, clip: ShardClip, rows: Mapping[str, np.ndarray]) -> ShardClip:
         for name, values in rows.items():
-            data = memoryview(values).cast("B")
+            data = values.data.cast("B")
             self._files[name].file.write(data)
             self._checksums[name].update(data)
             self._sizes[name] += len(data)

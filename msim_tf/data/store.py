@@ -23,7 +23,7 @@ import numpy as np
 
 from msim_tf.checksums import BLOCK_BYTES, damaged_blocks
 from msim_tf.data.augmentation import frames_spanned
-from msim_tf.data.shards import ARRAYS, CURE, Shard, array_path, check_arrays, open_array, row_width
+from msim_tf.data.shards import ARRAYS, CURE, Shard, array_path, check_arrays, load_shard, open_array, row_width
 from msim_tf.data.store_database import PENDING, StoreDatabase, database_path
 from msim_tf.data.teacher_files import load_passages_or_vectors, load_teacher
 from msim_tf.embeddings import Embeddings
@@ -315,6 +315,10 @@ def check_store(path: str | Path) -> list[str]:
     except InputError as error:
         return [str(error)]
     for shard in shards.values():
+        try:
+            load_shard(path, shard.number)
+        except InputError as error:
+            problems.append(str(error))
         problems += check_arrays(path, shard)
     if not problems:
         problems += _check_by_opening(path)

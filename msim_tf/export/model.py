@@ -89,8 +89,9 @@ class Model:
         """The names of its subspaces."""
         return self.metadata.layout.names
 
+    # A text is an iterable, too, but the first form takes it.
     @overload
-    def embed(self, audio: Audio, *, sr: int | None = None, pad: bool = False) -> TrackEmbedding: ...
+    def embed(self, audio: Audio, *, sr: int | None = None, pad: bool = False) -> TrackEmbedding: ...  # type: ignore[overload-overlap]
 
     @overload
     def embed(self, audio: Iterable[Audio], *, sr: int | None = None, pad: bool = False) -> list[TrackEmbedding]: ...

@@ -78,9 +78,11 @@ def load_records(database: Database) -> dict[str, AnnotationRecord]:
     rows = database.execute(
         "SELECT track, size, modified, seconds, error, tempo, tempo_confidence, key, key_confidence FROM annotations"
     )
-    return {
-        row[0]: AnnotationRecord(*row[:4], outcome=Annotation(*row[5:]) if row[4] is None else row[4]) for row in rows
-    }
+    records = {}
+    for track, size, modified, seconds, error, *estimates in rows:
+        outcome = Annotation(*estimates) if error is None else error
+        records[track] = AnnotationRecord(track, size, modified, seconds, outcome)
+    return records
 
 
 def save_records(database: Database, records: Iterable[AnnotationRecord]) -> None:

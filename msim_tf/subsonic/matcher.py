@@ -45,11 +45,11 @@ class SongMatcher:
             song: a ``Child`` of the Subsonic API.
         """
         names = _path_names(str(song.get("path") or ""))
-        same_path = [track for track in self._by_file_name.get(names[-1], ()) if _end_alike(_path_names(track), names)]
+        same_path = [track for track in self._by_file_name.get(names[-1], []) if _end_alike(_path_names(track), names)]
         if len(same_path) == 1:
             return same_path[0]
         # Copies of a song under several paths: the tags may tell which is meant.
-        candidates = same_path or self._by_title.get(comparable(str(song.get("title") or "")), ())
+        candidates = same_path or self._by_title.get(comparable(str(song.get("title") or "")), [])
         matches = [track for track in candidates if same_song(self._metadata[track], song)]
         return matches[0] if len(matches) == 1 else None
 

@@ -1,0 +1,54 @@
+"""``msim check`` finds the kind of everything that msim writes, and one flipped bit in each."""
+
+import shutil
+
+import pytest
+from commands import msim
+from tiny_model import tiny_model_path
+
+from msim_tf.data.shards import ARRAYS
+
+
+def flip(path):
+    """Flips a bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def check_after(path, file):
+    """What the command says of ``path`` after a bit of ``file`` was flipped."""
+    assert msim("check", path) == (0, f"{path}: whole\n", "")
+    flip(file)
+    status, out, err = msim("check", path)
+    assert (status, out) == (1, "")
+    assert err.startswith("msim: ")
+    assert file.name.split("-")[0] in err or path.name in err
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize("name", [*ARRAYS, "json", "db"])
+def test_a_store(store, tmp_path, name):
+    path = shutil.copytree(store.path, tmp_path / "store")
+    patterns = {"json": "shards/*.json", "db": "store.db"}
+    check_after(path, next(path.glob(patterns.get(name, f"shards/*.{name}.f16"))))
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "assets.extra/msim.json", "variables/variables.index"])
+def test_an_exported_model(tmp_path, name):
+    path = shutil.copytree(tiny_model_path(), tmp_path / "tiny")
+    check_after(path, next(path.glob(f"*/{name}")))
+    assert msim("check", path / "1")[0] == 1
+
+
+def test_several_paths_and_what_is_none(store, tmp_path):
+    damaged = shutil.copytree(store.path, tmp_path / "damaged")
+    flip(next(damaged.glob("shards/*.mel.f16")))
+    status, out, err = msim("check", store.path, damaged)
+    assert status == 1
+    assert out == f"{store.path}: whole\n"
+    assert str(damaged) in err
+    status, out, err = msim("check", tmp_path)
+    assert status == 2
+    assert "expected a library, a feature store, a run" in err
