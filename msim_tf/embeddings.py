@@ -1,4 +1,5 @@
-"""Embeddings as search and evaluation see them: identifiers, one vector each, and (for our own models) which coordinates hold which dimension.
+"""Embeddings as search and evaluation see them: identifiers, one vector each, and (for our own
+models) which coordinates hold which dimension.
 
 Owns the npz format of ``msim embed``. Any other system takes part with a file of only two arrays:
 
@@ -110,7 +111,8 @@ def validate_embeddings(
         raise InputError(f"{where}: NaN or infinity in the vectors of {names}; embed these again")
     if layout is not None and layout.size != embeddings.shape[1]:
         raise InputError(
-            f"{where}: vectors have {embeddings.shape[1]} coordinates, the layout {list(layout.widths)} describes {layout.size}"
+            f"{where}: vectors have {embeddings.shape[1]} coordinates, the layout {list(layout.widths)} describes "
+            f"{layout.size}"
         )
 
 
@@ -164,7 +166,8 @@ def load_embeddings(path: str | Path, *, name: str | None = None) -> Embeddings:
     absent = [wanted for wanted in ("identifiers", key) if wanted not in arrays]
     if absent:
         raise InputError(
-            f"{path}: array {absent[0]!r} is missing (found {', '.join(arrays) or 'none'}); expected identifiers and embeddings"
+            f"{path}: array {absent[0]!r} is missing (found {', '.join(arrays) or 'none'}); expected identifiers and "
+            "embeddings"
         )
     vectors = arrays[key]
     if vectors.dtype.kind not in "fiu":

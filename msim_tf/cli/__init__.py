@@ -1,7 +1,8 @@
 """The command line: parse, call, print; nothing else.
 
-Commands live in modules by stage and are imported only when they run, and each imports what it needs inside itself, so that help is instant.
-A wrong input is one line on standard error and exit status 2; a batch that had to leave files out exits with status 1.
+Commands live in modules by stage and are imported only when they run, and each imports what it needs
+inside itself, so that help is instant. A wrong input is one line on standard error and exit status 2; a
+batch that had to leave files out exits with status 1.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class _Commands(click.Group):
 def cli() -> None:
     """Multi-dimensional music similarity: genre, mood, instrument, era, tempo and key in one embedding.
 
-    A folder of music becomes a model in five steps: extract, annotate or label, train, export, serve. Every step can be interrupted and
-    continues when the same command is given again.
+    A folder of music becomes a model in five steps: extract, annotate or label, train, export, serve. Every step can be
+    interrupted and continues when the same command is given again.
     """
 
 
@@ -74,7 +75,8 @@ def main(arguments: list[str] | None = None) -> Any:
         return cli.main(args=arguments, prog_name="msim", standalone_mode=True)
     except SystemExit as end:
         if arguments is None and sys.argv[1:2] == ["serve"] and end.code in (0, None):
-            # Everything is closed. Python would go on for seconds to take TensorFlow apart, while a service manager waits.
+            # Everything is closed. Python would go on for seconds to take TensorFlow
+            # apart, while a service manager waits.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)

@@ -67,9 +67,9 @@ def index(
     Without LIBRARY it is the default one, in your folder for data.
 
     Interrupted at any moment, the same command goes on from the last save. What has not changed is skipped. Files that
-    cannot be used are listed with the reason, and the exit status is then 1; they are read again when they have changed.
-    Tracks whose files are gone are kept, but not offered, until the files return or --prune forgets them. Search the library
-    with msim query, msim path and msim serve --library.
+    cannot be used are listed with the reason, and the exit status is then 1; they are read again when they have
+    changed. Tracks whose files are gone are kept, but not offered, until the files return or --prune forgets them.
+    Search the library with msim query, msim path and msim serve --library.
     """
     if failures:
         _list_all_failures(library or folder or default_library(), as_json=as_json)
@@ -182,7 +182,8 @@ def _print_summary(library: Path, summary: Summary) -> None:
 @click.option("--name", default="", help="What the library is called; by default the name of the embeddings.")
 @click.option("--engine", type=click.Choice(["auto", "exact", "faiss"]), default="auto", help="Of the search.")
 def import_(embeddings: Path, library: Path, name: str, engine: str) -> None:
-    """Make LIBRARY of EMBEDDINGS, an .npz of msim embed or of another system with subspaces, to search it with msim query.
+    """Make LIBRARY of EMBEDDINGS, an .npz of msim embed or of another system with
+    subspaces, to search it with msim query.
 
     It has no metadata to filter by, and no folder of music to play.
     """
@@ -245,11 +246,13 @@ def path(
 )
 @click.option("--name", help="Of the profile; default the name of its file.")
 def learn(choices: Path, profile: Path, library: Path, name: str | None) -> None:
-    """Learn weights from CHOICES ("positive is closer to anchor than negative") and save them as PROFILE, for --profile.
+    """Learn weights from CHOICES ("positive is closer to anchor than negative") and
+    save them as PROFILE, for --profile.
 
-    CHOICES is a table with the columns anchor,positive,negative, or judgements in any form that msim evaluate triplets reads. Choices of
-    tracks that LIBRARY does not have are left out and counted. The weights are tried on choices about queries that they have not seen
-    (cross-validation over queries), and what is printed says whether they beat equal weights there.
+    CHOICES is a table with the columns anchor,positive,negative, or judgements in any form that msim evaluate
+    triplets reads. Choices of tracks that LIBRARY does not have are left out and counted. The weights are
+    tried on choices about queries that they have not seen (cross-validation over queries), and what is
+    printed says whether they beat equal weights there.
     """
     from msim_tf.evaluate.triplet_files import read_triplets
     from msim_tf.evaluate.triplets import scorable
@@ -272,7 +275,8 @@ def learn(choices: Path, profile: Path, library: Path, name: str | None) -> None
     for dimension, weight in learnt.weights.items():
         click.echo(f"  {dimension:<11}{weight:.3f}")
     click.echo(
-        f"  explains {learnt.agreement:.0%} of choices it has not seen, on other queries; equal weights {learnt.equal_agreement:.0%}"
+        f"  explains {learnt.agreement:.0%} of choices it has not seen, on other queries; equal weights "
+        f"{learnt.equal_agreement:.0%}"
     )
     verdict = "better than equal weights" if learnt.helps else "not shown to be better than equal weights"
     click.echo(f"  {verdict}: gain {learnt.gain_low:+.3f} to {learnt.gain_high:+.3f} (95 %, over queries)")

@@ -27,7 +27,8 @@ _PATH = click.Path(path_type=Path)
 def embed(ctx: click.Context, source: Path, model: Path, out: Path, pad: bool, max_seconds: float) -> None:
     """Embed every track of SOURCE: a folder of audio, a single file, or a feature store.
 
-    Writes identifiers, embeddings, dimensions and widths. Files that cannot be used are listed with the reason, and the exit status is then 1.
+    Writes identifiers, embeddings, dimensions and widths. Files that cannot be used are listed with
+    the reason, and the exit status is then 1.
     """
     if out.suffix != ".npz":
         raise InputError(f"--out {out}: expected a name that ends in .npz")

@@ -1,8 +1,8 @@
 """Makes a library of a folder of music, and brings it up to date.
 
-A library belongs to one folder and one model: another is refused, or takes over in a rebuild, which fills a second index in
-the same directory and replaces the first at its end. A rebuild that was killed goes on where it was when it is asked for
-again.
+A library belongs to one folder and one model: another is refused, or takes over in a rebuild, which
+fills a second index in the same directory and replaces the first at its end. A rebuild that was killed
+goes on where it was when it is asked for again.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def _catalog(music: Path, path: Path, options: UpdateOptions) -> Catalog:
 
 
 def _opened(path: Path) -> Index:
-    """The index of a library; if only the codes of its engine are damaged, without them, for they will be made again."""
+    """The index of a library; if only the codes of its engine are damaged, without
+    them, for they will be made again.
+    """
     try:
         return Index.open(path)
     except InputError:
@@ -152,6 +154,7 @@ def _validate_source(index: Index, source: Source, path: Path) -> None:
     if stored != source:
         raise InputError(
             f"{path} was embedded by {stored.model} version {stored.version} (features {stored.digest}), this model is "
-            f"{source.model} version {source.version} (features {source.digest}): give the old model, or embed everything "
+            f"{source.model} version {source.version} (features {source.digest}): give the old model, or embed "
+            "everything "
             "again with msim index --rebuild"
         )

@@ -35,8 +35,8 @@ class Catalog:
         path: the library's directory.
         name: what people call it.
         music: the folder of music, absolute; None for a library of imported vectors.
-        model: the directory of the model that embedded it, as a hint for queries by audio file; the index holds which model
-            it was.
+        model: the directory of the model that embedded it, as a hint for queries by audio
+            file; the index holds which model it was.
     """
 
     path: Path

@@ -1,8 +1,8 @@
 """What has to be done to bring a library up to date with its folder: a comparison of two lists; nothing is changed.
 
 A file is unchanged when size and time are; when only the time differs its contents are compared by hash. A file that is
-gone and turned up elsewhere with the same contents was moved, and keeps its vector. What is gone otherwise is *missing*: it
-may be on a disk that is not mounted, and is not embedded again when it returns.
+gone and turned up elsewhere with the same contents was moved, and keeps its vector. What is gone otherwise is
+*missing*: it may be on a disk that is not mounted, and is not embedded again when it returns.
 """
 
 from __future__ import annotations

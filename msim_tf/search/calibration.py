@@ -1,8 +1,9 @@
 """How deep must an approximate engine look? Measured on the library's own vectors.
 
-Tracks of the library are the queries, each of them left out of its own answer. For four kinds of weights (all equal, drawn from the flat
-Dirichlet distribution, one dimension alone, Dirichlet with random signs) the true neighbours come from an exact scan, and their places in
-the approximate order tell the depth. Depths are chosen on one half of the queries; the recall that is reported is of the other half.
+Tracks of the library are the queries, each of them left out of its own answer. For four kinds of weights (all equal,
+drawn from the flat Dirichlet distribution, one dimension alone, Dirichlet with random signs) the true neighbours come
+from an exact scan, and their places in the approximate order tell the depth. Depths are chosen on one half of the
+queries; the recall that is reported is of the other half.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ class Calibration:
     """Depths and what they reach.
 
     Attributes:
-        depths: kind of weights -> rows to look at for ``k`` hits; ``ALONE`` where an engine has an order of its own for single dimensions.
-        recall: kind of weights, or ``ALONE`` -> share of the true ``k`` nearest found, on queries that did not choose the depth.
+        depths: kind of weights -> rows to look at for ``k`` hits; ``ALONE`` where an engine has
+            an order of its own for single dimensions.
+        recall: kind of weights, or ``ALONE`` -> share of the true ``k`` nearest found, on
+            queries that did not choose the depth.
         k: hits per query.
         queries: queries per kind behind each recall.
         rows: size of the library then.
@@ -52,7 +55,8 @@ class Calibration:
     def depth(self, weights: np.ndarray, count: int, *, alone: bool = False) -> int:
         """Rows to look at for ``count`` hits under ``weights`` (magnitudes sum to 1).
 
-        Between the three kinds of positive weights the depth is interpolated in its logarithm over the largest weight: 1/n when all are
+        Between the three kinds of positive weights the depth is interpolated in its logarithm
+            over the largest weight: 1/n when all are
         equal, the harmonic mean sum(1/i)/n that Dirichlet weights have on average, 1 for a single dimension.
         """
         if alone:

@@ -1,8 +1,8 @@
 """Which rows can be among the nearest: the exact scan, and the interface it shares with other engines.
 
-An engine proposes rows and ``query`` ranks them exactly, so the engine decides only how many true neighbours are seen and how long it takes.
-With subspaces of length 1, sum of w_s * |q_s - x_s|^2 = const - 2 * sum of w_s * <q_s, x_s>: the query carries the weights, the stored vectors
-never change, and dimensions of weight 0 are not even read.
+An engine proposes rows and ``query`` ranks them exactly, so the engine decides only how many true neighbours are seen
+and how long it takes. With subspaces of length 1, sum of w_s * |q_s - x_s|^2 = const - 2 * sum of w_s * <q_s, x_s>: the
+query carries the weights, the stored vectors never change, and dimensions of weight 0 are not even read.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from msim_tf.search.ranking import normalised
 from msim_tf.search.threads import cores
 from msim_tf.search.vectors import Rows
 
-# Rounding of float32 sums; rows this near to the last one wanted are proposed too, so that ties are settled by the exact ranking.
+# Rounding of float32 sums; rows this near to the last one wanted are proposed too, so that
+# ties are settled by the exact ranking.
 _MARGIN = 1e-5
-# Stored coordinates are rounded to 11 bits, so a stored subspace has length 1 within 2**-11 and a distance, up to twice the weight, errs by twice as
-# much either way. Where lengths are taken for 1, rows this near are proposed.
+# Stored coordinates are rounded to 11 bits, so a stored subspace has length 1 within 2**-11 and a distance, up to twice
+# the weight, errs by twice as much either way. Where lengths are taken for 1, rows this near are proposed.
 STORED_MARGIN = 4 * 2.0**-11
 
 
@@ -32,7 +33,8 @@ class Engine(Protocol):
     def top(
         self, rows: Rows, query: np.ndarray, weights: np.ndarray, count: int, *, allowed: np.ndarray | None = None
     ) -> np.ndarray:
-        """Rows that hold the ``count`` nearest, in no order; a few more than asked, fewer only where no more are allowed.
+        """Rows that hold the ``count`` nearest, in no order; a few more than asked,
+        fewer only where no more are allowed.
 
         Args:
             rows: everything stored.
@@ -73,8 +75,8 @@ def smallest(distances: np.ndarray, count: int, *, margin: float = _MARGIN) -> n
 class ExactEngine:
     """Scores every row. Default below some 50,000 tracks, right at any size.
 
-    The first rows are copied to memory, dimension by dimension in float32, as many as ``memory`` bytes take. The others are
-    read from the float16 file, block by block on all cores, at about twice the time.
+    The first rows are copied to memory, dimension by dimension in float32, as many as ``memory`` bytes take. The others
+    are read from the float16 file, block by block on all cores, at about twice the time.
     """
 
     name = "exact"
@@ -106,7 +108,8 @@ class ExactEngine:
         first, last = sum(len(columns[0]) for columns in copies), min(len(rows), self._most_copied)
         if first < last:
             added = subspace_major(rows, first, last, self._layout)
-            # A library that grows often would end in many small copies: join those that are not greater than what follows.
+            # A library that grows often would end in many small copies: join those that
+            # are not greater than what follows.
             while copies and len(copies[-1][0]) <= len(added[0]):
                 added = tuple(np.concatenate(pair) for pair in zip(copies[-1], added))
                 copies = copies[:-1]
@@ -137,7 +140,8 @@ def subspace_major(rows: Rows, first: int, last: int, layout: EmbeddingLayout) -
 
 
 def _stored_distances(block: np.ndarray, weighted: np.ndarray, spans: list[slice]) -> np.ndarray:
-    """Weighted distances of stored vectors [n, size] float16, up to a constant and within ``STORED_MARGIN``: [n] float32.
+    """Weighted distances of stored vectors [n, size] float16, up to a constant and
+    within ``STORED_MARGIN``: [n] float32.
 
     Only coordinates of dimensions that weigh are read.
     """

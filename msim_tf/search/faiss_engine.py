@@ -1,7 +1,8 @@
-"""The FAISS engine for some 50,000 tracks and more: every row is scored from short codes (``faiss_codes``), the best are rescored exactly.
+"""The FAISS engine for some 50,000 tracks and more: every row is scored from short codes
+(``faiss_codes``), the best are rescored exactly.
 
-Scoring everything keeps recall under skewed weights, where partitioned and graph indexes, built for one fixed distance, collapse. How many rows
-to rescore is measured on the library (``calibration``).
+Scoring everything keeps recall under skewed weights, where partitioned and graph indexes, built for one fixed distance,
+collapse. How many rows to rescore is measured on the library (``calibration``).
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class FaissEngine:
             return self._exact.top(rows, query, weights, count, allowed=allowed)
         distances = np.zeros(len(near), np.float32)
         for span in weighing_spans(weights, self._layout):
-            # Not by BLAS: for some hundred rows it wakes threads, which then wait in a loop on the core that shares the next query.
+            # Not by BLAS: for some hundred rows it wakes threads, which then wait in a loop
+            # on the core that shares the next query.
             distances += np.einsum("ij,j->i", widened(rows.take(near, span)), weighted[span])
         return near[smallest(distances, count, margin=STORED_MARGIN)]
 

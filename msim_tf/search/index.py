@@ -1,12 +1,14 @@
-"""The index: unit vectors and metadata of tracks, in memory or in a directory. One index serves every weighting, see ``ranking``.
+"""The index: unit vectors and metadata of tracks, in memory or in a directory. One index
+serves every weighting, see ``ranking``.
 
     library.db           tracks and what there is one of, see ``schema``
     vectors-000001.f16   the vectors, and their checksums beside them, see ``vectors``
-    codes-000001.npz     codes of the FAISS engine, if there is one; rows after those it covers are encoded when it is opened
+    codes-000001.npz     codes of the FAISS engine, if there is one; rows after those it covers are encoded when it is
+                         opened
 
 Every change is part of one transaction, which ``save`` commits after the new vectors are on disk. So a process that is
-killed at any moment leaves the last save. Another process sees each save whole. ``query`` searches an index; threads may
-search at the same time, but not while one of them changes it.
+killed at any moment leaves the last save. Another process sees each save whole. ``query`` searches an index; threads
+may search at the same time, but not while one of them changes it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """A library in Milvus, for catalogues that outgrow one machine: pushed from an ``Index``, searched by the same queries.
 
-With subspaces of length 1, sum of w_s * |q_s - x_s|^2 = const - 2 * <w * q, x>: the query is weighted before it is sent, and one vector field
-with the inner product serves every weighting, negative ones too. Filters run in Milvus, on scalar fields. What comes back is ranked exactly,
-from the vectors themselves, so ties, shares and distances are those of the index that was pushed.
+With subspaces of length 1, sum of w_s * |q_s - x_s|^2 = const - 2 * <w * q, x>: the query is weighted before it
+is sent, and one vector field with the inner product serves every weighting, negative ones too. Filters run in
+Milvus, on scalar fields. What comes back is ranked exactly, from the vectors themselves, so ties, shares and
+distances are those of the index that was pushed.
 
-The address is that of a server, or a file name (milvus-lite: the same calls in this process, a scan of everything; for tests and trials).
-``pymilvus`` is imported only here, and only when it is used. ``milvus_fields`` says how a track is held.
+The address is that of a server, or a file name (milvus-lite: the same calls in this process, a scan of
+everything; for tests and trials). ``pymilvus`` is imported only here, and only when it is used.
+``milvus_fields`` says how a track is held.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ def import_milvus() -> Any:
         import pymilvus
     except ImportError:
         raise InputError(
-            "Milvus needs pymilvus: pip install 'msim-tf[milvus]', or search the library itself, which works at any size"
+            "Milvus needs pymilvus: pip install 'msim-tf[milvus]', or search the library itself, which works at any "
+            "size"
         ) from None
     # It logs what it raises, and what it does without on milvus-lite.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -77,7 +80,9 @@ class Pushed:
 
 
 class MilvusCollection:
-    """Tracks in one collection; what a query asks of an ``Index``, ``query.track_query`` and its like ask of this, too."""
+    """Tracks in one collection; what a query asks of an ``Index``,
+    ``query.track_query`` and its like ask of this, too.
+    """
 
     def __init__(self, client: Any, name: str, uri: str, source: Source, kind: str) -> None:
         self.source = source
@@ -96,7 +101,8 @@ class MilvusCollection:
             token: "user:password" or a key, where the server wants one.
 
         Raises:
-            InputError: if pymilvus is not installed, the server does not answer, or the collection is missing or something else.
+            InputError: if pymilvus is not installed, the server does not answer, or the
+                collection is missing or something else.
         """
         client = _connected(uri, token)
         try:
@@ -273,7 +279,8 @@ def push(
     batch: int = 1000,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Pushed:
-    """Makes ``collection`` hold what ``index`` holds; what it holds already is not sent. Interrupted, the next push goes on.
+    """Makes ``collection`` hold what ``index`` holds; what it holds already is not
+    sent. Interrupted, the next push goes on.
 
     Args:
         index: the library.

@@ -1,7 +1,8 @@
-"""Asking an index: by track, by vector, by several examples, by a different track for every dimension; ranked, filtered, diverse.
+"""Asking an index: by track, by vector, by several examples, by a different track for every
+dimension; ranked, filtered, diverse.
 
-An engine proposes rows, and the ranking here is exact and stable: float64 distances from the stored vectors, equal ones (to nine decimals) in
-the order of their identifiers, whatever the engine and whatever happened to the index before.
+An engine proposes rows, and the ranking here is exact and stable: float64 distances from the stored vectors, equal ones
+(to nine decimals) in the order of their identifiers, whatever the engine and whatever happened to the index before.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Query:
     Attributes:
         vector: [size] float32, subspaces of length 1, or 0 where the query says nothing.
         dimensions: those it says something about; only these can weigh.
-        references: dimension -> the track it was taken from, where it is one track of the index: evidence for explanations.
+        references: dimension -> the track it was taken from, where it is one track of
+            the index: evidence for explanations.
         exclude: tracks that are not to be found.
     """
 
@@ -159,10 +161,12 @@ def search(
     Args:
         index: the index.
         query: what to be near to.
-        weights: by dimension, relative; 0 or unnamed is off, negative means "unlike". None weighs all of the query's equally.
+        weights: by dimension, relative; 0 or unnamed is off, negative means "unlike".
+            None weighs all of the query's equally.
         k: how many; fewer are returned when there are no more.
         filters: what may be found.
-        diversity: how different hits should be from each other; with ``relevance`` < 1 the order is that of marginal relevance.
+        diversity: how different hits should be from each other; with ``relevance`` < 1
+            the order is that of marginal relevance.
 
     Returns:
         Matches, nearest first; ties by identifier.

@@ -4,8 +4,8 @@ With every subspace L2-normalised, the distance of a query q to a track x under 
 
     d(q, x) = sum over dimensions s of w_s * |q_s - x_s|^2,    each |q_s - x_s|^2 = 2 * cosine distance, in [0, 4]
 
-so one set of stored vectors serves every weighting, and each dimension's share of a distance can be shown. Weights are relative: they are
-divided by the sum of their magnitudes. 0 switches a dimension off, a negative weight means "unlike".
+so one set of stored vectors serves every weighting, and each dimension's share of a distance can be shown. Weights are
+relative: they are divided by the sum of their magnitudes. 0 switches a dimension off, a negative weight means "unlike".
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """Weights that a listener's own choices reveal, and profiles that keep them.
 
-A choice is "B is closer to A than C". With D_s the distances of dimension s, x = D(A, C) - D(A, B) speaks for the dimensions in which B is
-closer. Choices are modelled as logistic, P(choice) = 1 / (1 + exp(-w.x)), and
+A choice is "B is closer to A than C". With D_s the distances of dimension s, x = D(A, C) - D(A, B) speaks for the
+dimensions in which B is closer. Choices are modelled as logistic, P(choice) = 1 / (1 + exp(-w.x)), and
 
     sum over choices of log(1 + exp(-w.x / r)) + ridge / 2 * |w - scale|^2     over w >= 0
 
-with r the root mean square of all x, is convex with one minimum, found by L-BFGS-B. The ridge pulls toward equal weights, so that few choices move little and none at all leaves
-equal weights. Only the ratios of w matter, and where choices contradict each other these are noise; so w is blended with equal weights, whose
-part is the square root of the likelihood ratio, exp(-gain / 2): 1 if w explains the choices no better than equal weights do (each at its best
-steepness), soon nothing if it does.
+with r the root mean square of all x, is convex with one minimum, found by L-BFGS-B. The ridge pulls toward
+equal weights, so that few choices move little and none at all leaves equal weights. Only the ratios of w
+matter, and where choices contradict each other these are noise; so w is blended with equal weights, whose part
+is the square root of the likelihood ratio, exp(-gain / 2): 1 if w explains the choices no better than equal
+weights do (each at its best steepness), soon nothing if it does.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ class Profile:
         name: what the user calls them.
         weights: dimension -> weight >= 0, summing to 1.
         choices: how many choices they were learnt from; 0 for weights set by hand.
-        agreement: share of choices that weights learnt from choices about *other* queries explain; NaN below two queries.
-        equal_agreement: share that equal weights explain; when it is not below ``agreement``, the profile does not help.
+        agreement: share of choices that weights learnt from choices about *other*
+            queries explain; NaN below two queries.
+        equal_agreement: share that equal weights explain; when it is not below
+            ``agreement``, the profile does not help.
         gain_low: lower end of the 95 % interval of ``agreement - equal_agreement``, over whole queries; NaN if unknown.
         gain_high: its upper end.
     """
@@ -147,8 +150,8 @@ def learn_profile(
         name: of the profile.
         differences: [n, dimensions], see ``choice_differences``; n >= 1.
         layout: names the dimensions.
-        queries: [n] what each choice was about; choices about one are never divided between learning and testing, since they
-            share tracks. None: each choice is its own.
+        queries: [n] what each choice was about; choices about one are never divided between learning and testing,
+            since they share tracks. None: each choice is its own.
         ridge: see ``fitted_weights``.
         scale: see ``fitted_weights``.
 
@@ -179,7 +182,9 @@ def learn_profile(
 
 
 def _held_out(differences: np.ndarray, groups: np.ndarray, ridge: float, scale: float) -> np.ndarray:
-    """[n] bool: which choices weights explain that were fitted without their group, in ten folds; [0] below two groups."""
+    """[n] bool: which choices weights explain that were fitted without their group,
+    in ten folds; [0] below two groups.
+    """
     count = int(groups.max()) + 1
     if count < 2:
         return np.empty(0, bool)
@@ -221,7 +226,8 @@ def load_profile(path: str | Path) -> Profile:
     Raises:
         InputError: if it is missing or no profile.
     """
-    # Profiles written by hand, by the page of a library or by version 0.1 have no checksum, and do not say that they have.
+    # Profiles written by hand, by the page of a library or by version 0.1 have no
+    # checksum, and do not say that they have.
     cure = "learn it again with msim learn, or take 'checksum' and 'checked' away if you have edited it"
     value = load_checked_json(
         path, "a profile of weights", cure=cure, header=(FORMAT, FORMAT_VERSION), optional_without=_CHECKED

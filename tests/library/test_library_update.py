@@ -1,4 +1,6 @@
-"""A library follows its folder: resumed after SIGKILL, files changed, moved, deleted and broken for real, other models refused."""
+"""A library follows its folder: resumed after SIGKILL, files changed, moved, deleted and
+broken for real, other models refused.
+"""
 
 import dataclasses
 import hashlib

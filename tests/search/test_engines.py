@@ -128,7 +128,9 @@ def test_the_depth_of_a_dimension_alone_is_its_own():
 
 
 def test_calibration_measures_a_known_error(rng):
-    """An approximate order that is the exact one with its first 90 and next 410 places exchanged needs a depth of 420, and gets half as much again."""
+    """An approximate order that is the exact one with its first 90 and next 410 places exchanged needs a
+    depth of 420, and gets half as much again.
+    """
     rows = some_rows(rng, LAYOUT, [2000])
     stored = normalised(rows.take(np.arange(2000)), LAYOUT)
 
@@ -183,7 +185,8 @@ def test_faiss_recall_on_other_tracks_than_calibrated(rng, layout):
 
 def test_codes_of_few_coordinates_where_many_would_have_to_look_deep(rng):
     faiss = pytest.importorskip("faiss")
-    # Vectors without structure need two coordinates per code; where two of eight directions hold the variance, four can share one.
+    # Vectors without structure need two coordinates per code; where two of eight directions
+    # hold the variance, four can share one.
     plain = faiss_index(rng).engine._codes
     vectors = rng.normal(size=(4000, 48)) * np.tile([1, 1, *[0.02] * 6], 6)
     embeddings = Embeddings("toy", tuple(map(str, range(4000))), vectors.astype(np.float32), LAYOUT, META)

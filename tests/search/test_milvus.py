@@ -1,4 +1,7 @@
-"""Milvus against the exact engine: what is found, filters, pushes, refusals. By milvus-lite, in files of the test's own."""
+"""Milvus against the exact engine: what is found, filters, pushes, refusals.
+
+By milvus-lite, in files of the test's own.
+"""
 
 import json
 import sys
