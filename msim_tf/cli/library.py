@@ -77,17 +77,16 @@ def index(
     if folder is None:
         raise InputError("give the folder of music, for example: msim index ~/Music")
     library = library or default_library()
+    import_tensorflow()
+    from msim_tf.audio.sandbox import DecodeLimits
+    from msim_tf.export.embedder import Embedder
+    from msim_tf.library.build import update_library
     from msim_tf.library.update import UpdateOptions
 
     options = UpdateOptions(**settings)
     if dry_run:
         _print_plan(folder, library, options)
         return
-    import_tensorflow()
-    from msim_tf.audio.sandbox import DecodeLimits
-    from msim_tf.export.embedder import Embedder
-    from msim_tf.library.build import update_library
-
     embedder = Embedder(model or _library_model(library), DecodeLimits(max_seconds=max_seconds))
     with _stages() as progress:
         summary = update_library(folder, library, embedder, options, progress=progress)
