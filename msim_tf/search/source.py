@@ -53,13 +53,16 @@ class Source:
         Raises:
             InputError: naming both.
         """
-        validate_digest(other.digest or "unknown", there, self.digest or "unknown", here)
+        # Where this one does not say which features it hears, the model tells more.
+        if self.digest:
+            validate_digest(other.digest or "unknown", there, self.digest, here)
         if (other.model, other.version) != (self.model, self.version):
             raise InputError(
                 f"{there} is of model {other.model or 'unknown'} version {other.version or 'unknown'}, {here} of "
                 f"{self.model or 'unknown'} version {self.version or 'unknown'}: embed the library again with one "
                 "model and index that"
             )
+        validate_digest(other.digest or "unknown", there, self.digest or "unknown", here)
         if other.layout != self.layout:
             raise InputError(f"{there} has subspaces {other.layout.to_json()}, {here} has {self.layout.to_json()}")
 

@@ -7,15 +7,13 @@ from synthetic import write_clip
 
 from msim_tf.audio.scan import content_hash, scan_folder
 from msim_tf.errors import InputError
-from msim_tf.library.plan import make_plan
+from msim_tf.library.file_table import FileRecord
+from msim_tf.library.plan import Known, make_plan
 
 
 def states(root, scan):
-    """What an index would know of every file."""
-    return {
-        name: {"size": state.size, "modified": state.modified, "sha256": content_hash(root / name)}
-        for name, state in scan.files.items()
-    }
+    """What a library would know of every file."""
+    return Known({name: FileRecord(state, content_hash(root / name)) for name, state in scan.files.items()})
 
 
 def test_every_sound_file_is_listed_or_has_a_reason(tmp_path):
@@ -143,10 +141,10 @@ def test_what_cannot_be_listed_is_not_gone(tmp_path, monkeypatch):
     scan = scan_folder(tmp_path)
     assert scan.unreadable == ("b/",) and scan.failures == {"b/": "cannot be read (Permission denied)"}
     plan = make_plan(tmp_path, scan, known)
-    assert plan.removed == [] and plan.unchanged == 2
+    assert plan.missing == [] and plan.unchanged == 2
 
 
-def test_a_plan_knows_new_changed_touched_moved_and_removed(tmp_path):
+def test_a_plan_knows_new_changed_touched_moved_and_missing(tmp_path):
     for i, name in enumerate(["same", "touched", "changed", "moved", "moved twin", "removed", "grown"]):
         write_clip(tmp_path / f"{name}.wav", 1, i)
     write_clip(tmp_path / "moved twin.wav", 1, 3)  # the same contents as "moved"
@@ -161,7 +159,7 @@ def test_a_plan_knows_new_changed_touched_moved_and_removed(tmp_path):
     seen = []
     plan = make_plan(tmp_path, scan_folder(tmp_path), known, progress=lambda done, total: seen.append((done, total)))
     assert plan.new == ["new.wav"] and plan.changed == ["changed.wav", "grown.wav"]
-    assert plan.touched == ["touched.wav"] and plan.moved == {"z.wav": "moved.wav"} and plan.removed == ["removed.wav"]
+    assert plan.touched == ["touched.wav"] and plan.moved == {"z.wav": "moved.wav"} and plan.missing == ["removed.wav"]
     assert plan.unchanged == 2
     # Only what could have been moved (same size as something gone) and what has the same size is read.
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -175,4 +173,4 @@ def test_two_copies_of_one_lost_track_are_one_move_and_one_new(tmp_path):
     for name in ("a.wav", "b.wav"):
         (tmp_path / name).write_bytes(content)
     plan = make_plan(tmp_path, scan_folder(tmp_path), known)
-    assert plan.moved == {"a.wav": "old.wav"} and plan.new == ["b.wav"] and plan.removed == []
+    assert plan.moved == {"a.wav": "old.wav"} and plan.new == ["b.wav"] and plan.missing == []

@@ -191,7 +191,7 @@ def test_other_exceptions_keep_their_traceback(monkeypatch, embeddings):
     def fail(*_, **__):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("msim_tf.cli.library_query.load_catalog", fail)
+    monkeypatch.setattr("msim_tf.cli.library_query.Library", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["query", str(embeddings), "x"])
 

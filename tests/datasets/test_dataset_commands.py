@@ -99,12 +99,12 @@ def test_training_with_a_published_split_never_hears_its_test_part(labelled_stor
     save_split(tmp_path / "split.json", split)
     asked = []
 
-    def recorded(store, labels, clips, *rest, **options):
+    def recorded(store, clips, *rest):
         asked.append([store.identifiers[clip] for clip in clips])
         if len(asked) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_make_split", recorded)
+    monkeypatch.setattr(training, "StorePart", recorded)
     arguments = [labelled_store.path, tmp_path / "run", "--split", tmp_path / "split.json", "--network", "single384"]
     CliRunner().invoke(train, list(map(str, arguments)))
     assert asked == [tracks[:6], tracks[6:9]]
