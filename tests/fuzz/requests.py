@@ -93,7 +93,7 @@ _NUMBERS = st.one_of(
 _WORDS = st.one_of(
     st.sampled_from(["mel", "onset", "cens", "audio", "b64", "track", "tracks", "mix", "genre", "serving_default", ""]),
     st.text(max_size=12),
-    st.sampled_from(["\x00", "..", "%2e%2e", "a.wav", "\ud83d\ude00", "9" * 5000]),
+    st.sampled_from(["\x00", "..", "%2e%2e", "a.wav", "\U0001f600", "9" * 5000]),
 )
 _VALUES = st.recursive(
     st.none() | st.booleans() | _NUMBERS | _WORDS,
@@ -230,9 +230,11 @@ def _prepare(shared: Path, stack: contextlib.ExitStack) -> Callable[[Case], Coun
 
         def send(method, path, body, headers):
             answer = http.request(method, path, content=body, headers=headers)
-            counts[f"HTTP {answer.status_code // 100}xx"] += 1
+            counts[f"HTTP {answer.status_code}"] += 1
             assert answer.status_code not in _SERVER_FAULTS, answer.text
-            if answer.status_code >= 400 and method != "HEAD" and "json" in answer.headers.get("content-type", ""):
+            # TensorFlow Serving answers a version beyond int64 with 400 and no body; so do we.
+            as_json = "json" in answer.headers.get("content-type", "")
+            if answer.status_code >= 400 and as_json and answer.content:
                 assert set(answer.json()) == {"error"}, answer.text
 
         def call(message: bytes):
@@ -241,7 +243,9 @@ def _prepare(shared: Path, stack: contextlib.ExitStack) -> Callable[[Case], Coun
                 counts["gRPC OK"] += 1
             except grpc.RpcError as error:
                 counts["gRPC errors"] += 1
-                assert error.code() not in _GRPC_FAULTS, f"{error.code()}: {error.details()}"
+                # gRPC itself says INTERNAL to what is no message at all.
+                unreadable = error.details() == "Exception deserializing request!"
+                assert unreadable or error.code() not in _GRPC_FAULTS, f"{error.code()}: {error.details()}"
 
         _examples(case, send, _METHODS, _PATHS, _bodies(_PREDICT), _HEADERS)
         _examples(case, send, _METHODS, _API_PATHS, _bodies(_LIBRARY), _HEADERS)
