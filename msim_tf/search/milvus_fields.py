@@ -103,7 +103,8 @@ def filter_expression(filters: Filters | None, exclude: Iterable[str] = ()) -> s
     if filters.keys:
         conditions.append(f"key in {sorted({parse_key(key) for key in filters.keys})}")
     if filters.years:
-        conditions.append(f"year >= {filters.years[0]} and year <= {filters.years[1]}")
+        # An unknown year is stored as -1, and passes no condition.
+        conditions.append(f"year >= {max(filters.years[0], 0)} and year <= {filters.years[1]}")
     if filters.tags:
         conditions.append(f"array_contains_all(tags, {_texts(filters.tags)})")
     if filters.artists:
