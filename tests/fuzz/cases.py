@@ -65,8 +65,10 @@ def run_target(name: str, target: Target, *, seed: int, seconds: float, only: in
             (out / "state.json").write_text(json.dumps({"case": number}))
             # A case that hangs ends the process with the stack of every thread.
             faulthandler.dump_traceback_later(target.longest, exit=True)
-            counts.update(run(Case(number, Random(f"{seed}/{name}/{number}"), folder)))
-            faulthandler.cancel_dump_traceback_later()
+            try:
+                counts.update(run(Case(number, Random(f"{seed}/{name}/{number}"), folder)))
+            finally:
+                faulthandler.cancel_dump_traceback_later()
             shutil.rmtree(folder)
             counts["cases"] += 1
             number += 1

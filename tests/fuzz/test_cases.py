@@ -20,6 +20,24 @@ target = Target(lambda shared, stack: lambda case: time.sleep(60), share=1, long
 run_target("hang", target, seed=1, seconds=1, only=None, out=Path(sys.argv[1]))
 """
 
+FAILURE = """
+import sys, time
+from pathlib import Path
+from fuzz.cases import Target, run_target
+target = Target(lambda shared, stack: lambda case: 1 / 0, share=1, longest=0.5)
+try:
+    run_target("failure", target, seed=1, seconds=1, only=None, out=Path(sys.argv[1]))
+except ZeroDivisionError:
+    time.sleep(1.5)
+    print("still here")
+"""
+
+
+def run_script(script, out):
+    environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": ""}
+    command = [sys.executable, "-c", script, str(out)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50)
+
 
 def drawing(drawn):
     """A target whose cases note what their generator gives."""
@@ -59,10 +77,13 @@ def test_a_failed_case_is_named_and_stays(tmp_path):
 
 
 def test_a_case_that_hangs_ends_the_process(tmp_path):
-    environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": ""}
-    command = [sys.executable, "-c", HANG, str(tmp_path / "out")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50)
+    done = run_script(HANG, tmp_path / "out")
     assert done.returncode != 0 and "Timeout" in done.stderr
+
+
+def test_a_case_that_fails_does_not_end_the_process_later(tmp_path):
+    done = run_script(FAILURE, tmp_path / "out")
+    assert (done.returncode, done.stdout) == (0, "still here\n"), done.stderr
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
