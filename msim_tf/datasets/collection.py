@@ -125,13 +125,13 @@ class Collection:
             self.leave_out(LISTED_TWICE, item)
             return ""
         self._items.add(item)
-        for found in (*map(self.tracks.at, paths), *map(self.tracks.named, stems)):
-            reason = self.tracks.unusable.get(found[0], "") if len(found) == 1 else TWO_FILES
-            if found and reason:
+        for tracks in (*map(self.tracks.at, paths), *map(self.tracks.named, stems)):
+            reason = self.tracks.unusable.get(tracks[0], "") if len(tracks) == 1 else TWO_FILES
+            if tracks and reason:
                 self.leave_out(reason, item)
                 return ""
-            if found:
-                return found[0]
+            if tracks:
+                return tracks[0]
         self.leave_out(NO_AUDIO, item, fault=fault)
         return ""
 
@@ -153,10 +153,6 @@ class Collection:
     def has(self, track: str, dimension: str) -> bool:
         """Whether the track has a value in ``dimension``."""
         return bool(self._table.values.get(track, {}).get(dimension))
-
-    def has_artist(self, track: str) -> bool:
-        """Whether an artist of the track is known."""
-        return bool(self._table.groups.get(track))
 
     def put(self, track: str, part: str) -> None:
         """Puts a track into a part of the published split."""

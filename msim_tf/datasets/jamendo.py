@@ -13,20 +13,18 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from msim_tf.datasets.collection import Collection, ReadOptions
-from msim_tf.datasets.tables import find_file, find_files, read_lines, read_rows
+from msim_tf.datasets.jamendo_files import jamendo_split, jamendo_tables
+from msim_tf.datasets.tables import read_rows
 from msim_tf.errors import InputError
 from msim_tf.labels import taxonomy
 
 _DIMENSIONS = {"genre": "genre", "instrument": "instrument", "mood/theme": "mood"}
-_WHOLE = ("autotagging.tsv", "raw_30s_cleantags_50artists.tsv")
-_SUBSETS = ("autotagging_genre.tsv", "autotagging_instrument.tsv", "autotagging_moodtheme.tsv")
-_SPLIT_NAMES = ("autotagging", "autotagging_top50tags", *(name.removesuffix(".tsv") for name in _SUBSETS))
 
 
 def read_jamendo(root: Path, collection: Collection, options: ReadOptions) -> None:
     """Labels of every track that has audio."""
     tracks: dict[str, str] = {}
-    for table in _tables(root):
+    for table in jamendo_tables(root):
         listed: set[str] = set()
         for line, row in read_rows(table, delimiter="\t"):
             if row[0] == "TRACK_ID":
@@ -43,24 +41,15 @@ def read_jamendo(root: Path, collection: Collection, options: ReadOptions) -> No
                 collection.add(tracks[track_id], "artist", artist)
                 for tag in row[5:]:
                     _add_tag(collection, tracks[track_id], tag.strip())
-    _read_split(root, collection, tracks, options.split_number)
 
-
-def _tables(root: Path) -> list[Path]:
-    """The table of all tags, or those of the subsets that are there."""
-    for name in _WHOLE:
-        table = find_file(root, name)
-        if table is None:
-            continue
-        # A copy made without symbolic links holds the name of the file instead of the file.
-        lines = read_lines(table)
-        target = table.with_name(lines[0]) if len(lines) == 1 and "\t" not in lines[0] else table
-        if target.is_file():
-            return [target]
-    tables = [path for name in _SUBSETS if (path := find_file(root, name))]
-    if not tables:
-        raise InputError(f"{root}: no {' or '.join((*_WHOLE, *_SUBSETS))} below it")
-    return tables
+    source, lists = jamendo_split(root, options.split_number)
+    if not lists:
+        collection.notes.append(source)
+    collection.split_source = source
+    for part, path in lists.items():
+        for _, row in read_rows(path, delimiter="\t"):
+            if tracks.get(row[0]):
+                collection.put(tracks[row[0]], part)
 
 
 def _add_tag(collection: Collection, track: str, text: str) -> None:
@@ -73,24 +62,5 @@ def _add_tag(collection: Collection, track: str, text: str) -> None:
     dimension = _DIMENSIONS[category]
     if taxonomy.dimension_of(tag) == "era":
         dimension = "era"
-    together = {known.replace(" ", "").lower(): known for known in taxonomy.tags(dimension)}
+    together = {spelling.replace(" ", "").lower(): spelling for spelling in taxonomy.tags(dimension)}
     collection.add(track, dimension, together.get(tag.lower(), tag))
-
-
-def _read_split(root: Path, collection: Collection, tracks: dict[str, str], number: int) -> None:
-    folders = {path.parent for path in find_files(root, "autotagging*-test.tsv")}
-    folder = next((folder for folder in sorted(folders) if folder.name == f"split-{number}"), None)
-    if folder is None:
-        collection.notes.append(f"no data/splits/split-{number}, so no published split")
-        return
-    for name in _SPLIT_NAMES:
-        lists = {part: folder / f"{name}-{part}.tsv" for part in ("train", "validation", "test")}
-        if not all(path.is_file() for path in lists.values()):
-            continue
-        collection.split_source = f"MTG-Jamendo {folder.name}, {name}"
-        for part, path in lists.items():
-            for _, row in read_rows(path, delimiter="\t"):
-                if tracks.get(row[0]):
-                    collection.put(tracks[row[0]], part)
-        return
-    collection.notes.append(f"{folder}: no list is there in all three parts, so no published split")

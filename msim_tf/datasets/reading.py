@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from msim_tf.audio.scan import scan_folder
+from msim_tf.datasets.ballroom import read_ballroom
+from msim_tf.datasets.beatport import read_beatport
 from msim_tf.datasets.collection import Collection, DatasetLabels, ReadOptions, TrackNames, unusable_audio
 from msim_tf.datasets.fma import read_fma
-from msim_tf.datasets.genre_folders import read_ballroom, read_gtzan, read_ismir04
-from msim_tf.datasets.giantsteps import read_beatport, read_giantsteps_key, read_giantsteps_tempo
+from msim_tf.datasets.giantsteps import read_giantsteps_key, read_giantsteps_tempo
+from msim_tf.datasets.gtzan import read_gtzan
+from msim_tf.datasets.ismir04 import read_ismir04
 from msim_tf.datasets.jamendo import read_jamendo
 from msim_tf.datasets.magnatagatune import read_magnatagatune
 from msim_tf.datasets.million_song import read_million_song
@@ -55,18 +58,18 @@ def read_dataset(
         )
     collection = Collection(tracks)
     READERS[name](root, collection, options or ReadOptions())
-    found = collection.result()
-    if not found.labels.values:
-        why = "; ".join(f"{len(items)} {reason}" for reason, items in found.left_out.items())
+    dataset = collection.result()
+    if not dataset.labels.values:
+        why = "; ".join(f"{len(items)} {reason}" for reason, items in dataset.left_out.items())
         raise InputError(
             f"{root}: no track of {name} gets a label among {len(tracks.identifiers)} "
             f"({why or 'nothing in its tables'}); are the names of the audio those of the publisher?"
         )
-    if found.split is None or not by_artist:
-        return found
-    split, lost = without_shared_artists(found.split, found.labels.groups)
-    dropped = {f"artist of a later part, left out of {part}": items for part, items in lost.items()}
-    return dataclasses.replace(found, split=split, left_out={**found.left_out, **dropped})
+    if dataset.split is None or not by_artist:
+        return dataset
+    split, lost = without_shared_artists(dataset.split, dataset.labels.groups)
+    shared = {f"artist of a later part, left out of {part}": items for part, items in lost.items()}
+    return dataclasses.replace(dataset, split=split, left_out={**dataset.left_out, **shared})
 
 
 def tracks_below(folder: Path) -> TrackNames:

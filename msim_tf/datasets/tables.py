@@ -8,6 +8,7 @@ import contextlib
 import csv
 import fnmatch
 import io
+import itertools
 import json
 import os
 import sqlite3
@@ -24,12 +25,12 @@ _BUSY_SECONDS = 2.0
 
 def find_files(root: Path, pattern: str, *, levels: int = 5) -> list[Path]:
     """Files below ``root`` whose name fits ``pattern``: the least deep first, then by name, at most ``levels`` deep."""
-    found = []
+    paths: list[Path] = []
     for parent, folders, files in os.walk(root):
-        found += [Path(parent, name) for name in fnmatch.filter(files, pattern)]
+        paths += [Path(parent, name) for name in fnmatch.filter(files, pattern)]
         if len(Path(parent).relative_to(root).parts) >= levels - 1:
             folders.clear()
-    return sorted(found, key=lambda path: (len(path.parts), path))
+    return sorted(paths, key=lambda path: (len(path.parts), path))
 
 
 def find_file(root: Path, pattern: str) -> Path | None:
@@ -85,22 +86,28 @@ def read_rows(path: Path, *, delimiter: str = ",") -> Iterator[tuple[int, list[s
         raise InputError(f"{path}, line {reader.line_num}: {error}; half a download? fetch it again") from error
 
 
-def read_records(path: Path, columns: tuple[str, ...], *, delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
+def read_records(
+    path: Path, columns: tuple[str, ...], *, delimiter: str = ",", header_rows: int = 1
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Line numbers and rows of a table with a header, as column -> stripped cell.
 
     Args:
         path: the table.
-        columns: those that it must have; all are given.
+        columns: those that it must have; the records have all of the table's.
         delimiter: between cells.
+        header_rows: how many rows name the columns; names one above the other are joined by dots.
 
     Raises:
         InputError: if a column is missing, or a row has another number of cells (a cut file).
     """
     rows = read_rows(path, delimiter=delimiter)
-    header = [cell.strip() for cell in next(rows, (0, []))[1]]
+    levels = [next(rows, (0, []))[1] for _ in range(header_rows)]
+    names = (filter(None, map(str.strip, cells)) for cells in itertools.zip_longest(*levels, fillvalue=""))
+    header = [".".join(parts) for parts in names]
     missing = [column for column in columns if column not in header]
     if missing:
-        raise InputError(f"{path}: no column {', '.join(missing)}; its header is {', '.join(header[:6]) or 'empty'}")
+        where = "header is" if header_rows == 1 else f"{header_rows} header rows name"
+        raise InputError(f"{path}: no column {', '.join(missing)}; its {where} {', '.join(header[:6]) or 'nothing'}")
     for line, row in rows:
         if len(row) != len(header):
             raise InputError(f"{path}, line {line}: {len(row)} cells, expected {len(header)}; half a download?")

@@ -182,7 +182,7 @@ def test_fma_broken_tables_are_one_line(tmp_path):
     with pytest.raises(InputError, match="half a download"):
         read("fma", root)
     table.write_bytes(whole.split(b"\n", 1)[1])
-    with pytest.raises(InputError, match="expected FMA's tracks.csv with its three header rows"):
+    with pytest.raises(InputError, match="tracks.csv: no column track_id, .*set.split; its 3 header rows name "):
         read("fma", root)
     table.write_bytes(whole.replace(b'"[66, 98]"', b'"[66; 98]"'))
     with pytest.raises(InputError, match=r"genres are '\[66; 98\]', expected a list of numbers"):
