@@ -85,11 +85,11 @@ def query(
 
     allowed = chosen_filters(**filters)
     with MilvusCollection.open(uri, collection, token=token) as opened:
-        found = opened.search(
+        matches = opened.search(
             track_query(opened, track), weights=chosen_weights(weights, profile), k=count, filters=allowed
         )
     if as_json:
-        click.echo(json.dumps([match_json(match) for match in found], indent=1))
+        click.echo(json.dumps([match_json(match) for match in matches], indent=1))
         return
-    for place, match in enumerate(found, 1):
+    for place, match in enumerate(matches, 1):
         click.echo(match_line(place, match))

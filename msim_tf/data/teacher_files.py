@@ -63,18 +63,18 @@ def write_teacher(store: Path, tracks: Sequence[str], teacher: Embeddings) -> in
     named = "tags" in teacher.meta
     if named:
         teacher_tag_names(teacher)
-    held = [identifier for identifier in tracks if identifier in teacher]
-    if not held:
+    present = [identifier for identifier in tracks if identifier in teacher]
+    if not present:
         raise InputError(f"{teacher.name}: scores for none of the tracks in {store}; a track is named by its path")
     save_embeddings(
         store / (_TAGS if named else _VECTORS),
-        identifiers=held,
-        embeddings=teacher.embeddings[teacher.rows(held)],
+        identifiers=present,
+        embeddings=teacher.embeddings[teacher.rows(present)],
         meta=teacher.meta,
     )
     if not named:
         (store / _PASSAGES).unlink(missing_ok=True)
-    return len(held)
+    return len(present)
 
 
 def write_passages(store: Path, tracks: Sequence[str], passages: Passages) -> int:
@@ -91,8 +91,8 @@ def write_passages(store: Path, tracks: Sequence[str], passages: Passages) -> in
     Raises:
         InputError: if none is of a track of the store.
     """
-    held = passages.take(tracks)
-    if held is None:
+    present = passages.take(tracks)
+    if present is None:
         raise InputError(f"passages of none of the tracks in {store}; a track is named by its path")
-    save_passages(store / _PASSAGES, held)
-    return len(held.identifiers)
+    save_passages(store / _PASSAGES, present)
+    return len(present.identifiers)

@@ -106,15 +106,15 @@ def _plan(listing: Scan, store: Path, params: FeatureParams, *, pad: bool, prune
     return [ShardJob(shard, params, pad, files) for shard, files in jobs.items()]
 
 
-def _same_file(state: FileState, known: ClipState) -> bool:
-    return (known.size, known.modified) == (state.size, state.modified)
+def _same_file(state: FileState, stored: ClipState) -> bool:
+    return (stored.size, stored.modified) == (state.size, state.modified)
 
 
-def _must_extract(state: FileState, known: ClipState | None, pad: bool) -> bool:
-    if known is None or known.status == PENDING or not _same_file(state, known):
+def _must_extract(state: FileState, stored: ClipState | None, pad: bool) -> bool:
+    if stored is None or stored.status == PENDING or not _same_file(state, stored):
         return True
     # What the scan refused before and lists now was never tried.
-    return known.status == FAILED and (known.shard is None or (pad and not known.padded))
+    return stored.status == FAILED and (stored.shard is None or (pad and not stored.padded))
 
 
 def _update_absent(database: StoreDatabase, listing: Scan, states: Mapping[str, ClipState], *, prune: bool) -> None:

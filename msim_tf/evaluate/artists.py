@@ -47,9 +47,9 @@ class ArtistFilter:
             raise InputError(f"{len(groups)} group labels for {size} tracks")
         named = [_named(group, row) for row, group in enumerate(groups)]
         counts = np.array([len(names) for names in named], np.intp)
-        found, artists = np.unique([name for names in named for name in names], return_inverse=True)
+        unique, artists = np.unique([name for names in named for name in names], return_inverse=True)
         artists, rows = artists.ravel(), np.repeat(np.arange(size), counts)
-        graph = coo_array((np.ones(len(rows)), (rows, size + artists)), shape=(size + len(found),) * 2)
+        graph = coo_array((np.ones(len(rows)), (rows, size + artists)), shape=(size + len(unique),) * 2)
         clusters = connected_components(graph, directed=False)[1][:size]
         return cls(artists, np.cumsum(counts) - counts, clusters)
 

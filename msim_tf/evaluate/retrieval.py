@@ -101,10 +101,12 @@ def retrieval(
             for anchor, row in zip(block, distances):
                 allowed = candidate_mask(anchor, artists, size)
                 for kind, relation in relations.items():
-                    known = allowed & (relation[anchor] != 0)
-                    relevant = relation[anchor, known] > 0
+                    candidates = allowed & (relation[anchor] != 0)
+                    relevant = relation[anchor, candidates] > 0
                     if relevant.any() and relevant.size >= k:
-                        figures[kind].append((*precision_and_average(row[known], relevant, k), float(relevant.mean())))
+                        figures[kind].append(
+                            (*precision_and_average(row[candidates], relevant, k), float(relevant.mean()))
+                        )
         for kind, rows in figures.items():
             if rows:
                 precision, average, chance = (float(value) for value in np.mean(rows, axis=0))
@@ -187,9 +189,9 @@ def neighbour_scores(
     size = len(system.identifiers)
     artists = validate_relations({}, groups, size)
     results = []
-    for measure, table, known in _pair_tables(tempo, key, size):
+    for measure, table, labelled in _pair_tables(tempo, key, size):
         for name in subspace_names(system):
-            score = _neighbour_score(subspace(system, name), table, known, artists, metric)
+            score = _neighbour_score(subspace(system, name), table, labelled, artists, metric)
             if score is not None:
                 results.append(NeighbourScore(name, measure, *score))
     return results
@@ -202,20 +204,20 @@ def _pair_tables(
     tables: list[tuple[str, _Scores, np.ndarray]] = []
     if tempo is not None:
         bpm = np.array([np.nan if value is None else float(value) for value in tempo])
-        known = np.isfinite(bpm) & (bpm > 0)
+        labelled = np.isfinite(bpm) & (bpm > 0)
         _validate_length("tempo", bpm.size, size)
         for measure, octaves in (("Accuracy1", False), ("Accuracy2", True)):
-            tables.append((measure, _tempo_scores(bpm, octaves), known))
+            tables.append((measure, _tempo_scores(bpm, octaves), labelled))
     if key is not None:
         _validate_length("key", len(key), size)
-        known = np.array([bool(name) for name in key])
-        tables.append(("key, weighted", _key_scores(key), known))
+        labelled = np.array([bool(name) for name in key])
+        tables.append(("key, weighted", _key_scores(key), labelled))
     return tables
 
 
-def _validate_length(label: str, found: int, size: int) -> None:
-    if found != size:
-        raise InputError(f"{found} values of {label} for {size} tracks")
+def _validate_length(label: str, length: int, size: int) -> None:
+    if length != size:
+        raise InputError(f"{length} values of {label} for {size} tracks")
 
 
 def _tempo_scores(bpm: np.ndarray, octaves: bool) -> _Scores:
@@ -233,14 +235,14 @@ def _key_scores(key: Sequence[str | None]) -> _Scores:
 def _neighbour_score(
     vectors: np.ndarray,
     scores: _Scores,
-    known: np.ndarray,
+    labelled: np.ndarray,
     artists: ArtistFilter | None,
     metric: str,
 ) -> tuple[float, float, int] | None:
     figures = []
-    for block, distances in distances_from(vectors, np.flatnonzero(known), metric=metric):
+    for block, distances in distances_from(vectors, np.flatnonzero(labelled), metric=metric):
         for anchor, row in zip(block, distances):
-            candidates = np.flatnonzero(candidate_mask(anchor, artists, len(vectors)) & known)
+            candidates = np.flatnonzero(candidate_mask(anchor, artists, len(vectors)) & labelled)
             if candidates.size:
                 each = scores(int(anchor), candidates)
                 figures.append((each[np.argmin(row[candidates])], each.mean()))

@@ -199,17 +199,17 @@ def matched(names: Iterable[str], known: Sequence[str], *, paths: Mapping[str, s
     stems: dict[str, set[str]] = {}
     for identifier in known:
         stems.setdefault(PurePosixPath(identifier).stem, set()).add(identifier)
-    found = {}
+    matches = {}
     for name in names:
         path = (paths or {}).get(name)
         candidates = stems.get(name, set())
         if name in exact:
-            found[name] = name
+            matches[name] = name
         elif path in exact:
-            found[name] = str(path)
+            matches[name] = str(path)
         elif len(candidates) == 1:
-            (found[name],) = candidates
-    return found
+            (matches[name],) = candidates
+    return matches
 
 
 def renamed(triplets: Triplets, known: Sequence[str]) -> Triplets:

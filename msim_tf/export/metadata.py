@@ -119,11 +119,11 @@ def check_export(path: str | Path) -> list[str]:
 
 def version_directories(base_path: Path) -> dict[int, Path]:
     """Directories in ``base_path`` whose names are whole numbers in 64 bits ("0005" is 5); others are ignored."""
-    found = {}
+    directories = {}
     for entry in sorted(base_path.iterdir()):
         if re.fullmatch(r"[0-9]+", entry.name) and int(entry.name) < 2**63 and entry.is_dir():
-            found[int(entry.name)] = entry
-    return found
+            directories[int(entry.name)] = entry
+    return directories
 
 
 def next_version(base: str | Path) -> int:

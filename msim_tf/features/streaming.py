@@ -20,15 +20,15 @@ def in_turns(blocks: Iterable[np.ndarray], samples: int) -> Iterator[np.ndarray]
         blocks: [n] arrays of any lengths.
         samples: length of a turn.
     """
-    taken: list[np.ndarray] = []
+    waiting: list[np.ndarray] = []
     length = 0
     for block in blocks:
-        taken.append(block)
+        waiting.append(block)
         length += len(block)
         if length >= samples:
-            yield from taken
-            taken, length = [], 0
-    yield from taken
+            yield from waiting
+            waiting, length = [], 0
+    yield from waiting
 
 
 def whole_frames(blocks: Iterable[np.ndarray], frames: int, *, hop: int, margin: int) -> Iterator[np.ndarray]:

@@ -47,10 +47,10 @@ def read_labels_jams(path: str | Path, identifiers: Iterable[str] | None = None)
     root, files = (path, sorted(path.rglob("*.jams"))) if path.is_dir() else (path.parent, [path])
     if not files:
         raise InputError(f"{path}: holds no .jams file")
-    known = None if identifiers is None else _by_name(identifiers)
+    by_name = None if identifiers is None else _by_name(identifiers)
     table = LabelTable()
     for file in files:
-        track = _track(PurePosixPath(file.relative_to(root).as_posix()), known, file)
+        track = _track(PurePosixPath(file.relative_to(root).as_posix()), by_name, file)
         for name, value in _values(file):
             try:
                 table.add(track, name, value)
@@ -61,22 +61,22 @@ def read_labels_jams(path: str | Path, identifiers: Iterable[str] | None = None)
 
 def _by_name(identifiers: Iterable[str]) -> dict[str, list[str]]:
     """Identifiers by their path without suffix, and by "*/stem"."""
-    found: dict[str, list[str]] = defaultdict(list)
+    tracks: dict[str, list[str]] = defaultdict(list)
     for identifier in identifiers:
         path = PurePosixPath(identifier)
-        found[str(path.with_suffix(""))].append(identifier)
-        found[f"*/{path.stem}"].append(identifier)
-    return found
+        tracks[str(path.with_suffix(""))].append(identifier)
+        tracks[f"*/{path.stem}"].append(identifier)
+    return tracks
 
 
-def _track(relative: PurePosixPath, known: dict[str, list[str]] | None, file: Path) -> str:
-    if known is None:
+def _track(relative: PurePosixPath, by_name: dict[str, list[str]] | None, file: Path) -> str:
+    if by_name is None:
         return str(relative.with_suffix(""))
-    found = known.get(str(relative.with_suffix(""))) or known.get(f"*/{relative.stem}") or []
-    if len(found) != 1:
-        what = f"{len(found)} tracks ({', '.join(found[:3])})" if found else "no track"
+    tracks = by_name.get(str(relative.with_suffix(""))) or by_name.get(f"*/{relative.stem}") or []
+    if len(tracks) != 1:
+        what = f"{len(tracks)} tracks ({', '.join(tracks[:3])})" if tracks else "no track"
         raise InputError(f"{file}: {what} named {relative.stem!r}; name each .jams file as its sound file")
-    return found[0]
+    return tracks[0]
 
 
 def _values(file: Path) -> Iterator[tuple[str, str]]:
@@ -85,7 +85,7 @@ def _values(file: Path) -> Iterator[tuple[str, str]]:
     try:
         annotations = jams.load(str(file), validate=False)
         artist = (annotations.file_metadata.artist or "").strip()
-        found = [(annotation.namespace, list(annotation.data)) for annotation in annotations.annotations]
+        annotated = [(annotation.namespace, list(annotation.data)) for annotation in annotations.annotations]
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from error
     except (jams.JamsError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -93,8 +93,8 @@ def _values(file: Path) -> Iterator[tuple[str, str]]:
     if artist:
         yield "artist", artist
     for namespace, name in (("tempo", "tempo"), ("key_mode", "key")):
-        yield from _one_observation(name, [seen for space, data in found if space == namespace for seen in data])
-    for namespace, data in found:
+        yield from _one_observation(name, [seen for space, data in annotated if space == namespace for seen in data])
+    for namespace, data in annotated:
         if namespace.startswith("tag_"):
             yield from _tags(namespace, [str(seen.value) for seen in data])
 

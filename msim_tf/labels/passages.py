@@ -163,18 +163,18 @@ class RegressionTargets:
 
 def regression_targets(passages: Passages, identifiers: Sequence[str]) -> RegressionTargets:
     """What ``passages`` say of the tracks ``identifiers``, standardised over these."""
-    heard = passages.take(identifiers)
-    if heard is None:
+    present = passages.take(identifiers)
+    if present is None:
         empty = np.zeros((1, sum(passages.widths)), np.float16)
         return RegressionTargets(empty, np.zeros(1), passages.seconds, np.full((len(identifiers), 1), -1))
-    values = np.clip(standardised(heard.vectors.astype(np.float32)), -_CLIPPED_AT, _CLIPPED_AT)
-    share = np.repeat([values.shape[1] / len(heard.widths) / width for width in heard.widths], heard.widths)
-    rows = np.full((len(identifiers), int(heard.counts.max())), -1)
+    values = np.clip(standardised(present.vectors.astype(np.float32)), -_CLIPPED_AT, _CLIPPED_AT)
+    share = np.repeat([values.shape[1] / len(present.widths) / width for width in present.widths], present.widths)
+    rows = np.full((len(identifiers), int(present.counts.max())), -1)
     for index, name in enumerate(identifiers):
-        known = heard.rows.get(name, ())
+        known = present.rows.get(name, ())
         rows[index, : len(known)] = known
     vectors = (values * np.sqrt(share)).astype(np.float16)
-    return RegressionTargets(vectors, heard.starts.astype(np.float64), heard.seconds, rows)
+    return RegressionTargets(vectors, present.starts.astype(np.float64), present.seconds, rows)
 
 
 def save_passages(path: str | Path, passages: Passages) -> None:

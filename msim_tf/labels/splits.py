@@ -45,8 +45,8 @@ class Split:
     def rows(self, identifiers: Sequence[str]) -> dict[str, np.ndarray]:
         """Indices into ``identifiers`` of each part, sorted int64; tracks that ``identifiers`` lacks are skipped."""
         row_of = {identifier: row for row, identifier in enumerate(identifiers)}
-        found = {part: [row_of[track] for track in self.parts.get(part, ()) if track in row_of] for part in PARTS}
-        return {part: np.array(sorted(rows), np.int64) for part, rows in found.items()}
+        rows = {part: [row_of[track] for track in self.parts.get(part, ()) if track in row_of] for part in PARTS}
+        return {part: np.array(sorted(numbers), np.int64) for part, numbers in rows.items()}
 
 
 def without_shared_artists(split: Split, groups: Mapping[str, str]) -> tuple[Split, dict[str, tuple[str, ...]]]:

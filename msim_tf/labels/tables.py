@@ -199,5 +199,5 @@ def write_labels_csv(path: str | Path, labels: Labels) -> None:
         for track in labels.identifiers:
             if track in labels.groups:
                 writer.writerows((track, "artist", name) for name in divided_groups(labels.groups[track]))
-            for name, held in labels.values.get(track, {}).items():
-                writer.writerows((track, name, value) for value in held)
+            for name, values in labels.values.get(track, {}).items():
+                writer.writerows((track, name, value) for value in values)

@@ -30,8 +30,8 @@ def tags(dimension: str) -> tuple[str, ...]:
 
 def dimension_of(tag: str) -> str | None:
     """The dimension of a known tag, in any spelling; ``None`` for an unknown one."""
-    found = _spellings().get(_folded(tag))
-    return found[0] if found else None
+    entry = _spellings().get(_folded(tag))
+    return entry[0] if entry else None
 
 
 def canonical(dimension: str, value: str) -> str:
@@ -52,8 +52,8 @@ def canonical(dimension: str, value: str) -> str:
     known = tags(dimension)
     if not value.strip():
         raise InputError(f"a blank value in dimension {dimension!r}")
-    found = _spellings().get(_folded(value))
-    return found[1] if found and found[1] in known else value.strip().lower()
+    entry = _spellings().get(_folded(value))
+    return entry[1] if entry and entry[1] in known else value.strip().lower()
 
 
 def _folded(text: str) -> str:
@@ -70,6 +70,6 @@ def _table() -> dict[str, Any]:
 @functools.cache
 def _spellings() -> dict[str, tuple[str, str]]:
     """Folded spelling -> (dimension, canonical tag)."""
-    known = {_folded(tag): (name, tag) for name in TAG_DIMENSION_NAMES for tag in tags(name)}
-    aliases = {_folded(alias): known[_folded(tag)] for alias, tag in _table()["aliases"].items()}
-    return aliases | known
+    spellings = {_folded(tag): (name, tag) for name in TAG_DIMENSION_NAMES for tag in tags(name)}
+    aliases = {_folded(alias): spellings[_folded(tag)] for alias, tag in _table()["aliases"].items()}
+    return aliases | spellings

@@ -78,8 +78,8 @@ def own_accuracy(matrix: Disentanglement) -> dict[str, float]:
 
 def figures(matrix: Disentanglement) -> dict[str, Any]:
     """The matrix, and a Kiviat diagram where at least three dimensions could be tested."""
-    found = {"matrix": plots.heat_map(matrix, title="held-out sample")}
+    drawn = {"matrix": plots.heat_map(matrix, title="held-out sample")}
     accuracy = own_accuracy(matrix)
     if len(accuracy) >= 3:
-        found["kiviat"] = plots.kiviat({"label triplets": accuracy}, title="label triplets, held-out sample")
-    return found
+        drawn["kiviat"] = plots.kiviat({"label triplets": accuracy}, title="label triplets, held-out sample")
+    return drawn

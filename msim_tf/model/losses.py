@@ -292,8 +292,8 @@ class RegressionLoss(keras.losses.Loss):
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Per-member losses, [batch]; a member of whom nothing is known has 0."""
-        known = tf.math.is_finite(y_true)
-        error = tf.where(known, tf.where(known, y_true, 0.0) - tf.cast(y_pred, tf.float32), 0.0)
+        finite = tf.math.is_finite(y_true)
+        error = tf.where(finite, tf.where(finite, y_true, 0.0) - tf.cast(y_pred, tf.float32), 0.0)
         return tf.reduce_mean(tf.square(error), axis=1)
 
     def get_config(self) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def true_neighbours(
         kind -> [n, k] rows, in no order.
     """
     best = {kind: np.full((len(queries), k), -np.inf, np.float32) for kind in weights}
-    found = {kind: np.zeros((len(queries), k), np.intp) for kind in weights}
+    neighbours = {kind: np.zeros((len(queries), k), np.intp) for kind in weights}
     for start, block in rows.blocks():
         unit = normalised(block, layout)
         similar = np.stack([queries[:, part] @ unit[:, part].T for part in layout.slices.values()])
@@ -184,11 +184,11 @@ def true_neighbours(
             scores = np.einsum("dnm,nd->nm", similar, chosen.astype(np.float32))
             scores = np.concatenate([best[kind], np.nan_to_num(scores, nan=-np.inf)], axis=1)
             number = np.arange(start, start + len(block))
-            candidates = np.concatenate([found[kind], np.broadcast_to(number, (len(queries), len(block)))], axis=1)
+            candidates = np.concatenate([neighbours[kind], np.broadcast_to(number, (len(queries), len(block)))], axis=1)
             keep = np.argpartition(-scores, k - 1, axis=1)[:, :k]
             best[kind] = np.take_along_axis(scores, keep, 1)
-            found[kind] = np.take_along_axis(candidates, keep, 1)
-    return found
+            neighbours[kind] = np.take_along_axis(candidates, keep, 1)
+    return neighbours
 
 
 def _places(
@@ -198,11 +198,11 @@ def _places(
     places = np.full(truth.shape, deepest)
     for query in range(len(vectors)):
         weighted = vectors[query] * np.repeat(weights[query], layout.widths).astype(np.float32)
-        found = order(weighted, deepest)
-        place = np.full(found.max() + 1, deepest)
-        place[found[::-1]] = np.arange(len(found))[::-1]
-        known = truth[query] < len(place)
-        places[query, known] = place[truth[query, known]]
+        rows = order(weighted, deepest)
+        place = np.full(rows.max() + 1, deepest)
+        place[rows[::-1]] = np.arange(len(rows))[::-1]
+        within = truth[query] < len(place)
+        places[query, within] = place[truth[query, within]]
     return places
 
 

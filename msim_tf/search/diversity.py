@@ -48,11 +48,11 @@ class Limits:
 
     def accept(self, artist: str, album: str) -> bool:
         """Counts one more of this artist and album, unless that passes a limit; "" is unknown and always within."""
-        known = [(kind, value) for kind, value in (("artist", artist), ("album", album)) if value]
-        limits = [self._limits[kind] for kind, _ in known]
-        if any(limit is not None and self._chosen[key] >= limit for key, limit in zip(known, limits)):
+        groups = [(kind, value) for kind, value in (("artist", artist), ("album", album)) if value]
+        limits = [self._limits[kind] for kind, _ in groups]
+        if any(limit is not None and self._chosen[key] >= limit for key, limit in zip(groups, limits)):
             return False
-        self._chosen.update(known)
+        self._chosen.update(groups)
         return True
 
 

@@ -46,10 +46,10 @@ class Explanation:
 
     def line(self) -> str:
         """One readable line, e.g. "0.215 = genre 0.120 (both: rock) + tempo 0.095 (121 vs 120 bpm); same artist"."""
-        told = {name: share for name, share in self.shares.items() if share or name in self.evidence}
-        total, rounded = rounded_shares(list(told.values()))
+        shares = {name: share for name, share in self.shares.items() if share or name in self.evidence}
+        total, rounded = rounded_shares(list(shares.values()))
         terms: list[str] = []
-        for (name, share), evidence in zip(zip(told, rounded), (self.evidence.get(name) for name in told)):
+        for (name, share), evidence in zip(zip(shares, rounded), (self.evidence.get(name) for name in shares)):
             sign = ("- " if share < 0 else "+ ") if terms else ("-" if share < 0 else "")
             terms.append(f"{sign}{name} {abs(share):.{_DIGITS}f}" + (f" ({evidence})" if evidence else ""))
         return "; ".join([f"{total:.{_DIGITS}f} = {' '.join(terms) or '0'}", *self.notes])
@@ -61,8 +61,8 @@ def explain(index: Index, query: Query, match: Match) -> Explanation:
     Dimensions in which the query is not one track of the index (a vector, a mean of
     examples) have shares but no evidence.
     """
-    told = {name: index.metadata(track) for name, track in query.references.items() if track in index}
-    return explanation(match, told)
+    references = {name: index.metadata(track) for name, track in query.references.items() if track in index}
+    return explanation(match, references)
 
 
 def explanation(match: Match, references: Mapping[str, Mapping[str, Any]]) -> Explanation:
@@ -83,50 +83,54 @@ def explanation(match: Match, references: Mapping[str, Mapping[str, Any]]) -> Ex
     )
 
 
-def compared(name: str, query: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+def compared(name: str, query: Mapping[str, Any], hit: Mapping[str, Any]) -> str:
     """What the metadata of two tracks say about one dimension, "" if one of them says nothing."""
     kind = dimension(name).kind
     if kind == "tempo":
-        return _tempos(query["tempo"], found["tempo"]) if "tempo" in query and "tempo" in found else ""
+        return _tempos(query["tempo"], hit["tempo"]) if "tempo" in query and "tempo" in hit else ""
     if kind == "key":
-        return _keys(query["key"], found["key"]) if "key" in query and "key" in found else ""
-    if query.get(name) and found.get(name):
-        return _tags(query[name], found[name])
-    if name == "era" and "year" in query and "year" in found:
-        return f"{found['year']} vs {query['year']}" if query["year"] != found["year"] else f"both: {found['year']}"
+        return _keys(query["key"], hit["key"]) if "key" in query and "key" in hit else ""
+    if query.get(name) and hit.get(name):
+        return _tags(query[name], hit[name])
+    if name == "era" and "year" in query and "year" in hit:
+        return f"{hit['year']} vs {query['year']}" if query["year"] != hit["year"] else f"both: {hit['year']}"
     return ""
 
 
-def _tempos(query: float, found: float) -> str:
-    text = f"{found:.0f} vs {query:.0f} bpm"
-    octave = round(math.log2(found / query))
-    if octave in _OCTAVES and abs(found - query * 2**octave) <= TEMPO_MARGIN * max(1.0, 2.0**octave):
+def _tempos(query: float, hit: float) -> str:
+    text = f"{hit:.0f} vs {query:.0f} bpm"
+    octave = round(math.log2(hit / query))
+    if octave in _OCTAVES and abs(hit - query * 2**octave) <= TEMPO_MARGIN * max(1.0, 2.0**octave):
         return f"{text}, {_OCTAVES[octave]}"
     return text
 
 
-def _keys(query: str, found: str) -> str:
-    a, b = parse_key(query), parse_key(found)
+def _keys(query: str, hit: str) -> str:
+    a, b = parse_key(query), parse_key(hit)
     if a == b:
-        return f"both: {found}"
+        return f"both: {hit}"
     if b == parallel_key(a):
-        return f"{found}, parallel key of {query}"
+        return f"{hit}, parallel key of {query}"
     if b == relative_key(a):
-        return f"{found}, relative key of {query}"
-    return f"{found} vs {query}"
+        return f"{hit}, relative key of {query}"
+    return f"{hit} vs {query}"
 
 
-def _tags(query: list[str], found: list[str]) -> str:
+def _tags(query: list[str], hit: list[str]) -> str:
     wanted = {tag.casefold() for tag in query}
-    both = [tag for tag in found if tag.casefold() in wanted]
+    both = [tag for tag in hit if tag.casefold() in wanted]
     if both:
         return f"both: {', '.join(both[:_TAGS_SHOWN])}"
-    return f"{', '.join(found[:_TAGS_SHOWN])} vs {', '.join(query[:_TAGS_SHOWN])}"
+    return f"{', '.join(hit[:_TAGS_SHOWN])} vs {', '.join(query[:_TAGS_SHOWN])}"
 
 
-def _notes(references: list[Mapping[str, Any]], found: Mapping[str, Any]) -> tuple[str, ...]:
-    artist = artist_of(found)
-    return ("same artist",) if artist and references and all(artist_of(told) == artist for told in references) else ()
+def _notes(references: list[Mapping[str, Any]], hit: Mapping[str, Any]) -> tuple[str, ...]:
+    artist = artist_of(hit)
+    return (
+        ("same artist",)
+        if artist and references and all(artist_of(reference) == artist for reference in references)
+        else ()
+    )
 
 
 def rounded_shares(shares: list[float]) -> tuple[float, list[float]]:

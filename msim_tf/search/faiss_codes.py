@@ -85,11 +85,11 @@ class CodedRows:
     def order(self, query: np.ndarray, depth: int) -> np.ndarray:
         """Rows by inner product with ``query``, best first; at most ``depth``."""
         if len(self.parts) == 1:
-            return _found(self.parts[0], query, depth)[1]
+            return _best_rows(self.parts[0], query, depth)[1]
         firsts = np.cumsum([0, *(part.ntotal for part in self.parts[:-1])])
-        found = list(cores().map(lambda part: _found(part, query, depth), self.parts))
-        scores = np.concatenate([scores for scores, _ in found])
-        rows = np.concatenate([first + rows for first, (_, rows) in zip(firsts, found)])
+        candidates = list(cores().map(lambda part: _best_rows(part, query, depth), self.parts))
+        scores = np.concatenate([scores for scores, _ in candidates])
+        rows = np.concatenate([first + rows for first, (_, rows) in zip(firsts, candidates)])
         return rows[np.argsort(-scores, kind="stable")[:depth]]
 
 
@@ -100,7 +100,7 @@ def _emptied(index: Any) -> Any:
     return empty
 
 
-def _found(index: Any, query: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+def _best_rows(index: Any, query: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
     """Scores and rows, best first."""
     with _one_thread():
         scores, rows = (found[0] for found in index.search(query[None], depth))
@@ -185,10 +185,10 @@ def load_codes(path: Path, layout: EmbeddingLayout) -> Codes:
         reason = str(error).split("Error: ")[-1].strip()
         raise InputError(f"{path}: not readable as codes ({reason}); {again}") from None
     expected = (layout.size, *layout.widths)
-    found = tuple(rows.parts[0].d for rows in (whole, *alone))
+    widths = tuple(rows.parts[0].d for rows in (whole, *alone))
     wrong = [part.d for rows, size in zip((whole, *alone), expected) for part in rows.parts if part.d != size]
     if wrong or any(len(rows) != len(whole) for rows in alone):
-        raise InputError(f"{path}: codes of {found} coordinates, expected {expected}; {again}")
+        raise InputError(f"{path}: codes of {widths} coordinates, expected {expected}; {again}")
     return Codes(layout, whole, tuple(alone))
 
 
@@ -245,12 +245,12 @@ def _dealt(variances: np.ndarray, coordinates: int) -> list[int]:
     gains = np.log(np.maximum(variances[::-1], 1e-6 * max(variances[-1], 1e-30)))
     gains = gains - gains[-1] + 1e-3  # above 0, so that every axis counts
     groups = -(-len(gains) // coordinates)
-    total, held, places = np.zeros(groups), np.zeros(groups, int), []
+    total, filled, places = np.zeros(groups), np.zeros(groups, int), []
     for gain in gains:
-        group = int(np.argmin(np.where(held < coordinates, total, np.inf)))
-        places.append(group * coordinates + int(held[group]))
+        group = int(np.argmin(np.where(filled < coordinates, total, np.inf)))
+        places.append(group * coordinates + int(filled[group]))
         total[group] += gain
-        held[group] += 1
+        filled[group] += 1
     return places
 
 

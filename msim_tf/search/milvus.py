@@ -109,8 +109,8 @@ class MilvusCollection:
             with _milvus_errors(uri):
                 if not client.has_collection(name):
                     raise InputError(f"{uri} has no collection {name!r}; make it with msim milvus push")
-                told = client.describe_collection(name)
-                source = _source(told, f"collection {name} at {uri}")
+                description = client.describe_collection(name)
+                source = _source(description, f"collection {name} at {uri}")
                 kind = _index_kind(client, name)
                 client.load_collection(name)
         except InputError:
@@ -172,16 +172,16 @@ class MilvusCollection:
         """What the collection has of these: id -> fields."""
         ids = [track_id(identifier) for identifier in identifiers]
         with _milvus_errors(self.name):
-            found = self._client.get(self._collection, ids=ids, output_fields=[*fields, "id"]) if ids else []
-        return {row["id"]: row for row in found}
+            records = self._client.get(self._collection, ids=ids, output_fields=[*fields, "id"]) if ids else []
+        return {row["id"]: row for row in records}
 
-    def _held(self, identifiers: Iterable[str], field: str) -> list[Any]:
+    def _field(self, identifiers: Iterable[str], field: str) -> list[Any]:
         identifiers = list(identifiers)
-        found = self._rows(identifiers, [field])
-        missing = [identifier for identifier in identifiers if track_id(identifier) not in found]
+        records = self._rows(identifiers, [field])
+        missing = [identifier for identifier in identifiers if track_id(identifier) not in records]
         if missing:
             raise InputError(f"{self.name} has no track {shortlist(missing)}")
-        return [found[track_id(identifier)][field] for identifier in identifiers]
+        return [records[track_id(identifier)][field] for identifier in identifiers]
 
     def vectors(self, identifiers: Iterable[str]) -> np.ndarray:
         """Unit vectors of tracks: [n, size] float32.
@@ -189,12 +189,12 @@ class MilvusCollection:
         Raises:
             InputError: if there is no such track.
         """
-        held = np.array(self._held(identifiers, "vector"), np.float32)
-        return held.reshape(-1, self.source.layout.size)
+        values = np.array(self._field(identifiers, "vector"), np.float32)
+        return values.reshape(-1, self.source.layout.size)
 
     def metadata(self, identifier: str) -> dict[str, Any]:
         """What is known of a track."""
-        return self._held([identifier], "metadata")[0]
+        return self._field([identifier], "metadata")[0]
 
     def search(
         self,
@@ -224,13 +224,13 @@ class MilvusCollection:
         weighted = query.vector * np.repeat(weights, self.source.layout.widths).astype(np.float32)
         depth = min(_MOST_ROWS, max(count + _SPARE, 0 if self._kind == "FLAT" else max(_APPROXIMATE, 10 * count)))
         while True:
-            found = self._found(weighted, expression, depth)
-            last = len(found) < depth or depth == _MOST_ROWS
+            hits = self._nearest(weighted, expression, depth)
+            last = len(hits) < depth or depth == _MOST_ROWS
             # As long as the last row could be as near as the last one wanted, there may be more that tie with it.
-            if last or found[count - 1]["distance"] - found[-1]["distance"] > _MARGIN:
+            if last or hits[count - 1]["distance"] - hits[-1]["distance"] > _MARGIN:
                 break
             depth = min(_MOST_ROWS, 2 * depth)
-        rows = [hit["entity"] for hit in found]
+        rows = [hit["entity"] for hit in hits]
         vectors = np.array([row["vector"] for row in rows], np.float32).reshape(-1, self.source.layout.size)
 
         def describe(places: list[int]) -> dict[int, tuple[str, dict[str, Any]]]:
@@ -238,7 +238,7 @@ class MilvusCollection:
 
         return ranked_matches(query, weights, vectors, describe, self.source, count)
 
-    def _found(self, weighted: np.ndarray, expression: str, depth: int) -> list[Any]:
+    def _nearest(self, weighted: np.ndarray, expression: str, depth: int) -> list[Any]:
         effort = {_EFFORT[self._kind]: depth} if self._kind in _EFFORT else {}
         with _milvus_errors(self.name):
             return self._client.search(
@@ -253,13 +253,13 @@ class MilvusCollection:
 
     def stamps(self) -> dict[str, str]:
         """What changes with a track's vector or metadata: id -> stamp, of all tracks."""
-        held: dict[str, str] = {}
+        stamps: dict[str, str] = {}
         with _milvus_errors(self.name):
             rows = self._client.query_iterator(self._collection, batch_size=1000, output_fields=["id", "stamp"])
             while batch := rows.next():
-                held |= {row["id"]: row["stamp"] for row in batch}
+                stamps |= {row["id"]: row["stamp"] for row in batch}
             rows.close()
-        return held
+        return stamps
 
     def upsert(self, entities: list[dict[str, Any]]) -> None:
         """Adds tracks, or replaces those of the same identifier."""
@@ -292,14 +292,14 @@ def push(
         InputError: if the collection is of another source, or Milvus refuses something.
     """
     collection.source.validate(index.source, collection.name, index.name)
-    held = collection.stamps()
+    remaining = collection.stamps()
     done = Pushed()
     metadata = dict(index.all_metadata())
     names = list(metadata)
     for start in range(0, len(names), batch):
         some = names[start : start + batch]
         entities = [track_entity(name, vector, metadata[name]) for name, vector in zip(some, index.vectors(some))]
-        stamps = [held.pop(entity["id"], None) for entity in entities]
+        stamps = [remaining.pop(entity["id"], None) for entity in entities]
         changed = [entity for entity, stamp in zip(entities, stamps) if stamp != entity["stamp"]]
         if changed:
             collection.upsert(changed)
@@ -311,7 +311,7 @@ def push(
             unchanged=done.unchanged + len(entities) - len(changed),
         )
         progress(start + len(entities), len(names))
-    gone = list(held)
+    gone = list(remaining)
     for start in range(0, len(gone), batch):
         collection.delete(gone[start : start + batch])
     return replace(done, removed=len(gone))
@@ -335,9 +335,9 @@ def _milvus_errors(where: str) -> Iterator[None]:
 
 def _create(client: Any, name: str, source: Source, vector_index: str) -> None:
     milvus = import_milvus()
-    told = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **source.to_json()})
+    description = json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **source.to_json()})
     # milvus-lite keeps properties and no description; both are set, in case a server should do the opposite.
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False, description=told)
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False, description=description)
     schema.add_field("id", milvus.DataType.VARCHAR, is_primary=True, max_length=64)
     schema.add_field("vector", milvus.DataType.FLOAT_VECTOR, dim=source.layout.size)
     for field, (kind, options) in SCALARS.items():
@@ -346,13 +346,13 @@ def _create(client: Any, name: str, source: Source, vector_index: str) -> None:
     indexes = client.prepare_index_params()
     indexes.add_index("vector", index_type=vector_index, metric_type="IP", params=_BUILD[vector_index])
     client.create_collection(
-        name, schema=schema, index_params=indexes, properties={_PROPERTY: told}, consistency_level="Strong"
+        name, schema=schema, index_params=indexes, properties={_PROPERTY: description}, consistency_level="Strong"
     )
 
 
-def _source(told: Mapping[str, Any], where: str) -> Source:
+def _source(description: Mapping[str, Any], where: str) -> Source:
     """The source that a collection's properties or description tell of."""
-    text = told.get("properties", {}).get(_PROPERTY) or told.get("description") or ""
+    text = description.get("properties", {}).get(_PROPERTY) or description.get("description") or ""
     try:
         header = json.loads(text)
     except ValueError:

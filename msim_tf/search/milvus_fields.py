@@ -73,7 +73,7 @@ def track_entity(identifier: str, vector: np.ndarray, metadata: Mapping[str, Any
     tags = sorted({tag[:_LONGEST] for tag in all_tags(metadata)})
     if len(tags) > _MOST_TAGS:
         raise InputError(f"track {identifier!r} has {len(tags)} tags, in Milvus {_MOST_TAGS} are the most")
-    told = json.dumps(metadata, sort_keys=True)
+    text = json.dumps(metadata, sort_keys=True)
     return {
         "id": track_id(identifier),
         "vector": vector,
@@ -85,7 +85,7 @@ def track_entity(identifier: str, vector: np.ndarray, metadata: Mapping[str, Any
         "year": metadata.get("year", -1),
         "tags": tags,
         "metadata": dict(metadata),
-        "stamp": hashlib.sha256(vector.astype("<f4").tobytes() + told.encode()).hexdigest(),
+        "stamp": hashlib.sha256(vector.astype("<f4").tobytes() + text.encode()).hexdigest(),
     }
 
 
@@ -108,8 +108,8 @@ def filter_expression(filters: Filters | None, exclude: Iterable[str] = ()) -> s
     if filters.tags:
         conditions.append(f"array_contains_all(tags, {_texts(filters.tags)})")
     if filters.artists:
-        known = [comparable_artist(artist) for artist in filters.artists if artist]
-        conditions.append(f"artist in {_texts(known)}" if known else 'id == ""')
+        artists = [comparable_artist(artist) for artist in filters.artists if artist]
+        conditions.append(f"artist in {_texts(artists)}" if artists else 'id == ""')
     ids = sorted(track_id(identifier) for identifier in exclude)
     if ids:
         conditions.append(f"id not in {json.dumps(ids)}")

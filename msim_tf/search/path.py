@@ -74,14 +74,14 @@ def _between(
     names: list[str] = []
     for step in range(1, length - 1):
         target = Query(turned(vectors[0], vectors[1], step / (length - 1), index), index.source.layout.names)
-        found = _nearest_within(index, target, turn, allowed, limits)
-        if found is None:
+        nearest = _nearest_within(index, target, turn, allowed, limits)
+        if nearest is None:
             raise InputError(
                 f"path of length {length}: only {len(names) + 2} tracks are left by the filters and limits; shorten "
                 "or relax it"
             )
-        allowed[index.row(found)] = False
-        names.append(found)
+        allowed[index.row(nearest)] = False
+        names.append(nearest)
     return names
 
 

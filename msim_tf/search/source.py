@@ -39,8 +39,8 @@ class Source:
             raise InputError(
                 f"{embeddings.name}: has no subspaces to weigh (dimensions and widths); make it with msim embed"
             )
-        told = {key: str(embeddings.meta.get(key, "")) for key in ("model", "version", "digest")}
-        return cls(embeddings.layout, **told)
+        facts = {key: str(embeddings.meta.get(key, "")) for key in ("model", "version", "digest")}
+        return cls(embeddings.layout, **facts)
 
     def validate(self, other: Source, here: str | Path, there: str | Path) -> None:
         """Refuses vectors of another source.

@@ -41,13 +41,13 @@ class TrackTable:
 
     def identifiers(self) -> list[str]:
         """All tracks that are not missing, in the order of their rows."""
-        found = self.database.execute("SELECT identifier FROM tracks WHERE NOT missing ORDER BY row")
-        return [read_name(name) for (name,) in found]
+        rows = self.database.execute("SELECT identifier FROM tracks WHERE NOT missing ORDER BY row")
+        return [read_name(name) for (name,) in rows]
 
     def missing(self) -> list[str]:
         """Tracks whose file is gone, in the order of their names."""
-        found = self.database.execute("SELECT identifier FROM tracks WHERE missing ORDER BY identifier")
-        return [read_name(name) for (name,) in found]
+        rows = self.database.execute("SELECT identifier FROM tracks WHERE missing ORDER BY identifier")
+        return [read_name(name) for (name,) in rows]
 
     def rows(self, identifiers: Sequence[str], *, missing: bool = False) -> dict[str, int]:
         """The rows of those identifiers that there are.
@@ -57,11 +57,11 @@ class TrackTable:
             missing: whether to look among missing tracks, too.
         """
         which = "" if missing else "NOT missing AND"
-        found: dict[str, int] = {}
+        row_of: dict[str, int] = {}
         for some in _batches([stored_name(identifier) for identifier in identifiers]):
             sql = f"SELECT identifier, row FROM tracks WHERE {which} identifier IN ({_marks(some)})"
-            found.update((read_name(name), row) for name, row in self.database.execute(sql, some))
-        return found
+            row_of.update((read_name(name), row) for name, row in self.database.execute(sql, some))
+        return row_of
 
     def hidden(self) -> np.ndarray:
         """Rows that no query may find: [n] int."""
@@ -222,10 +222,10 @@ class TrackTable:
             conditions.append("id IN (SELECT track FROM tags WHERE tag = ?)")
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         sql = f"SELECT row, tempo FROM tracks INDEXED BY facts{where}"
-        found = self.database.execute(sql, values)
-        rows = np.array([row for row, _ in found], np.intp)
+        candidates = self.database.execute(sql, values)
+        rows = np.array([row for row, _ in candidates], np.intp)
         if filters.bpm:
-            tempos = np.array([tempo for _, tempo in found], np.float64)
+            tempos = np.array([tempo for _, tempo in candidates], np.float64)
             rows = rows[within_tempo(tempos, *filters.bpm, octaves=filters.octaves)]
         return rows
 
@@ -234,8 +234,8 @@ class TrackTable:
         words = [plain_text(word).translate(_GLOB) for word in text.casefold().split()]
         condition = " AND ".join(["words.text GLOB ?"] * len(words)) or "TRUE"
         sql = f"SELECT identifier FROM words JOIN tracks ON tracks.id = words.rowid WHERE {condition} AND NOT missing"
-        found = self.database.execute(sql, [f"*{word}*" for word in words])
-        return sorted(read_name(name) for (name,) in found)
+        rows = self.database.execute(sql, [f"*{word}*" for word in words])
+        return sorted(read_name(name) for (name,) in rows)
 
 
 _GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})

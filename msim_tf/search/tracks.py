@@ -47,9 +47,9 @@ def track_metadata(value: Mapping[str, Any], where: str) -> dict[str, Any]:
         "key": _key,
         "year": _year,
     }
-    known = {key: held for key, held in value.items() if held is not None and held not in ("", [], ())}
+    present = {key: field for key, field in value.items() if field is not None and field not in ("", [], ())}
     try:
-        clean = {key: readers[key](held) if key in readers else held for key, held in known.items()}
+        clean = {key: readers[key](field) if key in readers else field for key, field in present.items()}
         json.dumps(clean, allow_nan=False)
     except (InputError, TypeError, ValueError) as error:
         raise InputError(f"metadata of {where}: {error}") from None

@@ -171,11 +171,11 @@ class Rows:
             return self._parts[0][rows, part]
         # Gather from each part the rows that are in it.
         numbers = np.searchsorted(self.starts, rows, side="right") - 1
-        taken = np.empty((len(rows), len(range(self.size)[part])), np.float16)
+        values = np.empty((len(rows), len(range(self.size)[part])), np.float16)
         for number in np.unique(numbers):
             here = numbers == number
-            taken[here] = self._parts[number][rows[here] - self.starts[number], part]
-        return taken
+            values[here] = self._parts[number][rows[here] - self.starts[number], part]
+        return values
 
     def blocks(self, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         """Stored vectors from row ``first`` on: (row, [n <= BLOCK, size] float16) after one another."""

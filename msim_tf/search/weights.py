@@ -116,23 +116,23 @@ def fitted_weights(differences: np.ndarray, *, ridge: float = RIDGE, scale: floa
     dimensions = differences.shape[1]
     spread = np.sqrt(np.square(differences).mean()) if differences.any() else 1.0
     differences = differences / spread
-    found = minimize(loss, np.full(dimensions, scale), jac=True, method="L-BFGS-B", bounds=[(0, None)] * dimensions).x
+    fitted = minimize(loss, np.full(dimensions, scale), jac=True, method="L-BFGS-B", bounds=[(0, None)] * dimensions).x
     equal = np.full(dimensions, 1 / dimensions)
-    if not found.any():
+    if not fitted.any():
         return equal
-    gain = _least_loss(differences @ equal) - _least_loss(differences @ found / found.sum())
+    gain = _least_loss(differences @ equal) - _least_loss(differences @ fitted / fitted.sum())
     part = np.exp(-max(gain, 0.0) / 2)
-    return part * equal + (1 - part) * found / found.sum()
+    return part * equal + (1 - part) * fitted / fitted.sum()
 
 
 def _least_loss(margins: np.ndarray) -> float:
     """The logistic loss of choices at the best steepness >= 0."""
     from scipy.optimize import minimize_scalar
 
-    found = minimize_scalar(
+    minimum = minimize_scalar(
         lambda steepness: np.logaddexp(0, -steepness * margins).sum(), bounds=(0, 300), method="bounded"
     )
-    return min(float(found.fun), len(margins) * float(np.log(2)))
+    return min(float(minimum.fun), len(margins) * float(np.log(2)))
 
 
 def learn_profile(
@@ -215,9 +215,11 @@ def save_profile(path: str | Path, profile: Profile) -> None:
     """
     _validate_weights(path, profile.weights)
     figures = {name: getattr(profile, name) for name in _FIGURES}
-    known = {key: value for key, value in figures.items() if np.isfinite(value)}
+    finite = {key: value for key, value in figures.items() if np.isfinite(value)}
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, "name": profile.name}
-    save_checked_json(path, {**header, _CHECKED: True, "weights": profile.weights, "choices": profile.choices, **known})
+    save_checked_json(
+        path, {**header, _CHECKED: True, "weights": profile.weights, "choices": profile.choices, **finite}
+    )
 
 
 def load_profile(path: str | Path) -> Profile:

@@ -90,7 +90,7 @@ def store_report(
     results = score_systems(judged, candidates, metric=options.metric)
     layered = subject.layout is not None
     relations, groups = tracks.relations, tracks.groups
-    found = retrieval(subject, relations, groups=groups, k=options.k)
+    results = retrieval(subject, relations, groups=groups, k=options.k)
     report = Report(
         title=f"Evaluation of {subject.name}",
         facts=_facts(store, subject, tracks, split, options),
@@ -99,7 +99,7 @@ def store_report(
         systems={system.name: system_facts(system) for system in candidates},
         subsets=subset_scores(judged, candidates[0], metric=options.metric) if layered else None,
         matrix=disentanglement(subject, relations, groups=groups, seed=options.seed) if layered else None,
-        retrieval=tuple(item for item in found if item.subspace in (item.kind, WHOLE)),
+        retrieval=tuple(item for item in results if item.subspace in (item.kind, WHOLE)),
         neighbours=tuple(neighbour_scores(subject, tempo=tracks.tempo, key=tracks.key, groups=groups)),
         audio=_audio(judged, audio or {}),
         notes=_notes(store, systems[0], tracks, judged, split),
@@ -147,14 +147,14 @@ def _restricted(system: Embeddings, identifiers: Sequence[str]) -> Embeddings:
 def _baselines(
     store: FeatureStore, tracks: LabelledTracks, named: Sequence[Embeddings], split: Mapping[str, Sequence[str]] | None
 ) -> list[Embeddings]:
-    found = baselines(
+    systems = baselines(
         tracks.identifiers,
         stored_mels(store, tracks.identifiers),
         size=NetworkParams().embedding_size,
         reference=stored_mels(store, split["train"]) if split else None,
     )
-    given = {system.name for system in named}
-    return [system for system in found if system.name not in given]
+    names = {system.name for system in named}
+    return [system for system in systems if system.name not in names]
 
 
 def _scorable_others(judged: Triplets, others: Sequence[Embeddings]) -> list[Embeddings]:
@@ -189,8 +189,8 @@ def _facts(
 def _audio(judged: Triplets, audio: Mapping[str, Path]) -> dict[str, Path]:
     """Sound of every track or clip in the triplets, under the name that they use."""
     tracks = {clip.identifier: clip.track for clip in judged.clips()}
-    found = matched(set(tracks.values()), list(audio), paths=judged.paths)
-    return {name: audio[found[track]].resolve() for name, track in tracks.items() if track in found}
+    matches = matched(set(tracks.values()), list(audio), paths=judged.paths)
+    return {name: audio[matches[track]].resolve() for name, track in tracks.items() if track in matches}
 
 
 def _notes(

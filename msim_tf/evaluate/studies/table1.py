@@ -245,9 +245,9 @@ def _embedded(
     path = out / "embeddings" / f"{name}.npz"
     mark = hashlib.sha256(run.model_path.read_bytes() + "\0".join(parts.identifiers).encode()).hexdigest()
     if path.exists():
-        found = load_embeddings(path, name=name)
-        if found.meta.get("made_from") == mark:
-            return found
+        stored = load_embeddings(path, name=name)
+        if stored.meta.get("made_from") == mark:
+            return stored
     model = load_model(run)
     run_model = embedding_function(model)
     inputs = run.params.network.inputs
@@ -276,7 +276,7 @@ def _notes(
     store: FeatureStore, triplets: Triplets, parts: StoredParts, training: Sequence[str], options: Table1Options
 ) -> tuple[str, ...]:
     params = options.first
-    heard = set(training).intersection(parts.tracks.values())
+    trained_on = set(training).intersection(parts.tracks.values())
     notes = [
         f"Trained here on {len(training)} tracks of {store.path.name}: {params.epochs} epochs, width "
         f"{params.network.width:g}, seed "
@@ -290,8 +290,8 @@ def _notes(
             "The triplets are of the held-out tracks, whose loss also chose each network's best epoch: a little "
             "optimistic."
         )
-    if heard:
+    if trained_on:
         notes.append(
-            f"{len(heard)} of the {len(parts.tracks)} tracks in the triplets are training tracks of this study."
+            f"{len(trained_on)} of the {len(parts.tracks)} tracks in the triplets are training tracks of this study."
         )
     return tuple(notes)

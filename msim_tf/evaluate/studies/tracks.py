@@ -54,8 +54,8 @@ def labelled_tracks(
         tuple(identifiers),
         {name: encoded.relation(name, rows, rows, key_relation=key_relation) for name in DIMENSION_NAMES},
         tuple(groups_of(identifier, labels.groups) for identifier in identifiers),
-        tuple(float(known["tempo"][0]) if known.get("tempo") else None for known in values),
-        tuple(known["key"][0] if known.get("key") else None for known in values),
+        tuple(float(of_track["tempo"][0]) if of_track.get("tempo") else None for of_track in values),
+        tuple(of_track["key"][0] if of_track.get("key") else None for of_track in values),
     )
 
 
@@ -86,14 +86,14 @@ def baselines(
     """
     own = _statistics(mels)
     bases = own if reference is None else _statistics(reference)
-    found = []
+    systems = []
     for name, statistics, base in zip((MFCC, RANDOM), own, bases):
         vectors = standardised(statistics, reference=base)
         if name == RANDOM:
             vectors = random_projection(vectors, size, seed=seed)
         meta = {"name": name, "inputs": "mel", "parameters": 0, "training_seconds": 0.0}
-        found.append(Embeddings(name, tuple(identifiers), vectors, None, meta))
-    return found
+        systems.append(Embeddings(name, tuple(identifiers), vectors, None, meta))
+    return systems
 
 
 def _statistics(mels: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
