@@ -17,6 +17,7 @@ import click
 
 import msim_tf
 from msim_tf.errors import InputError
+from msim_tf.extras import missing_extra
 
 # Command -> (module, one line for the overview), in the order in which a user needs them.
 _COMMANDS = {
@@ -81,6 +82,11 @@ def main(arguments: list[str] | None = None) -> Any:
             sys.stderr.flush()
             os._exit(0)
         raise
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        click.echo(f"msim: {missing}", err=True)
     except InputError as error:
         click.echo(f"msim: {error}", err=True)
     except OSError as error:

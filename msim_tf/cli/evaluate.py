@@ -12,6 +12,7 @@ import click
 
 from msim_tf.cli.options import field_options, given, import_tensorflow, parse_weights, preset, progress_bar
 from msim_tf.errors import InputError
+from msim_tf.extras import require
 from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, NetworkParams, TrainParams
 
 if TYPE_CHECKING:
@@ -221,6 +222,7 @@ def table1(
     networks = {name: preset(NETWORK_PRESETS, name, "network") for name in names or NETWORK_PRESETS}
     chosen = _read(file, agreement=agreement, clips=clips)[0] if file else None
     others = [_system(text) for text in externals]
+    require("matplotlib")
     import_tensorflow()
     from msim_tf.data.store import FeatureStore
     from msim_tf.evaluate.studies.table1 import Table1Options, run_table1, table1_networks
@@ -310,6 +312,8 @@ def report(
     What each subspace holds, retrieval with artist filter, tempo and key of the nearest neighbour,
     triplets, and the worst of them with links.
     """
+    require("jinja2")
+    require("matplotlib")
     systems = [_system(text) for text in embeddings]
     judged = _read(file, agreement=agreement, clips=clips)[0] if file else None
     import_tensorflow()

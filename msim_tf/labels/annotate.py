@@ -30,6 +30,7 @@ import numpy as np
 from msim_tf.audio import decode
 from msim_tf.database import Database
 from msim_tf.errors import InputError
+from msim_tf.extras import require
 from msim_tf.labels.annotations import Annotation, AnnotationRecord, load_records, save_records
 from msim_tf.labels.tables import canonical_label
 
@@ -134,8 +135,9 @@ def annotate_folder(
         Annotations by identifier, and the reasons of those that failed.
 
     Raises:
-        InputError: if the database cannot be written, or no worker can start.
+        InputError: if madmom is not installed, the database cannot be written, or no worker can start.
     """
+    require("madmom")
     root = Path(root)
     tracks = list(dict.fromkeys(identifiers))
     stored = load_records(database)

@@ -1,0 +1,40 @@
+"""Optional packages, and the extra that brings each: one table for every command that lacks one."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from msim_tf.errors import InputError
+
+EXTRAS = {
+    "faiss": "faiss",
+    "jams": "train",
+    "jinja2": "evaluate",
+    "madmom": "annotate",
+    "matplotlib": "evaluate",
+    "mir_eval": "evaluate",
+    "mirdata": "datasets",
+    "pymilvus": "milvus",
+    "tensorboard": "train",
+}
+"""Package, as it is imported -> extra of msim-tf."""
+
+
+def missing_extra(error: ModuleNotFoundError) -> InputError | None:
+    """What to tell the user of a package that is not there; None if no extra brings it, which is a bug."""
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return None
+    return InputError(f"this needs {package}, which is not installed: pip install 'msim-tf[{EXTRAS[package]}]'")
+
+
+def require(package: str) -> None:
+    """Asks for an optional package before work begins, without importing it.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        error = missing_extra(ModuleNotFoundError(name=package))
+        assert error is not None, package
+        raise error
