@@ -117,7 +117,10 @@ def labels(
 
         # A wrong root is told before a walk through a million files.
         validate_root(root, facts.name)
-        tracks = tracks_below(audio or root)
+        try:
+            tracks = tracks_below(audio or root)
+        except InputError as error:
+            raise error if audio else InputError(f"{error}; if it lies elsewhere: --audio FOLDER") from error
     options = ReadOptions(threshold=threshold, era_from_year=era_from_year, split_number=split_number)
     read = read_dataset(facts.name, root, tracks, options=options, by_artist=not as_published)
     if split is not None and read.split is None:

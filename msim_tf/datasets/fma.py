@@ -56,11 +56,12 @@ def read_fma(root: Path, collection: Collection, options: ReadOptions) -> None:
 
 def _genres(path: Path) -> dict[int, tuple[int, str]]:
     """Genre -> (parent or 0, title)."""
-    records = read_records(path, ("genre_id", "parent", "title"))
-    try:
-        return {int(row["genre_id"]): (int(row["parent"]), row["title"]) for _, row in records}
-    except ValueError as error:
-        raise InputError(f"{path}: {error}; expected numbers of genres") from error
+    genres = {}
+    for line, row in read_records(path, ("genre_id", "parent", "title")):
+        if not row["genre_id"].isdecimal() or not row["parent"].isdecimal():
+            raise InputError(f"{path}, line {line}: genre {row['genre_id']!r} of {row['parent']!r}, expected numbers")
+        genres[int(row["genre_id"])] = int(row["parent"]), row["title"]
+    return genres
 
 
 def _titles(row: dict[str, str], genres: dict[int, tuple[int, str]], where: str) -> set[str]:

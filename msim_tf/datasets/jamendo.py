@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from msim_tf.datasets.collection import Collection, ReadOptions
-from msim_tf.datasets.jamendo_files import jamendo_split, jamendo_tables
+from msim_tf.datasets.jamendo_files import is_whole, jamendo_split, jamendo_tables
 from msim_tf.datasets.tables import read_rows
 from msim_tf.errors import InputError
 from msim_tf.labels import taxonomy
@@ -24,18 +24,19 @@ _DIMENSIONS = {"genre": "genre", "instrument": "instrument", "mood/theme": "mood
 def read_jamendo(root: Path, collection: Collection, options: ReadOptions) -> None:
     """Labels of every track that has audio."""
     tracks: dict[str, str] = {}
-    for table in jamendo_tables(root):
+    tables = jamendo_tables(root)
+    for table in tables:
         listed: set[str] = set()
         for line, row in read_rows(table, delimiter="\t"):
             if row[0] == "TRACK_ID":
                 continue
             if len(row) < 6 or not row[0].startswith("track_"):
                 raise InputError(f"{table}, line {line}: {len(row)} cells, the first {row[0]!r}; half a download?")
-            track_id, artist, _, path = (cell.strip() for cell in row[:4])
+            track_id, artist, _, audio = (cell.strip() for cell in row[:4])
             # The files of the subsets overlap; inside one file a track stands once.
             if track_id in listed or track_id not in tracks:
-                low = str(PurePosixPath(path).with_suffix(".low.mp3"))
-                tracks[track_id] = collection.track_of(track_id, paths=(path, low)) or tracks.get(track_id, "")
+                low = str(PurePosixPath(audio).with_suffix(".low.mp3"))
+                tracks[track_id] = collection.track_of(track_id, paths=(audio, low)) or tracks.get(track_id, "")
             listed.add(track_id)
             if tracks[track_id]:
                 collection.add(tracks[track_id], "artist", artist)
@@ -50,6 +51,8 @@ def read_jamendo(root: Path, collection: Collection, options: ReadOptions) -> No
         for _, row in read_rows(path, delimiter="\t"):
             if tracks.get(row[0]):
                 collection.put(tracks[row[0]], part)
+            elif row[0].startswith("track_") and row[0] not in tracks and is_whole(tables):
+                collection.leave_out("in the split and not in the table; half a download?", row[0])
 
 
 def _add_tag(collection: Collection, track: str, text: str) -> None:

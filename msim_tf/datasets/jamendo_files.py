@@ -34,6 +34,11 @@ def jamendo_tables(root: Path) -> list[Path]:
     return tables
 
 
+def is_whole(tables: list[Path]) -> bool:
+    """Whether ``tables`` is the table of all tags, which has every track of the splits."""
+    return tables[0].name in _WHOLE
+
+
 def jamendo_split(root: Path, number: int) -> tuple[str, dict[str, Path]]:
     """The lists of split ``number``: its name and part -> list; without them, why there is none and nothing."""
     folders = {path.parent for path in find_files(root, "autotagging*-test.tsv")}

@@ -44,7 +44,7 @@ def tags_of_database(path: Path, threshold: float) -> Iterator[tuple[str, str]]:
         database.executemany("INSERT INTO wanted VALUES (?)", ((row,) for row in tags))
         rows = database.execute(
             "SELECT tids.tid, tid_tag.tag FROM wanted JOIN tid_tag ON tid_tag.tag = wanted.tag "
-            "JOIN tids ON tids.rowid = tid_tag.tid WHERE tid_tag.val > ?",
+            "JOIN tids ON tids.rowid = tid_tag.tid WHERE CAST(tid_tag.val AS REAL) > ?",
             (threshold,),
         )
         for track_id, tag in rows:

@@ -38,9 +38,13 @@ def songs_with_audio(path: Path, tracks: TrackNames) -> dict[str, Song]:
         # The database as first published has no numbers of 7digital.
         columns = {row[1] for row in database.execute("PRAGMA table_info(songs)")}
         number = "track_7digitalid" if "track_7digitalid" in columns else "0"
-        rows = database.execute(f"SELECT track_id, artist_id, artist_name, year, {number} FROM songs ORDER BY track_id")
+        # SQLite stores text in a column of numbers as it is; cast, it is 0 and so unknown.
+        rows = database.execute(
+            "SELECT track_id, artist_id, artist_name, CAST(year AS INTEGER), "
+            f"CAST({number} AS INTEGER) FROM songs ORDER BY track_id"
+        )
         for track_id, artist_id, artist_name, year, preview in rows:
-            preview = str(preview) if preview and int(preview) > 0 else ""
+            preview = str(preview) if preview and preview > 0 else ""
             if track_id in stems or preview in stems:
-                songs[track_id] = Song(artist_id or artist_name or "", int(year or 0), preview)
+                songs[track_id] = Song(str(artist_id or artist_name or ""), year or 0, preview)
     return songs

@@ -4,6 +4,7 @@ one line for each fault.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import fnmatch
@@ -12,6 +13,7 @@ import itertools
 import json
 import os
 import sqlite3
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from msim_tf.errors import InputError
 # FMA's biographies are longer than csv's own bound.
 csv.field_size_limit(2**24)
 _BUSY_SECONDS = 2.0
+# First bytes of gzip, zip and xz.
+_PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"\xfd7zXZ")
 
 
 def find_files(root: Path, pattern: str, *, levels: int = 5) -> list[Path]:
@@ -51,16 +55,22 @@ def find_folder(root: Path, name: str, *, levels: int = 3) -> Path | None:
 
 
 def read_text(path: Path) -> str:
-    """A text file: UTF-8 with or without byte order mark, else Latin-1, which every byte is.
+    """A text file: UTF-16 or UTF-8 by its byte order mark, else UTF-8, else Latin-1, which every byte is.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if it cannot be read, is packed, or has zero bytes (a download that stopped).
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if data.startswith(_PACKED):
+        raise InputError(f"{path}: is packed; unpack it first")
     try:
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return data.decode("utf-16")
+        if b"\0" in data:
+            raise InputError(f"{path}: not text, it has zero bytes; half a download? fetch it again")
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin-1")
@@ -107,11 +117,16 @@ def read_records(
     missing = [column for column in columns if column not in header]
     if missing:
         where = "header is" if header_rows == 1 else f"{header_rows} header rows name"
-        raise InputError(f"{path}: no column {', '.join(missing)}; its {where} {', '.join(header[:6]) or 'nothing'}")
+        raise InputError(f"{path}: no column {', '.join(missing)}; its {where} {_shown(header)}")
     for line, row in rows:
         if len(row) != len(header):
             raise InputError(f"{path}, line {line}: {len(row)} cells, expected {len(header)}; half a download?")
         yield line, {column: cell.strip() for column, cell in zip(header, row)}
+
+
+def _shown(header: list[str]) -> str:
+    """The first names of a header, for a line of an error."""
+    return textwrap.shorten(", ".join(header), 80, placeholder=" ...") or "nothing; half a download?"
 
 
 def read_json(path: Path) -> Any:
@@ -137,8 +152,7 @@ def opened_database(path: Path, tables: Mapping[str, tuple[str, ...]]) -> Iterat
     Raises:
         InputError: if it is missing, locked, truncated or another database; also for faults met while it is read.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such database")
+    _validate_length(path)
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
     # Tags in Latin-1 must not end a read of half a million others.
     connection.text_factory = _decoded
@@ -157,6 +171,29 @@ def opened_database(path: Path, tables: Mapping[str, tuple[str, ...]]) -> Iterat
         raise InputError(f"{path}: {error}; truncated or no SQLite database, fetch it again") from error
     finally:
         connection.close()
+
+
+def _validate_length(path: Path) -> None:
+    """Checks that a database is as long as its header says: SQLite misses a lost end until it reads there.
+
+    Raises:
+        InputError: if it cannot be read, is empty or shorter.
+    """
+    try:
+        with open(path, "rb") as file:
+            header, length = file.read(100), os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if not header:
+        raise InputError(f"{path}: empty; half a download? fetch it again")
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        raise InputError(f"{path}: truncated or no SQLite database; fetch it again")
+    # https://www.sqlite.org/fileformat.html, section 1.3: the count of pages holds if two counters agree.
+    page_size = int.from_bytes(header[16:18], "big")
+    page_size = 2**16 if page_size == 1 else page_size
+    pages = int.from_bytes(header[28:32], "big") if header[24:28] == header[92:96] else 0
+    if length < pages * page_size:
+        raise InputError(f"{path}: truncated, {length} of {pages * page_size} bytes; half a download? fetch it again")
 
 
 def _decoded(data: bytes) -> str:

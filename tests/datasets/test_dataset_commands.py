@@ -83,6 +83,11 @@ def test_wrong_input_is_one_line(tmp_path, capsys):
     assert "no data set 'fmaa'" in refused(capsys, "labels", "fmaa", root, "--out", tmp_path / "x.csv")
     both = ("--store", tmp_path, "--audio", root, "--out", tmp_path / "x.csv")
     assert "give one of them" in refused(capsys, "labels", "fma", root, *both)
+    silent = trees.jamendo(tmp_path / "silent")
+    for path in silent.rglob("*.mp3"):
+        path.unlink()
+    text = refused(capsys, "labels", "jamendo", silent, "--out", tmp_path / "x.csv")
+    assert "holds no audio" in text and text.endswith("if it lies elsewhere: --audio FOLDER\n")
     folders = trees.ballroom(tmp_path / "ballroom")
     text = refused(capsys, "labels", "ballroom", folders, "--split", tmp_path / "x.json")
     assert "no published split of Ballroom lies there" in text and not (tmp_path / "x.json").exists()

@@ -120,6 +120,41 @@ def test_a_truncated_database_is_one_line(tmp_path, part):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["lastfm_tags.db", "track_metadata.db"])
+def test_a_lost_end_is_noticed_before_sqlite_reads_there(tmp_path, name):
+    path = trees.msd(tmp_path) / name
+    whole = path.read_bytes()
+    for length, text in ((0, "empty"), (60, "truncated or no SQLite"), (len(whole) - 1, "truncated, [0-9]+ of [0-9]+")):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=f"{name}: {text}"):
+            read(tmp_path)
+    path.write_bytes(whole)
+    assert read(tmp_path).labels.values
+
+
+def test_a_database_that_another_program_writes_ahead_of_is_whole(tmp_path):
+    root = trees.msd(tmp_path)
+    writer = sqlite3.connect(root / "lastfm_tags.db")
+    writer.execute("PRAGMA journal_mode=WAL")
+    writer.executemany("INSERT INTO tags VALUES (?)", ((f"new tag {number}" * 50,) for number in range(200)))
+    writer.commit()
+    assert by_number(read(root).labels.values)[1] == {"mood": ("Mellow",)}
+    writer.close()
+
+
+def test_text_where_numbers_belong_is_unknown_and_latin_1_is_read(tmp_path):
+    root = trees.msd(tmp_path)
+    latin = "CAST(X'4A656E73204EF8727265' AS TEXT)"
+    with sqlite3.connect(root / "track_metadata.db") as database:
+        database.execute(f"UPDATE songs SET year = 'soon', track_7digitalid = NULL, artist_id = {latin}")
+    with sqlite3.connect(root / "lastfm_tags.db") as database:
+        database.execute("UPDATE tid_tag SET val = 'much' WHERE tid = 1")
+    labels = read(root, by_artist=False, era_from_year=True).labels
+    assert set(labels.groups.values()) == {"Jens N\xf8rre"}
+    values = by_number(labels.values)
+    assert 0 not in values and values[1] == {"mood": ("Mellow",)}
+
+
 def test_another_database_is_one_line(tmp_path):
     root = trees.msd(tmp_path)
     (root / "lastfm_tags.db").unlink()

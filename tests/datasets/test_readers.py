@@ -1,5 +1,7 @@
 """Readers of public data sets, on small trees in their exact layout; expected labels are written by hand."""
 
+import gzip
+
 import dataset_trees as trees
 import pytest
 
@@ -190,6 +192,59 @@ def test_fma_broken_tables_are_one_line(tmp_path):
     table.unlink()
     with pytest.raises(InputError, match="no tracks.csv below it; unpack fma_metadata.zip"):
         read("fma", root)
+
+
+def test_fma_broken_genres_are_one_line_that_names_the_file_once(tmp_path):
+    root = trees.fma(tmp_path)
+    table = root / "fma_metadata" / "genres.csv"
+    whole = table.read_text()
+    for text, fault in (
+        (whole[:50], "line 2: [1-4] cells, expected 5"),
+        (whole.replace("25,1,12", "25,1,x"), "'25' of 'x'"),
+    ):
+        table.write_text(text)
+        with pytest.raises(InputError, match=fault) as error:
+            read("fma", root)
+        assert str(error.value).count("genres.csv") == 1
+
+
+@pytest.mark.parametrize(
+    "name, table",
+    [
+        ("fma", "fma_metadata/tracks.csv"),
+        ("magnatagatune", "annotations_final.csv"),
+        ("jamendo", "data/raw_30s_cleantags_50artists.tsv"),
+    ],
+)
+def test_tables_that_are_packed_or_full_of_holes_are_one_line_and_utf_16_is_read(tmp_path, name, table):
+    path = trees.TREES[name](tmp_path) / table
+    whole = path.read_bytes()
+    expected = read(name, tmp_path).labels
+    for data, fault in (
+        (gzip.compress(whole), "is packed; unpack it first"),
+        (whole[: len(whole) // 2] + bytes(len(whole) // 2), "not text, it has zero bytes"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=fault):
+            read(name, tmp_path)
+    path.write_bytes(whole.decode().encode("utf-16"))
+    assert read(name, tmp_path).labels == expected
+
+
+def test_jamendo_cut_at_the_end_of_a_line_is_noticed_by_the_split(tmp_path):
+    root = trees.jamendo(tmp_path)
+    table = root / "data" / "raw_30s_cleantags_50artists.tsv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:3]))
+    dataset = read("jamendo", root)
+    reason = "in the split and not in the table; half a download?"
+    assert sorted(dataset.left_out[reason]) == ["track_0001377", "track_0001378"] and reason in dataset.faults
+
+
+def test_tags_in_latin_1_keep_their_letters(tmp_path):
+    root = trees.jamendo(tmp_path)
+    table = root / "data" / "raw_30s_cleantags_50artists.tsv"
+    table.write_bytes(table.read_bytes().replace(b"punkrock", b"chans\xf3n"))
+    assert by_stem(read("jamendo", root).labels.values)["214"]["genre"] == ("chans\xf3n",)
 
 
 def test_gtzan_leaves_sturms_repetitions_out(tmp_path):
