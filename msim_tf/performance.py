@@ -1,9 +1,11 @@
-"""Two things that NumPy does slowly and batches and queries need often: widening half floats, and large new arrays."""
+"""What NumPy does slowly or keeps too long: widening half floats, large new arrays, and the pages of mapped files."""
 
 from __future__ import annotations
 
+import mmap
 import weakref
 from collections import defaultdict
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -58,3 +60,23 @@ class ReusedMemory:
         whole: np.ndarray = np.frombuffer(memory.data[start : start + size], dtype)
         weakref.finalize(whole, free.append, memory)
         return whole.reshape(shape)
+
+
+def row_blocks(rows: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    """So many rows at a time, at last what is left; memory of a mapped file is given back behind each block."""
+    for start in range(0, len(rows), count):
+        yield rows[start : start + count]
+        release_pages(rows)
+
+
+def release_pages(array: np.ndarray) -> None:
+    """Gives back the memory that reading a mapped file has filled; the next access reads the file again.
+
+    The system would do so itself, but only when memory runs short, and until then counts all of the file as this
+    process's. Arrays in ordinary memory stay as they are.
+    """
+    base = array.base
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)

@@ -1,9 +1,11 @@
 import gc
+import sys
 import weakref
 
 import numpy as np
+import pytest
 
-from msim_tf.performance import ReusedMemory, widened
+from msim_tf.performance import ReusedMemory, release_pages, row_blocks, widened
 
 
 def test_every_finite_float16_is_widened_to_the_same_number():
@@ -64,3 +66,35 @@ def test_a_tensor_holds_the_memory():
     for batch in tf.data.Dataset.range(20).map(lambda _: tf.numpy_function(made, [], tf.float32)):
         assert (batch.numpy() == batch.numpy()[0, 0]).all()
     assert len(set(given)) < 20
+
+
+def resident(name):
+    return [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)][0]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's count is in /proc")
+def test_reading_a_mapped_file_in_blocks_keeps_no_more_than_a_block(tmp_path, rng):
+    values = rng.normal(size=(400_000, 64)).astype(np.float32)  # 100 MB
+    values.tofile(tmp_path / "rows")
+    mapped = np.memmap(tmp_path / "rows", np.float32, "r", shape=values.shape)
+    before = resident("RssFile")
+
+    blocks = []
+    for block in row_blocks(mapped.T.T, 9_999):
+        blocks.append(block.copy())
+        assert resident("RssFile") < before + 20_000
+
+    np.testing.assert_array_equal(np.concatenate(blocks), values)
+    assert mapped.min() == values.min() and resident("RssFile") > before + 80_000
+    release_pages(mapped[5:])
+    assert resident("RssFile") < before + 20_000
+    np.testing.assert_array_equal(mapped, values)
+
+
+def test_arrays_in_ordinary_memory_stay_as_they_are(rng):
+    values = rng.normal(size=(50, 3))
+    blocks = list(row_blocks(values, 20))
+    release_pages(values.T)
+    assert [len(block) for block in blocks] == [20, 20, 10]
+    np.testing.assert_array_equal(np.concatenate(blocks), values)
+    assert list(row_blocks(values[:0], 20)) == []

@@ -30,11 +30,13 @@ from msim_tf.errors import InputError
 from msim_tf.features.extractor import Features
 from msim_tf.files import TemporaryFile
 from msim_tf.params import FeatureParams
+from msim_tf.performance import row_blocks
 
 FORMAT = "msim-shard"
 FORMAT_VERSION = 1
 ARRAYS = ("mel", "cens", "onset")
 CURE = "remove the store and extract it again with msim extract"
+_BLOCK_ROWS = 2**14
 _STEM = re.compile(r"[0-9]{5,}-[0-9a-f]{8}")
 
 
@@ -133,13 +135,8 @@ class ShardWriter:
         Features that hold a number which is not finite in float16 become such a reason: a store never holds one.
         """
         if isinstance(outcome, Features):
-            with np.errstate(over="ignore"):
-                rows = {
-                    "mel": np.ascontiguousarray(outcome.mel.T, np.float16),
-                    "cens": np.ascontiguousarray(outcome.cens.T, np.float16),
-                    "onset": np.ascontiguousarray(outcome.onset, np.float16),
-                }
-            if all(np.isfinite(values).all() for values in rows.values()):
+            rows = {"mel": outcome.mel.T, "cens": outcome.cens.T, "onset": outcome.onset}
+            if all(_fits_half(values) for values in rows.values()):
                 noted = dataclasses.replace(clip, note="; ".join(outcome.notes))
                 return self._append(noted, rows)
             outcome = "its features hold numbers that are not finite; is the recording sound?"
@@ -148,15 +145,17 @@ class ShardWriter:
         return finished
 
     def copy(self, clip: ShardClip, rows: Mapping[str, np.ndarray]) -> ShardClip:
-        """Appends a clip as another shard holds it: array -> its float16 rows."""
+        """Appends a clip as another shard holds it: array -> its rows."""
         return self._append(clip, rows)
 
     def _append(self, clip: ShardClip, rows: Mapping[str, np.ndarray]) -> ShardClip:
+        # Block by block, so that hours of sound are never in memory as float16 beside their float32.
         for name, values in rows.items():
-            data = values.data.cast("B")
-            self._files[name].file.write(data)
-            self._checksums[name].update(data)
-            self._sizes[name] += len(data)
+            for block in row_blocks(values, _BLOCK_ROWS):
+                data = np.ascontiguousarray(block, np.float16).data.cast("B")
+                self._files[name].file.write(data)
+                self._checksums[name].update(data)
+                self._sizes[name] += len(data)
         finished = dataclasses.replace(clip, frames=len(rows["mel"]), row=self._row, onset_row=self._onset_row)
         self._row += len(rows["mel"])
         self._onset_row += len(rows["onset"])
@@ -177,6 +176,12 @@ class ShardWriter:
     def close(self) -> None:
         """Removes what was not published."""
         self._stack.close()
+
+
+def _fits_half(rows: np.ndarray) -> bool:
+    """Whether every number is finite in float16."""
+    with np.errstate(over="ignore"):
+        return all(np.isfinite(block.astype(np.float16)).all() for block in row_blocks(rows, _BLOCK_ROWS))
 
 
 def load_shard(store: str | Path, number: int) -> Shard:

@@ -26,6 +26,7 @@ from msim_tf.features.from_file import extract_file, features_or_reason
 from msim_tf.features.segments import audible_segments, segments_at
 from msim_tf.parallel import in_order
 from msim_tf.params import FeatureParams, validate_digest
+from msim_tf.performance import release_pages
 
 _CHUNK = 16
 _WORKERS = 2  # extraction runs ahead of the model; more threads would only take its cores
@@ -189,6 +190,9 @@ def mean_embedding(
     Returns:
         [size] float32.
     """
-    chunks = [starts[first : first + _CHUNK] for first in range(0, len(starts), _CHUNK)]
-    total = sum(run(segments_at(features, chunk, params)).sum(0, dtype=np.float64) for chunk in chunks)
+    total = np.zeros((), np.float64)
+    for first in range(0, len(starts), _CHUNK):
+        embeddings = run(segments_at(features, starts[first : first + _CHUNK], params))
+        total = total + embeddings.sum(0, dtype=np.float64)
+        release_pages(features.mel)
     return (total / len(starts)).astype(np.float32)

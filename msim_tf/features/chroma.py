@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +23,34 @@ def cens(chroma: tf.Tensor, params: FeatureParams) -> tf.Tensor:
     quantised = tf.add_n([tf.cast(chroma > step, tf.float32) * _WEIGHT for step in _STEPS])
     smoothed = _smooth(quantised, params.cens_smoothing)
     return normalise(smoothed, tf.norm(smoothed, axis=-1, keepdims=True))
+
+
+def cens_in_blocks(
+    cens_of: Callable[[np.ndarray], np.ndarray], chroma: np.ndarray, *, tiles: int, params: FeatureParams
+) -> np.ndarray:
+    """CENS of a long clip, block by block: the numbers that ``cens`` gives for all of it at once.
+
+    A whole clip needs ten times its chroma for what lies between, which is gigabytes for hours of sound.
+
+    Args:
+        cens_of: computes ``cens`` of [n, n_chroma].
+        chroma: [frames, n_chroma] float32.
+        tiles: frames of a block, in lengths of the smoothing window.
+        params: the feature parameters.
+
+    Returns:
+        [frames, n_chroma] float32.
+    """
+    margin = params.cens_smoothing
+    smoothed = np.empty_like(chroma)
+    for start in range(0, len(chroma), tiles * margin):
+        stop = min(start + tiles * margin, len(chroma))
+        # A whole window before the block and behind it, although half would do: so the tiles of the smoothing begin at
+        # the same frames as in the whole clip, and no sum changes its order.
+        before = min(start, margin)
+        values = cens_of(chroma[start - before : stop + margin])
+        smoothed[start:stop] = values[before : before + stop - start]
+    return smoothed
 
 
 def normalise(values: tf.Tensor, norm: tf.Tensor) -> tf.Tensor:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from msim_tf.features.chroma import cens
+from msim_tf.features.chroma import cens, cens_in_blocks
 from msim_tf.features.onset import onset, rise
 from msim_tf.features.spectral import frame_features, halo
 from msim_tf.features.spill_buffer import Spool
@@ -30,6 +30,7 @@ from msim_tf.params import FeatureParams
 # Ten seconds: less costs calls, more leaves the processor's own cache and fetches memory anew for each block.
 _BLOCK_FRAMES = 432
 _RISE_FRAMES = 6 * _BLOCK_FRAMES  # here the call counts more
+_CENS_TILES = 256
 _TURN_SECONDS = 30.0
 
 
@@ -38,7 +39,8 @@ class Features:
     """The three stored features of one clip.
 
     Attributes:
-        mel: [n_mels, frames] float32, log10(1 + gain * S), >= 0.
+        mel: [n_mels, frames] float32, log10(1 + gain * S), >= 0; of a long clip a mapped temporary file, whose memory
+            ``performance.release_pages`` gives back.
         onset: [frames + tempogram_lags] float32, >= 0: the onset envelope with half a window's ramp to zero at both
             ends.
         cens: [n_chroma, frames] float32 in [0, 1], L2 norm 1 per frame (0 in silence).
@@ -88,9 +90,8 @@ class Extractor:
             lambda mel_db, chroma: clip_features(mel_db, chroma, params), matrix, chroma
         )
         self._rise = _on_arrays(rise, matrix, peak)
-        self._long_clip_features = _on_arrays(
-            lambda rises, chroma: (onset(rises, params), cens(chroma, params)), samples, chroma
-        )
+        self._onset = _on_arrays(lambda rises: onset(rises, params), samples)
+        self._cens = _on_arrays(lambda chroma: cens(chroma, params), chroma)
 
     def __call__(self, blocks: Iterable[np.ndarray]) -> Features:
         """Features of one clip.
@@ -116,7 +117,9 @@ class Extractor:
         """What ``clip_features`` gives, for a long clip block by block."""
         if dbs.rows <= _RISE_FRAMES:
             return self._short_clip_features(dbs.whole(), chroma)
-        return self._long_clip_features(self._rises(dbs), chroma)
+        (envelope,) = self._onset(self._rises(dbs))
+        smoothed = cens_in_blocks(lambda block: self._cens(block)[0], chroma, tiles=_CENS_TILES, params=self.params)
+        return [envelope, smoothed]
 
     def _rises(self, dbs: Spool) -> np.ndarray:
         """[frames - 1]: a block at a time, each with the last row of the one before."""

@@ -17,6 +17,9 @@ from msim_tf.audio import decode
 from msim_tf.audio.sandbox import DecoderUnavailable
 from msim_tf.errors import InputError
 from msim_tf.features.extractor import Extractor, Features
+from msim_tf.performance import row_blocks
+
+_CHECKED_ROWS = 2**14
 
 
 class BlockReader(Protocol):
@@ -67,8 +70,9 @@ def extract_file(
             "pad such clips with silence by --pad"
         )
     # Decoding bounds the samples, so this holds; what a store keeps must never depend on that alone.
-    if not all(np.isfinite(array.sum(dtype=np.float64)) for array in (features.mel, features.onset, features.cens)):
-        raise InputError(f"{path}: its features are not finite")
+    for rows in (features.mel.T, features.onset, features.cens.T):
+        if not all(np.isfinite(block.sum(dtype=np.float64)) for block in row_blocks(rows, _CHECKED_ROWS)):
+            raise InputError(f"{path}: its features are not finite")
     return replace(features, notes=tuple(notes))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from msim_tf.params import FeatureParams
+from msim_tf.performance import release_pages
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -48,6 +49,7 @@ def audible_segments(features: Features, params: FeatureParams) -> np.ndarray:
         mel = features.mel[:, chunk[0] : chunk[-1] + params.segment_frames].astype(np.float32)
         magnitude = np.expm1(mel * np.float32(np.log(10.0))).sum(0) / params.mel_gain
         levels[first : first + len(chunk)] = magnitude.reshape(len(chunk), -1).mean(1)
+        release_pages(features.mel)
     decibel = 20.0 * np.log10(np.maximum(levels / (params.n_fft / 4), 1e-12))
     silent = (decibel < decibel.max() - _SILENT_DROP_DB) & (decibel < _SILENT_LEVEL_DB)
     return starts[~silent]

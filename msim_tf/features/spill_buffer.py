@@ -56,11 +56,8 @@ class Spool:
             yield np.frombuffer(data, np.float32).reshape(-1, self._width)
 
     def whole(self) -> np.ndarray:
-        """All rows."""
+        """All rows; those on disk as a mapped file, which lasts as long as the array."""
         if self._file is None:
             return joined(self._held)
-        # Read into place: the file object would put its answer together from a second copy.
-        rows = np.empty((self.rows, self._width), np.float32)
-        self._file.seek(0)
-        self._file.readinto(rows.data)  # type: ignore[attr-defined]
-        return rows
+        self._file.flush()
+        return np.memmap(self._file, np.float32, "r", shape=(self.rows, self._width))

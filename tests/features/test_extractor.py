@@ -15,10 +15,12 @@ import pytest
 import tensorflow as tf
 
 from msim_tf.features import extractor, spill_buffer
+from msim_tf.features.chroma import cens, cens_in_blocks
 from msim_tf.features.segments import segments
 from msim_tf.features.spectral import frame_features, halo
 from msim_tf.features.tempogram import tempogram
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
+from msim_tf.performance import release_pages
 
 CLIPS = ["zaz__mus2.ogg", "wesnoth__northerners.ogg", "marsshooter__06_starfall.ogg", "colobot__music010.ogg"]
 PAPER = FEATURE_PRESETS["paper"]
@@ -101,6 +103,7 @@ def test_a_long_clip_that_waits_on_disk_gives_the_same_features(rng, monkeypatch
     y = rng.normal(0, 0.1, 22050 * 40).astype(np.float32) * np.linspace(0, 1, 22050 * 40, dtype=np.float32)
     at_once = extract([y])
     monkeypatch.setattr(extractor, "_RISE_FRAMES", 300)
+    monkeypatch.setattr(extractor, "_CENS_TILES", 3)
     by_blocks = extract([y])
     # The first block is held, the second sends both to disk.
     monkeypatch.setattr(spill_buffer, "_HELD_BYTES", 4 * 700 * PAPER.n_mels)
@@ -108,6 +111,26 @@ def test_a_long_clip_that_waits_on_disk_gives_the_same_features(rng, monkeypatch
     for name in ("mel", "onset", "cens"):
         np.testing.assert_array_equal(getattr(by_blocks, name), getattr(at_once, name))
         np.testing.assert_array_equal(getattr(on_disk, name), getattr(at_once, name))
+    assert isinstance(on_disk.mel, np.memmap)
+    release_pages(on_disk.mel)
+    np.testing.assert_array_equal(on_disk.mel, at_once.mel)
+
+
+@pytest.mark.parametrize("frames", [1, 40, 41, 42, 82, 122, 123, 124, 163, 164, 165, 1000, 20_000])
+@pytest.mark.parametrize("tiles", [1, 3, 256])
+def test_cens_in_blocks_has_the_bits_of_cens_at_once(rng, frames, tiles):
+    chroma = rng.exponential(1.0, (frames, PAPER.n_chroma)).astype(np.float32)
+    chroma[frames // 3 : frames // 2] = 0.0  # silence, where norms are zero
+    blocks = []
+
+    def cens_of(block):
+        blocks.append(len(block))
+        return cens(tf.constant(block), PAPER).numpy()
+
+    in_blocks = cens_in_blocks(cens_of, chroma, tiles=tiles, params=PAPER)
+
+    np.testing.assert_array_equal(in_blocks, cens(tf.constant(chroma), PAPER).numpy())
+    assert max(blocks) <= (tiles + 2) * PAPER.cens_smoothing
 
 
 @pytest.mark.parametrize("bpm", [75.0, 120.0, 168.0])
