@@ -10,32 +10,58 @@ from starlette.datastructures import Headers
 from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from msim_tf.audio.scan import FileState
 from msim_tf.library.api_errors import ApiError
 
 # By suffix and not by the system's table, which differs from machine to machine.
-MEDIA_TYPES = {
-    ".wav": "audio/wav",
-    ".rf64": "audio/wav",
-    ".w64": "audio/x-w64",
-    ".flac": "audio/flac",
-    ".ogg": "audio/ogg",
-    ".oga": "audio/ogg",
-    ".opus": "audio/ogg",
-    ".mp3": "audio/mpeg",
-    ".aiff": "audio/aiff",
-    ".aif": "audio/aiff",
-    ".aifc": "audio/aiff",
-    ".au": "audio/basic",
-    ".snd": "audio/basic",
-    ".caf": "audio/x-caf",
+_SUFFIXES = {
+    "audio/wav": (".wav", ".wave", ".bwf", ".rf64"),
+    "audio/x-w64": (".w64",),
+    "audio/flac": (".flac",),
+    "audio/ogg": (".ogg", ".oga", ".opus", ".spx"),
+    "audio/mpeg": (".mp3", ".mp2", ".mp1", ".mpa", ".mpga"),
+    "audio/aiff": (".aiff", ".aif", ".aifc"),
+    "audio/basic": (".au", ".snd"),
+    "audio/x-caf": (".caf",),
+    "audio/x-voc": (".voc",),
+    "audio/mp4": (".m4a", ".m4b", ".m4r", ".m4p"),
+    "audio/vnd.audible.aax": (".aax",),
+    "audio/3gpp": (".3ga",),
+    "audio/aac": (".aac", ".adts"),
+    "audio/x-ms-wma": (".wma", ".asf"),
+    "audio/x-wavpack": (".wv",),
+    "audio/x-ape": (".ape",),
+    "audio/x-tta": (".tta",),
+    "audio/x-tak": (".tak",),
+    "audio/x-shorten": (".shn",),
+    "audio/x-musepack": (".mpc", ".mp+", ".mpp"),
+    "audio/x-matroska": (".mka",),
+    "audio/webm": (".weba", ".webm"),
+    "audio/ac3": (".ac3",),
+    "audio/eac3": (".eac3", ".ec3"),
+    "audio/vnd.dts": (".dts",),
+    "audio/vnd.dolby.mlp": (".mlp",),
+    "audio/x-dsf": (".dsf",),
+    "audio/x-dff": (".dff",),
+    "audio/vnd.rn-realaudio": (".ra", ".rm", ".ram"),
+    "audio/amr": (".amr",),
+    "audio/amr-wb": (".awb",),
+    "audio/atrac3": (".oma", ".aa3", ".at3"),
 }
+MEDIA_TYPES = {suffix: media_type for media_type, suffixes in _SUFFIXES.items() for suffix in suffixes}
 
 
-def open_within(root: Path, identifier: str) -> int:
-    """A file descriptor of the regular file ``root / identifier``, if that really lies below ``root``.
+def open_track(root: Path, identifier: str, indexed: FileState) -> int:
+    """A file descriptor of the sound file of a track.
 
-    Links are resolved first and the result is opened without following any: one that leads out of the folder is
-    refused, also when it was put there after indexing.
+    Links are resolved first, and the result is opened without following any. Where that leads out of the folder, only
+    the very file is opened that was indexed there, by its size and time: a link may have been put there, or turned
+    elsewhere, since.
+
+    Args:
+        root: the folder of music.
+        identifier: of a track of the library.
+        indexed: the file as it was when it was indexed.
 
     Raises:
         ApiError: 404.
@@ -43,26 +69,49 @@ def open_within(root: Path, identifier: str) -> int:
     try:
         real_root = root.resolve(strict=True)
         real = (real_root / identifier).resolve(strict=True)
+        expected = None if real.is_relative_to(real_root) else indexed
+        # Looked at before it is opened, since opening a device may do something to it.
+        _validate(real.stat(), expected, identifier)
         # Not blocking: a pipe in the place of a file must not hold the server.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(real, flags) if real.is_relative_to(real_root) else -1
+        descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ApiError:
+        raise
     except (OSError, ValueError, RuntimeError):  # ValueError: NUL in the name; RuntimeError: links in a circle
         raise ApiError(404, f"the file of {identifier!r} cannot be read; index again") from None
-    if descriptor < 0:
-        raise ApiError(404, f"{identifier!r} is not in the music folder")
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        _validate(os.fstat(descriptor), expected, identifier)
+    except ApiError:
         os.close(descriptor)
-        raise ApiError(404, f"{identifier!r} is not a file")
+        raise
     return descriptor
 
 
-def audio_response(root: Path, identifier: str) -> Response:
+def _validate(status: os.stat_result, expected: FileState | None, identifier: str) -> None:
+    """Refuses what is not a regular file, or not the ``expected`` one.
+
+    Raises:
+        ApiError: 404.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        raise ApiError(404, f"{identifier!r} is not a file")
+    if expected not in (None, FileState(status.st_size, status.st_mtime_ns)):
+        raise ApiError(
+            404, f"{identifier!r} is not in the music folder, nor the file that was indexed there; index again"
+        )
+
+
+def audio_response(root: Path, identifier: str, indexed: FileState) -> Response:
     """The answer to a GET or HEAD of a track's sound file: whole, or the ranges that are asked for.
+
+    Args:
+        root: the folder of music.
+        identifier: of a track of the library.
+        indexed: the file as it was when it was indexed.
 
     Raises:
         ApiError: 404; 416 or 400 for a range that makes no sense, once the answer is sent.
     """
-    descriptor = open_within(root, identifier)
+    descriptor = open_track(root, identifier, indexed)
     return _TrackFile(descriptor, MEDIA_TYPES.get(os.path.splitext(identifier)[1].lower(), "application/octet-stream"))
 
 

@@ -22,6 +22,7 @@ from msim_tf.library.api_errors import ApiError
 from msim_tf.library.api_openapi import openapi_document
 from msim_tf.library.api_state import LibraryState, LiveLibrary
 from msim_tf.library.api_upload import Uploads
+from msim_tf.library.file_table import FileTable
 
 
 class _Identifier(Convertor[str]):
@@ -135,7 +136,8 @@ def audio(service: From, id: str) -> Response:
     state = service.library.state()
     if state.catalog.music is None:
         raise ApiError(404, "the library was made of vectors; it has no folder of music")
-    return audio_response(state.catalog.music, state.require(id))
+    record = FileTable(state.index.table.database).record(state.require(id))
+    return audio_response(state.catalog.music, id, record.state)
 
 
 @router.post("/similar", operation_id="similar", response_model=responses.Similar)

@@ -2,16 +2,22 @@
 
 import email
 import os
+import shutil
 
 import httpx
 import pytest
-from library_server import Raw, error, shared_library
+from library_server import MUSIC, Raw, error, shared_library
 from starlette.datastructures import Headers
 from tiny_model import tiny_model_path
 
+from msim_tf.audio.kinds import AUDIO_SUFFIXES
+from msim_tf.audio.scan import FileState
 from msim_tf.errors import InputError
 from msim_tf.library.api import library_site
+from msim_tf.library.api_audio import MEDIA_TYPES, audio_response
 from msim_tf.library.api_errors import ApiError
+from msim_tf.library.build import update_library
+from msim_tf.library.update import UpdateOptions
 from msim_tf.serving.guard import check_request, is_loopback
 from msim_tf.serving.server import ServerOptions, running_server
 
@@ -158,6 +164,66 @@ def test_what_replaced_an_indexed_file_is_not_sent(http, folder, tmp_path):
     finally:
         victim.unlink()
         kept.rename(victim)
+
+
+def test_a_file_outside_that_was_indexed_by_a_link_is_sent_while_it_is_the_same(tmp_path, embedder, folder):
+    outside = tmp_path / "Elsewhere"
+    outside.mkdir()
+    names = ["colobot__hv2.ogg", "colobot__music002.ogg", "colobot__music010.ogg"]
+    for name in names:
+        shutil.copyfile(folder / name, outside / name)
+    root = tmp_path / "Linked"
+    root.mkdir()
+    (root / "album").symlink_to(outside)
+    (root / "song.ogg").symlink_to(MUSIC / "zaz__mus1.ogg")
+    update_library(root, tmp_path / "library", embedder, UpdateOptions())
+    secret = tmp_path / "secret.ogg"
+    secret.write_bytes(b"secret" * 100)
+    options = ServerOptions(grpc_port=0, rest_port=0)
+    with running_server({"tiny": tiny_model_path()}, options, library_site(tmp_path / "library")) as addresses:
+        with httpx.Client(base_url=addresses.rest, timeout=60, trust_env=False) as http:
+            for name in names:
+                assert http.get(f"/api/v1/audio/album/{name}").content == (outside / name).read_bytes()
+            assert http.get("/api/v1/audio/song.ogg").content == (MUSIC / "zaz__mus1.ogg").read_bytes()
+            # Turned to another file, or that file replaced: no longer what was indexed.
+            (root / "song.ogg").unlink()
+            (root / "song.ogg").symlink_to(secret)
+            shutil.copyfile(secret, outside / names[0])
+            (outside / names[1]).unlink()
+            (outside / names[1]).symlink_to(secret)
+            (outside / names[2]).unlink()
+            os.mkfifo(outside / names[2])
+            for name in ["song.ogg", *(f"album/{name}" for name in names)]:
+                answer = http.get(f"/api/v1/audio/{name}")
+                assert answer.status_code == 404 and error(answer), name
+            # Nor does a link make a track of its neighbours.
+            assert http.get("/api/v1/audio/album/../secret.ogg").status_code == 404
+
+
+@pytest.mark.parametrize("suffix", AUDIO_SUFFIXES)
+def test_every_kind_of_file_that_is_indexed_has_a_media_type(tmp_path, suffix):
+    (tmp_path / f"song{suffix.upper()}").write_bytes(b"sound")
+    response = audio_response(tmp_path, f"song{suffix.upper()}", FileState(5, 0))
+    os.close(int(os.path.basename(response.path)))
+    assert response.media_type.startswith("audio/") and response.headers["content-type"] == response.media_type
+
+
+@pytest.mark.parametrize(
+    ("suffix", "media_type"),
+    [
+        (".m4a", "audio/mp4"),
+        (".aac", "audio/aac"),
+        (".webm", "audio/webm"),
+        (".opus", "audio/ogg"),
+        (".mp2", "audio/mpeg"),
+        (".mka", "audio/x-matroska"),
+        (".ac3", "audio/ac3"),
+        (".wv", "audio/x-wavpack"),
+        (".wma", "audio/x-ms-wma"),
+    ],
+)
+def test_players_know_the_media_types(suffix, media_type):
+    assert MEDIA_TYPES[suffix] == media_type
 
 
 def test_a_client_that_goes_away_leaves_no_open_file(raw, http, folder):
