@@ -26,7 +26,8 @@ import numpy as np
 import psutil
 
 from msim_tf.export.status import ServingError
-from msim_tf.serving.client import GrpcClient, RestClient
+from msim_tf.serving.client import GrpcClient
+from msim_tf.serving.rest_client import RestClient
 
 _SERVE = """
 import sys

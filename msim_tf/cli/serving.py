@@ -196,7 +196,8 @@ def predict(
 
     With both --grpc and --rest each is asked and the two answers are compared.
     """
-    from msim_tf.serving.client import Client, GrpcClient, RestClient
+    from msim_tf.serving.client import Client, GrpcClient
+    from msim_tf.serving.rest_client import RestClient
 
     params = preset(FEATURE_PRESETS, features, "feature")
     clients: dict[str, Client] = {}

@@ -47,8 +47,8 @@ def read_jamendo(root: Path, collection: Collection, options: ReadOptions) -> No
     if not lists:
         collection.notes.append(source)
     collection.split_source = source
-    for part, path in lists.items():
-        for _, row in read_rows(path, delimiter="\t"):
+    for part, file in lists.items():
+        for _, row in read_rows(file, delimiter="\t"):
             if tracks.get(row[0]):
                 collection.put(tracks[row[0]], part)
             elif row[0].startswith("track_") and row[0] not in tracks and is_whole(tables):

@@ -1,31 +1,25 @@
-"""Clients of TensorFlow Serving, for gRPC and for REST, with the same methods; they need no TensorFlow.
+"""The client of TensorFlow Serving over gRPC, and what it shares with the one over REST; neither needs TensorFlow.
 
-Both work unchanged against the real server and the embedded one. Connections are plain text and direct:
+Both clients work unchanged against the real server and the embedded one. Connections are plain text and direct:
 proxies of the environment are not used. Every failure is a ``ServingError`` with a canonical code; a
 server that cannot be reached is UNAVAILABLE.
-
-What REST cannot carry, and how it is filled in: element types and the name of a single output come from the model's
-metadata, asked for once per signature; an HTTP status 400 reads as INVALID_ARGUMENT, though the server may have meant
-FAILED_PRECONDITION; of an array without elements only the sizes before the first 0 arrive.
 """
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
-from urllib.parse import quote
+from typing import Any
 
 import grpc
-import httpx
 import numpy as np
 
 from msim_tf.errors import InputError
 from msim_tf.export import protocol
-from msim_tf.export.signatures import DEFAULT_SIGNATURE, Signature, signature_from_json, signature_from_proto
-from msim_tf.export.status import ServingError, code_of_http_status
-from msim_tf.serving.json_tensors import from_json, json_to_array, json_value, to_json
+from msim_tf.export.signatures import DEFAULT_SIGNATURE, Signature, signature_from_proto
+from msim_tf.export.status import ServingError
 from msim_tf.serving.versions import VersionStatus
 
 TIMEOUT = 30.0
@@ -43,9 +37,10 @@ class ModelSignatures:
     signatures: Mapping[str, Signature]
 
 
-class Client(Protocol):
+class Client(ABC):
     """What both clients do; safe to use from several threads."""
 
+    @abstractmethod
     def predict(
         self,
         model: str,
@@ -71,6 +66,7 @@ class Client(Protocol):
             ServingError: whatever failed.
         """
 
+    @abstractmethod
     def status(self, model: str, *, timeout: float = TIMEOUT) -> list[VersionStatus]:
         """All versions the server knows of, newest first.
 
@@ -78,6 +74,7 @@ class Client(Protocol):
             ServingError: NOT_FOUND for an unknown model.
         """
 
+    @abstractmethod
     def metadata(self, model: str, *, version: int | None = None, timeout: float = TIMEOUT) -> ModelSignatures:
         """The signatures.
 
@@ -91,28 +88,32 @@ class Client(Protocol):
         Raises:
             ServingError: DEADLINE_EXCEEDED with the last reason, after ``timeout`` seconds.
         """
+        deadline = time.monotonic() + timeout
+        while True:
+            remaining = max(deadline - time.monotonic(), 0.1)
+            try:
+                statuses = self.status(model, timeout=remaining)
+                reason = ", ".join(f"version {status.version} is {status.state}" for status in statuses)
+                if any(status.state == "AVAILABLE" for status in statuses):
+                    return
+            except ServingError as error:
+                reason = str(error)
+            if time.monotonic() >= deadline:
+                raise ServingError("DEADLINE_EXCEEDED", f"model {model} is not ready after {timeout:g} s: {reason}")
+            time.sleep(0.1)
 
+    @abstractmethod
     def close(self) -> None:
         """Closes the connections."""
 
+    def __enter__(self) -> Client:
+        return self
 
-def _wait_until_ready(client: Client, model: str, timeout: float) -> None:
-    deadline = time.monotonic() + timeout
-    while True:
-        remaining = max(deadline - time.monotonic(), 0.1)
-        try:
-            statuses = client.status(model, timeout=remaining)
-            reason = ", ".join(f"version {status.version} is {status.state}" for status in statuses)
-            if any(status.state == "AVAILABLE" for status in statuses):
-                return
-        except ServingError as error:
-            reason = str(error)
-        if time.monotonic() >= deadline:
-            raise ServingError("DEADLINE_EXCEEDED", f"model {model} is not ready after {timeout:g} s: {reason}")
-        time.sleep(0.1)
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
 
-class GrpcClient:
+class GrpcClient(Client):
     """A client over gRPC, the faster of the two; see ``Client`` for the methods.
 
     Args:
@@ -189,19 +190,9 @@ class GrpcClient:
             {name: signature_from_proto(proto) for name, proto in sorted(signatures.signature_def.items())},
         )
 
-    def wait_until_ready(self, model: str, timeout: float = TIMEOUT) -> None:
-        """See ``Client.wait_until_ready``."""
-        _wait_until_ready(self, model, timeout)
-
     def close(self) -> None:
         """Closes the connection."""
         self._channel.close()
-
-    def __enter__(self) -> GrpcClient:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def _method(self, name: str, request_class: Any, response_class: Any) -> Callable[[Any, float], Any]:
         call = self._channel.unary_unary(
@@ -242,140 +233,3 @@ def _read_output(name: str, proto: Any) -> np.ndarray:
         return protocol.tensor_array(proto)
     except ValueError as error:
         raise ServingError("INTERNAL", f"output {name} cannot be read: {error}") from error
-
-
-class RestClient:
-    """A client over REST; see ``Client`` for the methods.
-
-    Args:
-        url: "http://host:port" or "host:port", the real server's default port is 8501; below a proxy with its path.
-        token: what a server with a token asks for; "" sends none.
-    """
-
-    def __init__(self, url: str, *, token: str = "") -> None:
-        self.url = _base_url(url)
-        headers = {b"authorization": f"Bearer {token}".encode()} if token else {}
-        self._http = httpx.Client(base_url=self.url, headers=headers, trust_env=False)
-        self._signatures: dict[tuple[str, int | None, str], Signature] = {}
-
-    def predict(
-        self,
-        model: str,
-        inputs: Mapping[str, np.ndarray],
-        *,
-        signature: str = DEFAULT_SIGNATURE,
-        version: int | None = None,
-        timeout: float = TIMEOUT,
-    ) -> dict[str, np.ndarray]:
-        """See ``Client.predict``; the columnar format is used, since it adds no batch axis."""
-        columns = {name: json_value(np.asarray(value), as_bytes=True) for name, value in inputs.items()}
-        body = to_json({"signature_name": signature, "inputs": columns})
-        outputs = self._request("POST", _model_path(model, version) + ":predict", timeout, body)["outputs"]
-        known = self._signatures.get((model, version, signature))
-        if known is None or not _fits(outputs, known):
-            # First use, or the model was replaced by one with other outputs.
-            known = self._signatures[model, version, signature] = self._signature(model, version, signature, timeout)
-        return _output_arrays(outputs, known)
-
-    def status(self, model: str, *, timeout: float = TIMEOUT) -> list[VersionStatus]:
-        """See ``Client.status``."""
-        statuses = [
-            VersionStatus(
-                int(value["version"]),
-                value.get("state", "UNKNOWN"),
-                value.get("status", {}).get("error_code", "OK"),
-                value.get("status", {}).get("error_message", ""),
-            )
-            for value in self._request("GET", _model_path(model, None), timeout)["model_version_status"]
-        ]
-        return sorted(statuses, key=lambda status: -status.version)
-
-    def metadata(self, model: str, *, version: int | None = None, timeout: float = TIMEOUT) -> ModelSignatures:
-        """See ``Client.metadata``."""
-        value = self._request("GET", _model_path(model, version) + "/metadata", timeout)
-        signatures = value["metadata"]["signature_def"]["signature_def"]
-        return ModelSignatures(
-            value["model_spec"]["name"],
-            int(value["model_spec"]["version"]),
-            {name: signature_from_json(signature) for name, signature in sorted(signatures.items())},
-        )
-
-    def wait_until_ready(self, model: str, timeout: float = TIMEOUT) -> None:
-        """See ``Client.wait_until_ready``."""
-        _wait_until_ready(self, model, timeout)
-
-    def close(self) -> None:
-        """Closes the connections."""
-        self._http.close()
-
-    def __enter__(self) -> RestClient:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def _signature(self, model: str, version: int | None, signature: str, timeout: float) -> Signature:
-        found = self.metadata(model, version=version, timeout=timeout).signatures.get(signature or DEFAULT_SIGNATURE)
-        if found is None:
-            raise ServingError("FAILED_PRECONDITION", f"model {model} has lost its signature {signature} meanwhile")
-        return found
-
-    def _request(self, method: str, path: str, timeout: float, body: bytes | None = None) -> Any:
-        try:
-            response = self._http.request(method, path, content=body, timeout=timeout)
-        except httpx.TimeoutException as error:
-            raise ServingError(
-                "DEADLINE_EXCEEDED", f"no answer within {timeout:g} s (REST server {self.url})"
-            ) from error
-        except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: the client is closed
-            raise ServingError("UNAVAILABLE", f"{error or type(error).__name__} (REST server {self.url})") from error
-        if not response.is_success:
-            raise ServingError(code_of_http_status(response.status_code), _error_text(response))
-        try:
-            return from_json(response.content)
-        except ValueError as error:
-            raise ServingError("INTERNAL", f"the answer is not JSON: {error} (REST server {self.url})") from error
-
-
-def _base_url(url: str) -> str:
-    """ "http://host:port" of what a user may have typed."""
-    full = url if "://" in url else f"http://{url}"
-    try:
-        parsed = httpx.URL(full)
-    except httpx.InvalidURL as error:
-        raise InputError(f"REST address {url!r}: {error}; expected e.g. http://127.0.0.1:8501") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise InputError(f"REST address {url!r}: expected e.g. http://127.0.0.1:8501")
-    return full.rstrip("/")
-
-
-def _model_path(model: str, version: int | None) -> str:
-    return f"/v1/models/{quote(model, safe='')}" + ("" if version is None else f"/versions/{version}")
-
-
-def _error_text(response: httpx.Response) -> str:
-    try:
-        return str(from_json(response.content)["error"])
-    except (ValueError, KeyError, TypeError):
-        return f"HTTP status {response.status_code} for {response.request.method} {response.request.url}"
-
-
-def _fits(outputs: Any, signature: Signature) -> bool:
-    """Whether an answer may be this signature's: of several outputs the names tell, of one the type."""
-    if len(signature.outputs) > 1:
-        return isinstance(outputs, dict) and set(outputs) == set(signature.outputs)
-    try:
-        _output_arrays(outputs, signature)
-    except ServingError:
-        return False
-    return True
-
-
-def _output_arrays(outputs: Any, signature: Signature) -> dict[str, np.ndarray]:
-    values = outputs if len(signature.outputs) > 1 else dict.fromkeys(signature.outputs, outputs)
-    try:
-        return {name: json_to_array(values[name], info) for name, info in signature.outputs.items()}
-    except (ServingError, KeyError, TypeError) as error:
-        raise ServingError(
-            "INTERNAL", f"the answer does not fit the signature's outputs {sorted(signature.outputs)}: {error}"
-        ) from error

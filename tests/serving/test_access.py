@@ -12,8 +12,9 @@ from toy_model import ANY_PORTS, publish
 
 from msim_tf.errors import InputError
 from msim_tf.export.status import ServingError
-from msim_tf.serving.client import GrpcClient, RestClient
+from msim_tf.serving.client import GrpcClient
 from msim_tf.serving.guard import HttpError, check_request, has_token
+from msim_tf.serving.rest_client import RestClient
 from msim_tf.serving.server import running_server
 
 TOKEN = "s3cret-token"

@@ -12,7 +12,8 @@ from client_checks import check_clients_agree, check_errors_are_told
 
 from msim_tf.errors import InputError
 from msim_tf.export.status import ServingError
-from msim_tf.serving.client import GrpcClient, RestClient
+from msim_tf.serving.client import GrpcClient
+from msim_tf.serving.rest_client import RestClient
 
 
 @pytest.fixture(scope="module")

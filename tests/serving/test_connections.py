@@ -19,8 +19,9 @@ import pytest
 from toy_model import publish
 
 from msim_tf.export.status import ServingError
-from msim_tf.serving.client import GrpcClient, RestClient
+from msim_tf.serving.client import GrpcClient
 from msim_tf.serving.http_server import OncePerMinute, RestServer, connection_limit, listening_socket
+from msim_tf.serving.rest_client import RestClient
 
 GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 

@@ -15,7 +15,8 @@ from toy_model import ANY_PORTS, publish
 
 from msim_tf.errors import InputError
 from msim_tf.export.status import ServingError
-from msim_tf.serving.client import GrpcClient, RestClient
+from msim_tf.serving.client import GrpcClient
+from msim_tf.serving.rest_client import RestClient
 from msim_tf.serving.server import running_server, serve
 
 X = {"x": np.zeros((1, 3), np.float32)}

@@ -28,7 +28,8 @@ def run(options: frame.Options) -> list[frame.Figure]:
     import_tensorflow()
     from msim_tf.export.metadata import load_metadata
     from msim_tf.export.servable import Servable
-    from msim_tf.serving.client import GrpcClient, RestClient
+    from msim_tf.serving.client import GrpcClient
+    from msim_tf.serving.rest_client import RestClient
 
     base = Path(options.model) if options.model else untrained_model(Path(options.scratch) / "bench")
     metadata = load_metadata(base)

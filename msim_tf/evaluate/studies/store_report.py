@@ -90,7 +90,7 @@ def store_report(
     results = score_systems(judged, candidates, metric=options.metric)
     layered = subject.layout is not None
     relations, groups = tracks.relations, tracks.groups
-    results = retrieval(subject, relations, groups=groups, k=options.k)
+    retrieved = retrieval(subject, relations, groups=groups, k=options.k)
     report = Report(
         title=f"Evaluation of {subject.name}",
         facts=_facts(store, subject, tracks, split, options),
@@ -99,7 +99,7 @@ def store_report(
         systems={system.name: system_facts(system) for system in candidates},
         subsets=subset_scores(judged, candidates[0], metric=options.metric) if layered else None,
         matrix=disentanglement(subject, relations, groups=groups, seed=options.seed) if layered else None,
-        retrieval=tuple(item for item in results if item.subspace in (item.kind, WHOLE)),
+        retrieval=tuple(item for item in retrieved if item.subspace in (item.kind, WHOLE)),
         neighbours=tuple(neighbour_scores(subject, tempo=tracks.tempo, key=tracks.key, groups=groups)),
         audio=_audio(judged, audio or {}),
         notes=_notes(store, systems[0], tracks, judged, split),
