@@ -8,7 +8,6 @@ batch that had to leave files out exits with status 1.
 from __future__ import annotations
 
 import importlib
-import keyword
 import os
 import sys
 from typing import Any
@@ -19,26 +18,40 @@ import msim_tf
 from msim_tf.errors import InputError
 from msim_tf.extras import missing_extra
 
-# Command -> (module, one line for the overview), in the order in which a user needs them.
-_COMMANDS = {
-    "extract": ("corpus", "Extract features from a folder of audio into a store."),
-    "annotate": ("corpus", "Estimate tempo and key with madmom."),
-    "label": ("corpus", "Add labels from a CSV table or JAMS files."),
-    "dataset": ("datasets", "Labels and splits of public data sets, from their own files."),
-    "train": ("model", "Train a model on a store."),
-    "export": ("model", "Export a trained model for TensorFlow Serving."),
-    "serve": ("serving", "Serve exported models over gRPC and REST."),
-    "predict": ("serving", "Ask a running server about an audio file."),
-    "embed": ("search", "Embed a folder of audio or a store."),
-    "index": ("library", "Make a searchable library of a folder of music, or update it."),
-    "import": ("library", "Make a searchable library of embeddings."),
-    "query": ("library_query", "Find the tracks nearest to a track."),
-    "path": ("library", "A playlist from one track to another."),
-    "learn": ("library", "Learn weights from your own choices."),
-    "milvus": ("milvus", "Keep a library in Milvus, and search it there."),
-    "check": ("check", "Verify libraries and other files of msim."),
-    "evaluate": ("evaluate", "Score embeddings, with intervals and tests."),
+# Task -> command -> (module, one line for the overview), in the order in which a user needs them.
+_TASKS = {
+    "Listen": {
+        "index": ("library", "Make a searchable library of a folder of music, or update it."),
+        "query": ("library_query", "Find the tracks nearest to a track."),
+        "path": ("library", "A playlist from one track to another."),
+        "serve": ("serving", "A library's page in the browser; exported models over gRPC and REST."),
+        "learn": ("library", "Learn weights from your own choices."),
+    },
+    "Look into a library": {
+        "status": ("library_facts", "What a library has: tracks, failures, model, size."),
+        "info": ("library_facts", "What a library knows of a track, and its neighbours."),
+        "list": ("library_facts", "The tracks of a library, for people, programs or players."),
+        "check": ("check", "Verify libraries and other files of msim."),
+    },
+    "Train a model": {
+        "extract": ("corpus", "Extract features from a folder of audio into a store."),
+        "annotate": ("corpus", "Estimate tempo and key with madmom."),
+        "label": ("corpus", "Add labels from a CSV table or JAMS files."),
+        "dataset": ("datasets", "Labels and splits of public data sets, from their own files."),
+        "train": ("model", "Train a model on a store."),
+        "export": ("model", "Export a trained model for TensorFlow Serving."),
+    },
+    "Work with vectors": {
+        "embed": ("search", "Embed a folder of audio or a store."),
+        "import": ("library", "Make a searchable library of embeddings."),
+        "predict": ("serving", "Ask a running server about an audio file."),
+        "milvus": ("milvus", "Keep a library in Milvus, and search it there."),
+        "evaluate": ("evaluate", "Score embeddings, with intervals and tests."),
+    },
 }
+_COMMANDS = {name: place for commands in _TASKS.values() for name, place in commands.items()}
+# Commands that are called as something of Python's own; their functions end in an underscore.
+_RESERVED = {"import", "list"}
 
 
 class _Commands(click.Group):
@@ -50,12 +63,15 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        function = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        function = f"{cmd_name}_" if cmd_name in _RESERVED else cmd_name
         return getattr(importlib.import_module(f"msim_tf.cli.{_COMMANDS[cmd_name][0]}"), function)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+        for task, commands in _TASKS.items():
+            with formatter.section(task):
+                # As wide as the longest name of all, so that the columns of the tasks line up.
+                width = max(map(len, _COMMANDS)) + 2
+                formatter.write_dl([(name.ljust(width - 2), text) for name, (_, text) in commands.items()])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -63,8 +79,13 @@ class _Commands(click.Group):
 def cli() -> None:
     """Multi-dimensional music similarity: genre, mood, instrument, era, tempo and key in one embedding.
 
-    A folder of music becomes a model in five steps: extract, annotate or label, train, export, serve. Every step can be
-    interrupted and continues when the same command is given again.
+    \b
+        msim index ~/Music
+        msim query "Artist/Song.mp3" -w mood=1,tempo=1
+        msim serve
+
+    A folder of music becomes a model of your own in five steps: extract, annotate or label, train, export, serve. Every
+    step can be interrupted and continues when the same command is given again.
     """
 
 

@@ -84,7 +84,7 @@ def library_and_tracks(arguments: tuple[str, ...], *, tracks: int | None = None)
     # With a number of tracks, one more argument is the library. Else the first is one if it is one, or if there is no
     # default library.
     named = len(arguments) != tracks if tracks is not None else bool(arguments) and is_library(arguments[0])
-    if named or (tracks is None and arguments and not is_library(default_library())):
+    if arguments and (named or (tracks is None and not is_library(default_library()))):
         return Path(arguments[0]), arguments[1:]
     return default_library(), arguments
 

@@ -1,9 +1,9 @@
-"""How ``msim query`` and ``msim path`` print tracks: for people, for programs and for players."""
+"""How ``msim query``, ``msim path`` and ``msim list`` print tracks: for people, for programs and for players."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from msim_tf.errors import InputError
-from msim_tf.library.playlists import PathStyle, PlaylistEntry, playlist_text
+from msim_tf.library.playlists import PathStyle, playlist_entry, playlist_text
 from msim_tf.names import printable
 from msim_tf.search.query import Match
 
@@ -61,9 +61,21 @@ class Listing:
                 song = (match.metadata.get("artist", ""), match.metadata.get("title", ""))
                 click.echo("\t".join((f"{match.distance:.6f}", *map(printable, song), printable(match.identifier))))
             return
+        self.print_files([(match.identifier, match.metadata) for match in matches], title)
+
+    def print_files(self, tracks: Iterable[tuple[str, Mapping[str, Any]]], title: str) -> None:
+        """Prints the files of tracks: a path in each line, or a playlist.
+
+        Args:
+            tracks: identifier and metadata of each.
+            title: of the playlist.
+
+        Raises:
+            InputError: if the library has no folder of music.
+        """
         if self.music is None:
             raise InputError(f"this library has no folder of music, so --format {self.format} has no files to name")
-        entries = [self._entry(match) for match in matches]
+        entries = [playlist_entry(self.style.path(self.music / name), metadata) for name, metadata in tracks]
         if self.format == "paths":
             # Bytes as they are, so that any file name reaches the next program.
             for entry in entries:
@@ -71,11 +83,6 @@ class Listing:
             return
         text = playlist_text(entries, format=self.format, title=title)
         click.echo(text.encode("utf-8", "surrogateescape"), nl=False)
-
-    def _entry(self, match: Match) -> PlaylistEntry:
-        metadata = match.metadata
-        path = self.style.path(self.music / match.identifier) if self.music else match.identifier
-        return PlaylistEntry(path, metadata.get("title", ""), metadata.get("artist", ""), metadata.get("seconds"))
 
 
 def listing_options(function: Callable) -> Callable:
@@ -105,9 +112,13 @@ def listing(options: Mapping[str, Any], music: Path | None) -> Listing:
 
 def match_line(place: int, match: Match) -> str:
     """A track in one line: place, distance, identifier, artist and title where known."""
-    song = " - ".join(match.metadata[key] for key in ("artist", "title") if key in match.metadata)
-    line = f"  {place:>2}. {match.distance:6.3f}  {printable(match.identifier)}"
-    return line + (f"  ({printable(song)})" if song else "")
+    return f"  {place:>2}. {match.distance:6.3f}  {track_line(match.identifier, match.metadata)}"
+
+
+def track_line(identifier: str, metadata: Mapping[str, Any]) -> str:
+    """A track's identifier, with artist and title where known."""
+    song = " - ".join(metadata[key] for key in ("artist", "title") if key in metadata)
+    return printable(identifier) + (f"  ({printable(song)})" if song else "")
 
 
 def match_json(match: Match) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import configparser
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree
 
@@ -74,6 +75,11 @@ class PathStyle:
         if not PurePosixPath(file.as_posix()).is_relative_to(folder):
             raise InputError(f"{file} does not begin with {old}, the prefix to replace")
         return f"{new.rstrip('/')}/{PurePosixPath(file.as_posix()).relative_to(folder)}"
+
+
+def playlist_entry(path: str, metadata: Mapping[str, Any]) -> PlaylistEntry:
+    """A track as a playlist names it: its path, and title, artist and length of a library's metadata."""
+    return PlaylistEntry(path, metadata.get("title", ""), metadata.get("artist", ""), metadata.get("seconds"))
 
 
 def playlist_text(entries: Iterable[PlaylistEntry], *, format: str, title: str = "") -> str:

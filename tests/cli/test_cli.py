@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from commands import msim, msim_process
 from tiny_model import tiny_model_path
 
-from msim_tf.cli import _COMMANDS, cli, main
+from msim_tf.cli import _COMMANDS, _TASKS, cli, main
 from msim_tf.data.store import FeatureStore
 from msim_tf.data.store_database import StoreDatabase
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
@@ -44,6 +44,14 @@ def test_help_imports_nothing_heavy(command):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Usage: " in done.stdout
+
+
+def test_help_goes_by_task_and_listening_comes_first():
+    text = CliRunner().invoke(cli, ["--help"]).output
+    heads = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert heads == ["Options:", *(f"{task}:" for task in _TASKS)] and heads[1] == "Listen:"
+    commands = [name for task in _TASKS.values() for name in task]
+    assert len(set(commands)) == len(commands) and set(commands) == set(_COMMANDS)
 
 
 def test_every_command_says_what_it_does():

@@ -185,6 +185,11 @@ def test_path_on_the_command_line(library, index, names):
     assert len(lines) == 5 and names[0] in lines[0] and names[-1] in lines[-1]
 
 
+def test_path_without_tracks_says_what_it_takes():
+    with pytest.raises(InputError, match="0 tracks are given; a path leads FROM one TO another"):
+        run("path")
+
+
 def test_learn_from_a_plain_table_and_from_dim_sim(library, index, names, tmp_path, rng):
     """A listener who hears only tempo; the weights are those of the function that learns them."""
     part = index.source.layout.slices["tempo"]
