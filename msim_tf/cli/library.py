@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msim_tf.cli.listing import listing, listing_options, match_json, match_line, print_json
-from msim_tf.cli.options import import_tensorflow, list_failures, printable, progress_bar
+from msim_tf.cli.options import import_tensorflow, list_failures, printable, profile_option, progress_bar
 from msim_tf.embeddings import load_embeddings
 from msim_tf.errors import InputError
 from msim_tf.settings import default_library, default_model
@@ -199,7 +199,7 @@ def import_(embeddings: Path, library: Path, name: str, engine: str) -> None:
 @click.argument("arguments", metavar="[LIBRARY] FROM TO", nargs=-1)
 @click.option("--length", type=click.IntRange(min=2), default=10, help="Tracks, both ends included.")
 @click.option("-w", "--weight", "--weights", "weights", multiple=True, help=_WEIGHTS_HELP)
-@click.option("--profile", type=_PATH, help="Weights that msim learn made.")
+@profile_option
 @click.option("--per-artist", type=click.IntRange(min=1), help="Most tracks of one artist.")
 @click.option("--per-album", type=click.IntRange(min=1), help="Most tracks of one album.")
 @listing_options
@@ -207,7 +207,7 @@ def path(
     arguments: tuple[str, ...],
     length: int,
     weights: tuple[str, ...],
-    profile: Path | None,
+    profile: str | None,
     per_artist: int | None,
     per_album: int | None,
     **printed: Any,

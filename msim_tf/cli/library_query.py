@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from msim_tf.cli.listing import Listing, listing, listing_options, match_json, match_line, print_json
-from msim_tf.cli.options import filter_options, parse_weights, printable
+from msim_tf.cli.options import filter_options, parse_weights, printable, profile_option
 from msim_tf.errors import InputError
 from msim_tf.library.catalog import is_library
 from msim_tf.library.library import Library
@@ -20,6 +20,7 @@ from msim_tf.search.diversity import Diversity
 from msim_tf.search.explanation import explain as explanation_of
 from msim_tf.search.filters import Filters
 from msim_tf.search.index import Index
+from msim_tf.search.profiles import named_weights
 from msim_tf.search.query import Match, Query, mixed_query, search
 from msim_tf.search.weights import load_profile
 from msim_tf.settings import default_library
@@ -43,7 +44,7 @@ _PATH = click.Path(path_type=Path)
     "--model", type=_PATH, help="Exported model, to query by an audio file; a library knows where its model was."
 )
 @click.option("--mix", multiple=True, help="DIMENSION=TRACK, repeatable: the genre of A with the tempo of B.")
-@click.option("--profile", type=_PATH, help="Weights that msim learn made.")
+@profile_option
 @filter_options
 @click.option("--per-artist", type=click.IntRange(min=1), help="Most hits of one artist.")
 @click.option("--per-album", type=click.IntRange(min=1), help="Most hits of one album.")
@@ -97,7 +98,7 @@ class QueryOptions:
     count: int
     each: bool
     mix: tuple[str, ...]
-    profile: Path | None
+    profile: str | None
     explain: bool
     diversity: float
     per_artist: int | None
@@ -136,15 +137,18 @@ def _query_library(
                 click.echo(f"        {printable(explanation_of(index, query, match).line())}")
 
 
-def chosen_weights(texts: tuple[str, ...], profile: Path | None) -> dict[str, float] | None:
-    """Weights by hand or of a profile; None for equal ones.
+def chosen_weights(texts: tuple[str, ...], profile: str | None) -> dict[str, float] | None:
+    """Weights by hand or of a profile, which is a name or a file; None for equal ones.
 
     Raises:
         InputError: if both are given, or one cannot be read.
     """
     if texts and profile:
         raise InputError("--weights and --profile both say what counts; give one of them")
-    return load_profile(profile).weights if profile else parse_weights(texts) or None
+    if profile is None:
+        return parse_weights(texts) or None
+    is_file = Path(profile).exists() or profile.endswith(".json")
+    return load_profile(profile).weights if is_file else named_weights(profile)
 
 
 def _hit_json(index: Index, query: Query, match: Match) -> dict[str, Any]:

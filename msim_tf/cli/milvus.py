@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from msim_tf.cli.options import filter_options, progress_bar
+from msim_tf.cli.options import filter_options, profile_option, progress_bar
 
 _PATH = click.Path(path_type=Path)
 
@@ -63,7 +63,7 @@ def push(library: Path, uri: str, collection: str, token: str, vector_index: str
 @_COLLECTION
 @_TOKEN
 @click.option("-w", "--weight", "--weights", "weights", multiple=True, help="As for msim query.")
-@click.option("--profile", type=_PATH, help="Weights that msim learn made.")
+@profile_option
 @click.option("-k", "count", type=click.IntRange(min=1), default=10, help="How many tracks.")
 @filter_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -73,7 +73,7 @@ def query(
     collection: str,
     token: str,
     weights: tuple[str, ...],
-    profile: Path | None,
+    profile: str | None,
     count: int,
     as_json: bool,
     **filters: Any,

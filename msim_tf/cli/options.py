@@ -24,6 +24,11 @@ _FILTERS = (
     click.option("--artist", "artists", multiple=True, help="Any of them."),
 )
 
+profile_option = click.option(
+    "--profile",
+    help="Weights by name (everything, other-era, other-genre, mix, mood, feel), or a file that msim learn made.",
+)
+
 
 def filter_options(function: Callable) -> Callable:
     """The options that ``library_query.chosen_filters`` reads."""

@@ -151,6 +151,14 @@ class UploadBounds(TypedDict):
     seconds: float
 
 
+class NamedWeights(TypedDict):
+    """Weights that people ask for often. Dimensions that they do not name are off; where they name none, all count."""
+
+    name: str
+    title: str
+    weights: dict[str, float]
+
+
 class Library(TypedDict):
     """The library: its size, dimensions and model, and what filters can ask for."""
 
@@ -159,6 +167,7 @@ class Library(TypedDict):
     artists: int
     albums: int
     dimensions: list[Dimension]
+    profiles: list[NamedWeights]
     model: Model
     engine: str
     tags: Annotated[

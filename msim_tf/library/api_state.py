@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from msim_tf.library.api_errors import ApiError
 from msim_tf.library.catalog import Catalog, load_catalog
 from msim_tf.search.index import Index
+from msim_tf.search.profiles import offered
 from msim_tf.search.tracks import TAG_KEYS, album_of, artist_of
 
 _LOOK_SECONDS = 1.0  # between looks whether the library has changed
@@ -87,6 +89,7 @@ class LibraryState:
             "artists": len(counts["artist"]),
             "albums": len(counts["album"]),
             "dimensions": list(source.layout.names),
+            "profiles": [asdict(profile) for profile in offered(source.layout.names)],
             "model": {"name": source.model, "version": source.version, "features": source.digest},
             "engine": self.index.engine.name,
             "tags": {key: [list(pair) for pair in counts[key].most_common(_MOST_TAGS)] for key in TAG_KEYS},

@@ -24,6 +24,7 @@ from msim_tf.search.diversity import Diversity
 from msim_tf.search.explanation import explain
 from msim_tf.search.filters import Filters
 from msim_tf.search.path import track_path
+from msim_tf.search.profiles import named_weights
 from msim_tf.search.query import Match, Query, examples_query, mixed_query, search, track_query, vector_query
 from msim_tf.startup import quiet_tensorflow
 
@@ -164,6 +165,7 @@ class Library:
         k: int = 10,
         filters: Filters | None = None,
         diversity: Diversity | None = None,
+        profile: str | None = None,
         **weights: float,
     ) -> Hits:
         """The tracks nearest to a track, or to the middle of several.
@@ -173,14 +175,19 @@ class Library:
             k: how many.
             filters: what may be found.
             diversity: how different the hits should be from each other.
+            profile: weights by name, see ``msim_tf.search.profiles``.
             **weights: by dimension: 0 or unnamed is off, negative is unlike. Without any, all count alike.
 
         Raises:
-            InputError: if a track is not there or cannot be embedded, or for a weight of an unknown dimension.
+            InputError: if a track is not there or cannot be embedded, for a weight of an unknown dimension, or for
+                both a profile and weights.
         """
+        if profile and weights:
+            raise InputError(f"profile {profile!r} and weights both say what counts; give one of them")
         several = isinstance(track, (list, tuple))
         query = self.query(track if several else [track])  # type: ignore[list-item, arg-type]
-        matches = search(self.index, query, weights=weights or None, k=k, filters=filters, diversity=diversity)
+        chosen = named_weights(profile) if profile else weights or None
+        matches = search(self.index, query, weights=chosen, k=k, filters=filters, diversity=diversity)
         return self._hits(query, matches)
 
     def mix(

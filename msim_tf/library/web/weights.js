@@ -1,28 +1,18 @@
 // Six sliders from -1 (unlike) over 0 (off) to 1, and presets that move them.
 
 import { byId, el } from "./dom.js";
-import { dimensions } from "./library.js";
+import { dimensions, library } from "./library.js";
 import { change, current, equalWeights, START_WEIGHT, watch } from "./state.js";
 import { capital } from "./words.js";
-
-// A preset is offered where the library has all dimensions that it names; those it does not name are off.
-const PRESETS = [
-  ["Same mood and tempo, another era", { mood: 1, tempo: 1, era: -0.4 }],
-  ["Same sound, another genre", { instrument: 1, mood: 0.6, genre: -0.4 }],
-  ["For a transition: tempo and key", { tempo: 1, key: 1, genre: 0.3 }],
-  ["Mood only", { mood: 1 }],
-];
 
 const sliders = new Map();
 
 export function setUpWeights() {
   byId("sliders").replaceChildren(...dimensions().map(row));
   byId("weights-reset").addEventListener("click", () => change({ weights: equalWeights() }));
-  byId("presets").replaceChildren(
-    ...PRESETS.filter(([, weights]) => Object.keys(weights).every((name) => sliders.has(name))).map(([text, weights]) =>
-      presetButton(text, () => weights),
-    ),
-  );
+  // Those that the library can answer; one without weights counts all dimensions alike, which "Reset" does.
+  const profiles = library().profiles.filter(({ weights }) => Object.keys(weights).length);
+  byId("presets").replaceChildren(...profiles.map(({ title, weights }) => presetButton(title, () => weights)));
   watch((state, changed) => changed.has("weights") && draw(state.weights));
 }
 
