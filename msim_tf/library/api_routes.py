@@ -15,6 +15,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 
 from msim_tf.library import api_answers as answers
+from msim_tf.library import api_playlists as playlists
 from msim_tf.library import api_requests as requests
 from msim_tf.library import api_responses as responses
 from msim_tf.library.api_audio import audio_response
@@ -165,6 +166,68 @@ def profile(service: From, body: requests.ProfileRequest) -> Response:
     """Weights learnt from choices."""
     state = service.library.state()
     return json_response(answers.profile(state, body, service.uploaded(state)))
+
+
+_M3U = {200: {"description": "Extended M3U in UTF-8.", "content": {playlists.MEDIA_TYPE: {}}}}
+Json = Annotated[str, Query(description="As in the body of the request of that name, in JSON.")]
+
+
+async def _naming(
+    prefix: Annotated[str, Query(description="The player's name of the music folder, e.g. /music.")] = "",
+    links: Annotated[bool, Query(description="Name addresses of this server in the place of files.")] = False,
+) -> playlists.Naming:
+    return playlists.Naming(prefix, links)
+
+
+Naming = Annotated[playlists.Naming, Depends(_naming)]
+
+
+@get("/playlist.m3u8", operation_id="similar_playlist", response_class=Response, responses=_M3U)
+def similar_playlist(
+    service: From,
+    request: Request,
+    naming: Naming,
+    track: Annotated[list[str], Query(default_factory=list, description="Ids of tracks in the place of a query.")],
+    query: Json = "",
+    weights: Json = "",
+    filters: Json = "",
+    diversity: Json = "",
+    k: Json = "10",
+) -> Response:
+    """Tracks near to a query as a playlist, with titles and lengths."""
+    state = service.library.state()
+    fields = {"query": query, "weights": weights, "filters": filters, "diversity": diversity, "k": k}
+    body = playlists.request_of(requests.SimilarRequest, fields, track)
+    hits = answers.similar(state, body, service.uploaded(state))["hits"]
+    return _m3u(state, request, naming, hits, "Similar tracks")
+
+
+@get("/path.m3u8", operation_id="path_playlist", response_class=Response, responses=_M3U)
+def path_playlist(
+    service: From,
+    request: Request,
+    naming: Naming,
+    start: Annotated[str, Query(alias="from", description="Id of the first track.")],
+    end: Annotated[str, Query(alias="to", description="Id of the last track.")],
+    length: Json = "10",
+    weights: Json = "",
+    filters: Json = "",
+    diversity: Json = "",
+) -> Response:
+    """A playlist that turns from one track to another, with titles and lengths."""
+    state = service.library.state()
+    fields = {"length": length, "weights": weights, "filters": filters, "diversity": diversity}
+    body = playlists.request_of(requests.PathRequest, fields, ends=(start, end))
+    return _m3u(state, request, naming, answers.path(state, body)["tracks"], "From track to track")
+
+
+def _m3u(
+    state: LibraryState, request: Request, naming: playlists.Naming, hits: list[responses.Hit], title: str
+) -> Response:
+    audio = f"{request.url.scheme}://{request.url.netloc}{state.root_path}/api/v1/audio"
+    text = playlists.playlist([hit["track"] for hit in hits], f"{state.catalog.name}: {title}", naming, audio)
+    headers = {"Cache-Control": "no-store", "Content-Disposition": 'attachment; filename="playlist.m3u8"'}
+    return Response(text.encode("utf-8", "surrogateescape"), 200, headers, playlists.MEDIA_TYPE)
 
 
 _SOUND = {"required": True, "content": {"audio/*": {}, "application/octet-stream": {}}}

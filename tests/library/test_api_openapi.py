@@ -31,6 +31,8 @@ ROUTES = {
     ("get", "/artists"),
     ("get", "/map"),
     ("get", "/audio/{id}"),
+    ("get", "/playlist.m3u8"),
+    ("get", "/path.m3u8"),
     ("get", "/openapi.json"),
     ("post", "/similar"),
     ("post", "/path"),

@@ -339,6 +339,24 @@ def test_a_playlist_leads_from_one_track_to_another(page, index):
     page.until(lambda: page.hits("#path-list") == expected)
 
 
+def test_what_is_shown_is_saved_as_a_playlist(page, tmp_path):
+    from msim_tf.library.playlists import read_playlist
+
+    page.browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    page.open(track_hash(QUERY))
+    page.until(lambda: page.shown("#results-playlist"))
+    shown = page.hits()
+    page.one("#results-playlist").click()
+    page.until(lambda: (tmp_path / "similar.m3u8").exists())
+    assert read_playlist(tmp_path / "similar.m3u8") == [tmp_path / name for name in shown]
+    page.open(track_hash(QUERY, view="path", to=OTHER))
+    page.until(lambda: page.shown("#path-playlist"))
+    steps = page.hits("#path-list")
+    page.one("#path-playlist").click()
+    page.until(lambda: (tmp_path / "path.m3u8").exists())
+    assert read_playlist(tmp_path / "path.m3u8") == [tmp_path / name for name in steps]
+
+
 def test_the_map_shows_and_chooses_tracks_by_pointer_and_keyboard(page, index):
     page.open("view=map")
     page.until(lambda: page.all("#map-legend li"))

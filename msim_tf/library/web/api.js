@@ -66,7 +66,21 @@ export function audioAddress(id) {
   return token ? `${address}?token=${encodeURIComponent(token)}` : address;
 }
 
-async function answer(path, options) {
+/** Saves a playlist of the API as a file; lists and objects among the parameters go as JSON. */
+export async function download(path, parameters, name) {
+  const text = Object.entries(parameters).map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]);
+  const response = await received(`${path}?${new URLSearchParams(text)}`, {});
+  const address = URL.createObjectURL(await response.blob());
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 60_000); // long after the browser has begun to write
+}
+
+const answer = async (path, options) => (await received(path, options)).json();
+
+async function received(path, options) {
   const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${headerText(token)}` } : {}) };
   let response;
   try {
@@ -75,7 +89,7 @@ async function answer(path, options) {
     if (isCancelled(error)) throw error;
     throw new Refusal(0, "The server does not answer. Is msim serve still running?");
   }
-  if (response.ok) return response.json();
+  if (response.ok) return response;
   throw new Refusal(response.status, advice(response.status, await reason(response)));
 }
 

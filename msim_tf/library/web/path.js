@@ -1,6 +1,6 @@
 // A playlist that turns from the query to another track.
 
-import { isCancelled, post } from "./api.js";
+import { download, isCancelled, post } from "./api.js";
 import { combobox } from "./combobox.js";
 import { byId, debounced } from "./dom.js";
 import { trackOf } from "./library.js";
@@ -13,6 +13,7 @@ import { counted, titleOf } from "./words.js";
 
 const WAIT = 200;
 let asking = null;
+let shown = null; // the request that gave what is shown
 
 export function setUpPath() {
   combobox(byId("path-to"), {
@@ -21,6 +22,9 @@ export function setUpPath() {
     none: () => "No such track.",
     onError: report,
   });
+  byId("path-playlist").addEventListener("click", () =>
+    download("path.m3u8", shown, "path.m3u8").catch((error) => report(error)),
+  );
   const soon = debounced(ask, WAIT);
   byId("path-length").addEventListener("input", soon);
   watch((state, changed) => {
@@ -54,6 +58,7 @@ async function ask() {
     };
     const answer = await post("path", body, mine.signal);
     settled();
+    shown = body;
     return show(answer.tracks);
   } catch (error) {
     if (isCancelled(error)) return undefined;
@@ -86,6 +91,7 @@ function show(steps) {
     return row.element;
   });
   byId("path-list").replaceChildren(...rows);
+  byId("path-save").hidden = !steps.length;
   byId("path-status").textContent = steps.length
     ? `${counted(steps.length, "track")}; play one and the next follow`
     : "";

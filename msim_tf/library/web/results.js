@@ -1,6 +1,6 @@
 // The list of similar tracks: asked for again at every change, each request cancelled by the next.
 
-import { isCancelled, post } from "./api.js";
+import { download, isCancelled, post } from "./api.js";
 import { byId, debounced, el, reducedMotion } from "./dom.js";
 import { dimensions, library } from "./library.js";
 import { report, settled } from "./problems.js";
@@ -19,6 +19,7 @@ const list = byId("results-list");
 const rows = new Map(); // track id -> row
 const watchers = [];
 let hits = [];
+let shown = null; // the request that gave them
 let asking = null;
 
 /** Calls `watcher(hits)` when there are new results. */
@@ -34,6 +35,9 @@ export function setUpResults() {
     if (asksAnew(changed) || changed.has("k")) ask();
     else if (["weights", "filters", "limits"].some((name) => changed.has(name))) soon();
   });
+  byId("results-playlist").addEventListener("click", () =>
+    download("playlist.m3u8", shown, "similar.m3u8").catch((error) => report(error)),
+  );
   byId("results-more").addEventListener("click", () => change({ k: Math.min(MOST, current().k + MORE) }));
   const example = Object.fromEntries(
     dimensions().map((name, place) => [name, [0.5, 2.1, 0.9, 2.6, 0.3, 1.4][place % 6]]),
@@ -63,6 +67,7 @@ async function ask() {
     const body = { query: queryOf(state, dimensions()), weights: state.weights, k: state.k, ...restrictionsOf(state) };
     const answer = await post("similar", body, mine.signal);
     settled();
+    shown = body;
     show(answer.hits, state);
   } catch (error) {
     if (!isCancelled(error)) failed(error);
@@ -127,6 +132,7 @@ function replace(found) {
   list.replaceChildren(...[...kept.values()].map((row) => row.element));
   if (list.contains(focused)) focused.focus({ preventScroll: true }); // moving an element takes its focus
   byId("legend").hidden = !found.length;
+  byId("results-save").hidden = !found.length;
   byId("results-more").hidden = true;
   slide(before);
   for (const watcher of watchers) watcher(found);
