@@ -112,6 +112,7 @@ class Uploaded(TypedDict):
     upload: Annotated[str, Field(description="Its token: a query, until it expires.")]
     seconds: float
     expires_in: Annotated[float, Field(description="Seconds.")]
+    notes: Annotated[list[str], Field(description="What is wrong with it though it is used: its damage, its header.")]
 
 
 class Point(TypedDict):

@@ -87,6 +87,15 @@ class _Transfer:
         return self.size / max(time.monotonic() - self.started, 1.0)
 
 
+@dataclass(frozen=True)
+class _Embedded:
+    """A file that was understood: its embedding [size] float32, its length, and what is wrong with it."""
+
+    vector: np.ndarray
+    seconds: float
+    notes: tuple[str, ...]
+
+
 class Uploads:
     """Receives uploads and answers for their tokens; ``vector`` may be called from several threads."""
 
@@ -112,7 +121,7 @@ class Uploads:
             source: what must embed it: that of the library.
 
         Returns:
-            The answer: token, seconds of audio, seconds until the token expires.
+            The answer: token, seconds of audio, seconds until the token expires, notes of the decoder.
 
         Raises:
             ApiError: 408, 409, 413, 415, 422 or 503.
@@ -122,8 +131,13 @@ class Uploads:
         with tempfile.TemporaryDirectory(prefix="msim-upload-") as folder:
             path = Path(folder) / "sound"
             await self._receive_within_time(request, path)
-            vector, seconds = await self._embed_in_turn(path, source)
-        return {"upload": self._keep(source, vector), "seconds": seconds, "expires_in": self.limits.kept_seconds}
+            embedded = await self._embed_in_turn(path, source)
+        return {
+            "upload": self._keep(source, embedded.vector),
+            "seconds": embedded.seconds,
+            "expires_in": self.limits.kept_seconds,
+            "notes": list(embedded.notes),
+        }
 
     def vector(self, token: str, source: Source) -> np.ndarray:
         """The embedding behind a token.
@@ -182,7 +196,7 @@ class Uploads:
         if size > self.limits.bytes:
             raise ApiError(413, f"the file is larger than {self.limits.bytes} bytes", _CLOSE)
 
-    async def _embed_in_turn(self, path: Path, source: Source) -> tuple[np.ndarray, float]:
+    async def _embed_in_turn(self, path: Path, source: Source) -> _Embedded:
         """Waits for a place, then decodes and embeds in a thread."""
         full = ApiError(503, "too many uploads at the same time; try again", _RETRY)
         if self._decoding.statistics().tasks_waiting >= self.limits.receiving:
@@ -197,8 +211,8 @@ class Uploads:
         finally:
             self._decoding.release_on_behalf_of(path)
 
-    def _embed(self, path: Path, source: Source) -> tuple[np.ndarray, float]:
-        """The vector of a file by the model that embedded the library, and its seconds."""
+    def _embed(self, path: Path, source: Source) -> _Embedded:
+        """Embeds a file by the model that embedded the library."""
         for model in self._models:
             with model.lease() as (_, servable):
                 metadata = getattr(servable, "metadata", None)
@@ -210,7 +224,7 @@ class Uploads:
             "this server does not serve; embed it again with msim index --rebuild",
         )
 
-    def _embed_with(self, servable: Any, metadata: dict[str, Any], path: Path) -> tuple[np.ndarray, float]:
+    def _embed_with(self, servable: Any, metadata: dict[str, Any], path: Path) -> _Embedded:
         params = FeatureParams.from_json(metadata["feature_params"])
         seconds = self.limits.decode_seconds
         limits = DecodeLimits(seconds=seconds, total_seconds=seconds, max_seconds=self.limits.seconds)
@@ -230,7 +244,7 @@ class Uploads:
             return servable.run("serving_default", {name: inputs[name] for name in metadata["inputs"]})["embedding"]
 
         vector = mean_embedding(run, features, audible_segments(features, params), params)
-        return vector, round(features.frames / params.frame_rate, 2)
+        return _Embedded(vector, round(features.frames / params.frame_rate, 2), features.notes)
 
 
 def _source(metadata: dict[str, Any], version: str) -> Source:

@@ -119,6 +119,20 @@ def test_uploads_that_cannot_be_used(http, folder, tmp_path):
         assert post(wav(tmp_path, 2), **{"content-type": kind}).status_code == 415
 
 
+def test_the_answer_says_what_is_wrong_with_a_file_that_is_used(http, folder, tmp_path):
+    def notes(content):
+        return http.post("/api/v1/upload", content=content, headers=OCTETS).json()["notes"]
+
+    assert notes((folder / "colobot__hv2.ogg").read_bytes()) == []
+    assert notes(wav(tmp_path, 4)) == []
+    # A quarter of 4 s is cut off.
+    assert notes(wav(tmp_path, 4)[:-16000]) == ["damaged: 75 % of 4.0 s decodes"]
+    # The first pages of an Ogg file, whose last one says how long it is.
+    content = (folder / "colobot__hv2.ogg").read_bytes()
+    (note,) = notes(content[: len(content) * 3 // 4])
+    assert note.startswith("damaged: its last page is missing, ") and note.endswith(" s decode")
+
+
 def test_an_upload_over_the_limit_is_cut_off(http, raw):
     answer = http.post("/api/v1/upload", content=b"x" * 1_000_001, headers=OCTETS)
     assert answer.status_code == 413 and "larger than 1000000 bytes" in error(answer)

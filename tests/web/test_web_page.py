@@ -4,6 +4,7 @@ import base64
 import json
 
 import pytest
+import soundfile
 
 pytest.importorskip("selenium", reason="needs selenium: pip install selenium")
 
@@ -250,6 +251,19 @@ def test_uploads_a_file_and_queries_by_it(page, music, index):
     page.browser.refresh()
     page.until_hits(before)
     assert not page.all("#query-play button")  # what the browser held is gone
+
+
+def test_an_uploaded_file_that_decodes_only_in_part_is_said_to(page, music, tmp_path):
+    y, sr = soundfile.read(music / "zaz__mus1.ogg", stop=80_000)
+    soundfile.write(tmp_path / "half.wav", y[:, 0] if y.ndim > 1 else y, sr)
+    content = (tmp_path / "half.wav").read_bytes()
+    (tmp_path / "half.wav").write_bytes(content[: 44 + (len(content) - 44) * 6 // 10])
+    page.one("#file").send_keys(str(tmp_path / "half.wav"))
+    page.until(page.hits)
+    assert page.text("#query-facts") == f"damaged: 60 % of {len(y) / sr:.1f} s decodes"
+    page.one("#file").send_keys(str(music / "zaz__mus1.ogg"))
+    page.until(lambda: page.text("#query-title") == "zaz__mus1.ogg")
+    assert page.text("#query-facts") == ""
 
 
 def test_the_sounds_of_the_last_files_are_kept_and_the_oldest_let_go(page, music):

@@ -4,7 +4,7 @@ import { byId, el, icon } from "./dom.js";
 import { dimensions, trackOf } from "./library.js";
 import { playButton } from "./player.js";
 import { report } from "./problems.js";
-import { soundOf } from "./sounds.js";
+import { notesOf, soundOf } from "./sounds.js";
 import { asksAnew, change, current, MOST_ALSO, watch } from "./state.js";
 import { creditOf, factsOf, titleOf } from "./words.js";
 
@@ -47,7 +47,7 @@ async function draw(state) {
   document.title = `${title} – msim`;
   byId("query-title").textContent = title;
   byId("query-credit").textContent = creditOf(track);
-  byId("query-facts").textContent = state.query.track ? factsOf(track).join("  ·  ") : "";
+  byId("query-facts").textContent = (state.query.track ? factsOf(track) : notesOf(state.query.upload)).join("  ·  ");
   byId("query-play").replaceChildren(...(state.query.track || track.sound ? [playButton(track)] : []));
   byId("query-also").replaceChildren(...also.map(exampleChip));
   byId("query-mix").replaceChildren(...names.map((name, place) => mixChip(name, mixed[place])));

@@ -72,9 +72,9 @@ async function send(file) {
   byId("uploading-text").textContent = `Listening to ${file.name} …`;
   byId("uploading").hidden = false;
   try {
-    const { upload: token } = await upload(file, mine.signal);
+    const { upload: token, notes } = await upload(file, mine.signal);
     settled();
-    keepSound(token, file);
+    keepSound(token, file, notes);
     change({ query: { upload: token, name: file.name }, also: [], mix: {}, view: "results" });
     byId("query-title").focus({ preventScroll: true });
   } catch (error) {
