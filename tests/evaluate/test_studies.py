@@ -8,9 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 from synthetic import SMALL, write_clip
 
+from msim_tf.data.store import FeatureStore
+from msim_tf.data.writer import extract_folder
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import Embeddings, load_embeddings
 from msim_tf.errors import InputError
@@ -19,6 +22,7 @@ from msim_tf.evaluate.studies.store_report import ReportOptions, store_report
 from msim_tf.evaluate.studies.table1 import Table1Options, run_table1, table1_networks
 from msim_tf.evaluate.studies.tracks import baselines, labelled_tracks, sampled, stored_mels
 from msim_tf.evaluate.triplets import Clip, Triplets, clip_reading
+from msim_tf.features.segments import audible_segments
 from msim_tf.model.params import NETWORK_PRESETS, TrainParams
 from msim_tf.model.run import load_run
 
@@ -111,6 +115,39 @@ def test_triplets_are_embedded_from_whole_tracks_and_what_is_missing_is_listed(t
     np.testing.assert_allclose(vectors[names.index("a@1.5")], expected, rtol=1e-6)
     with pytest.raises(InputError, match="nothing that fixture needs could be embedded; x: no audio"):
         embed_triplets(embedder, listeners([("x", "y", "z")]), tmp_path / "music")
+
+
+def silent_middle(path):
+    """4 s of a synthetic clip with digital silence from 1 s to 2.1 s."""
+    write_clip(path, 4, 0)
+    y, sr = soundfile.read(path)
+    y[sr : round(2.1 * sr)] = 0.0
+    soundfile.write(path, y, sr)
+
+
+def test_silent_segments_stay_out_of_tracks_and_clips(tmp_path):
+    for name in "abc":
+        silent_middle(tmp_path / "music" / f"{name}.wav")
+    embedder = MeanFrame()
+    whole = embedder.extract(tmp_path / "music" / "a.wav")
+    # Segments of 64 frames at 62.5 a second: the second one is silent.
+    audible = audible_segments(whole, SMALL)
+    assert 64 not in audible and 0 in audible
+
+    names, vectors, _ = embed_triplets(embedder, listeners([("a", "b", "c")]), tmp_path / "music")
+    np.testing.assert_allclose(vectors[names.index("a")], embedder.embed_segments(whole, audible), rtol=1e-6)
+
+    clips = listeners([("a", "b", "c")], starts=np.zeros((1, 3)), clip_seconds=2.1)
+    names, vectors, _ = embed_triplets(embedder, clip_reading(clips), tmp_path / "music")
+    np.testing.assert_allclose(vectors[names.index("a@0")], whole.mel[:, :64].mean(axis=1), rtol=1e-6)
+
+    # And so from a store.
+    extract_folder(tmp_path / "music", tmp_path / "store", SMALL)
+    store = FeatureStore(tmp_path / "store")
+    stored = {clip.identifier: starts.tolist() for clip, _, starts in StoredParts(store, clip_reading(clips))}
+    assert stored == {"a@0": [0], "b@0": [0], "c@0": [0]}
+    mels = list(StoredParts(store, clip_reading(clips)).mels())
+    assert {mel.shape for mel in mels} == {(SMALL.n_mels, 128)}  # statistics see what listeners heard, silence too
 
 
 def test_labels_of_tracks_become_relations(labelled_store):

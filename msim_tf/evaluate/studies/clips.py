@@ -2,7 +2,8 @@
 
 A clip is cut from the features of its *whole* track, as training cuts its segments: a tempogram needs 9 s of
 context, and one computed on a lone clip of 3 s is another feature. The first segment begins at the frame nearest to
-the clip's start; a clip of 3 s holds one segment.
+the clip's start; a clip of 3 s holds one segment. Silent segments are left out, as in every embedding
+(``features.segments``).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from msim_tf.errors import InputError
 from msim_tf.evaluate.triplets import Clip, Triplets, matched
 from msim_tf.export.embedder import Embedder
 from msim_tf.features.extractor import Features
-from msim_tf.features.segments import whole_segments
+from msim_tf.features.segments import whole_segments, without_silence
 from msim_tf.parallel import in_order
 from msim_tf.params import FeatureParams
 
@@ -105,7 +106,9 @@ def embed_triplets(
 def _embedded(embedder: Embedder, clip: Clip, features: Features | str) -> np.ndarray:
     if isinstance(features, str):
         raise InputError(features)
-    return embedder.embed_segments(features, clip_starts(clip, features.frames, embedder.metadata.features))
+    params = embedder.metadata.features
+    starts = clip_starts(clip, features.frames, params)
+    return embedder.embed_segments(features, without_silence(features, starts, params))
 
 
 def _by_track(triplets: Triplets) -> dict[str, list[Clip]]:
@@ -165,7 +168,14 @@ class StoredParts:
         return len(self.identifiers)
 
     def __iter__(self) -> Iterator[Part]:
-        """Yields each clip, the features of its whole track, and the first frames of its segments."""
+        """Yields each clip, the features of its whole track, and the first frames of its segments that are not
+        silent.
+        """
+        for clip, features, starts in self._whole_parts():
+            yield clip, features, without_silence(features, starts, self._store.params)
+
+    def _whole_parts(self) -> Iterator[Part]:
+        """The same with all segments."""
         for row, parts in self._parts.items():
             features = self._store.read_clip(row)
             for clip, starts in parts:
@@ -173,7 +183,7 @@ class StoredParts:
 
     def mels(self) -> Iterator[np.ndarray]:
         """Mel-spectrogram of each: all of a track, or the frames of a clip's segments."""
-        for clip, features, starts in self:
+        for clip, features, starts in self._whole_parts():
             whole = (
                 slice(None) if clip.start is None else slice(starts[0], starts[-1] + self._store.params.segment_frames)
             )

@@ -45,6 +45,7 @@ from msim_tf.model.run import Run, load_model
 from msim_tf.model.training import train
 
 MOST_TRACKS = 4000  # of which relation matrices are made
+_POOLING = "mean over the segments that are not silent"  # vectors made in another way are made anew
 Progress = Callable[[str, int, int], None]
 
 
@@ -243,7 +244,8 @@ def _embedded(
 ) -> Embeddings:
     """The vectors of one run, from its file if that still holds what is asked for."""
     path = out / "embeddings" / f"{name}.npz"
-    mark = hashlib.sha256(run.model_path.read_bytes() + "\0".join(parts.identifiers).encode()).hexdigest()
+    made_from = run.model_path.read_bytes() + "\0".join((_POOLING, *parts.identifiers)).encode()
+    mark = hashlib.sha256(made_from).hexdigest()
     if path.exists():
         stored = load_embeddings(path, name=name)
         if stored.meta.get("made_from") == mark:
