@@ -4,6 +4,7 @@ The requests come from a seed, which is shown on failure. ``MSIM_FUZZ_SECONDS`` 
 another one.
 """
 
+import json
 import logging
 import os
 import random
@@ -14,6 +15,8 @@ import httpx
 import numpy as np
 import pytest
 from hostile import grpc_request, http_request, send_grpc, send_http, shown
+from tensorflow.core.framework import types_pb2
+from tensorflow_serving.apis import predict_pb2
 
 from msim_tf.serving.client import GrpcClient
 
@@ -102,3 +105,40 @@ def _is_message(data, method):
     except DecodeError:
         return False
     return True
+
+
+@pytest.mark.parametrize("nested", [2, 9, 31, 32, 33, 63, 64, 65, 66, 100, 253, 254, 255, 256, 1000])
+def test_lists_nested_deep_are_the_clients_fault(toy_server, no_errors, nested):
+    deep = "[" * nested + "%s" + "]" * nested
+    uneven = "[" * nested + "1" + "]" * (nested - 1) + ", 1]"
+    bodies = [
+        f'{{"signature_name": "same", "{key}": {value}}}'
+        for key in ("inputs", "instances")
+        for value in (deep % "1", deep % "", deep % '"text"', deep % '{"x": 1}', uneven)
+    ]
+    bodies += [f'{{"instances": [{{"x": {deep % "1"}}}]}}', f'{{"signature_name": "wav", "inputs": {deep % "{}"}}}']
+    for body in bodies:
+        answer = httpx.post(f"{toy_server.rest}/v1/models/m:predict", content=body.encode(), trust_env=False)
+        assert answer.status_code in (200, 400), body
+        assert answer.json()
+    answer = httpx.post(f"{toy_server.rest}/v1/models/m:predict", content=bodies[0].encode(), trust_env=False)
+    if nested <= 32:
+        assert answer.json() == {"outputs": json.loads(deep % "1")}
+    if nested > 64:
+        assert (answer.status_code, answer.json()) == (400, {"error": "tensor parsing error: x"})
+
+
+@pytest.mark.parametrize("rank", [9, 32, 64, 65, 254, 255, 1000])
+def test_tensors_of_many_axes_are_the_clients_fault(toy_server, no_errors, rank):
+    message = predict_pb2.PredictRequest()
+    message.model_spec.name, message.model_spec.signature_name = "m", "same"
+    tensor = message.inputs["x"]
+    tensor.dtype = types_pb2.DT_FLOAT
+    tensor.float_val.append(1.0)
+    for _ in range(rank):
+        tensor.tensor_shape.dim.add(size=1)
+    with grpc.insecure_channel(toy_server.grpc, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        code = send_grpc(channel, message.SerializeToString(), "PredictionService/Predict")
+    assert code in ((grpc.StatusCode.OK,) if rank <= 32 else (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT))
+    if rank > 64:
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
