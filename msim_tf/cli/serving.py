@@ -74,6 +74,11 @@ _PATH = click.Path(path_type=Path)
     default="",
     help="Path below which a proxy shows this server, e.g. /msim; requests may arrive with it or without.",
 )
+@click.option(
+    "--monitoring",
+    is_flag=True,
+    help="Count requests and their latency for Prometheus, at /monitoring/prometheus/metrics on the REST port.",
+)
 def serve(
     models: tuple[Path, ...],
     host: str,
@@ -88,6 +93,7 @@ def serve(
     budget_mb: int | None,
     max_connections: int,
     root_path: str,
+    monitoring: bool,
 ) -> None:
     """Serve exported MODELS (directories saved_models/NAME) as TensorFlow Serving does, until interrupted.
 
@@ -122,6 +128,7 @@ def serve(
         budget_bytes=budget_mb * 2**20 if budget_mb else None,
         max_connections=max_connections,
         root_path=root_path,
+        monitoring=monitoring,
     )
     with _subsonic_proxy(subsonic, library, host, subsonic_port) as proxy:
         server.serve(

@@ -32,12 +32,15 @@ from msim_tf.export.signatures import DEFAULT_SIGNATURE, Signature
 from msim_tf.export.status import ServingError
 from msim_tf.serving.guard import has_token
 from msim_tf.serving.limits import Budget, MemoryReturn
+from msim_tf.serving.monitoring import Monitoring, measured
 from msim_tf.serving.versions import Models
 
 _LOG = logging.getLogger(__name__)
 
 # The real server cuts error messages here.
 _MESSAGE_LIMIT = 1024
+
+_MEASURED = ("Predict", "Classify", "Regress")
 
 _State = get_model_status_pb2.ModelVersionStatus.State
 
@@ -51,12 +54,14 @@ class GrpcGuard:
         max_values: elements of all inputs of one request.
         budget: bytes of all requests under way.
         memory: hands memory back after large requests.
+        monitoring: counts predictions; None if nobody asked for it.
     """
 
     token: str
     max_values: int
     budget: Budget
     memory: MemoryReturn
+    monitoring: Monitoring | None = None
 
 
 def add_services(server: grpc.Server, models: Models, guard: GrpcGuard) -> None:
@@ -72,9 +77,25 @@ def add_services(server: grpc.Server, models: Models, guard: GrpcGuard) -> None:
         "ModelService": {"GetModelStatus": (statuses.status, get_model_status_pb2.GetModelStatusRequest)},
     }
     for name, methods in services.items():
-        handlers = {key: _handler(method, message, guard) for key, (method, message) in methods.items()}
+        handlers = {}
+        for key, (method, message) in methods.items():
+            if key in _MEASURED:
+                method = _measured(method, key, models, guard.monitoring)
+            handlers[key] = _handler(method, message, guard)
         generic = grpc.method_handlers_generic_handler(f"tensorflow.serving.{name}", handlers)
         server.add_generic_rpc_handlers((generic,))
+
+
+def _measured(
+    method: Callable[..., Any], api: str, models: Models, monitoring: Monitoring | None
+) -> Callable[..., Any]:
+    """The method, counted."""
+
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        with measured(monitoring, models, request.model_spec.name, api, "GRPC"):
+            return method(request, context)
+
+    return answer
 
 
 def _handler(method: Callable[..., Any], message_class: Any, guard: GrpcGuard) -> grpc.RpcMethodHandler:

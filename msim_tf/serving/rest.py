@@ -23,8 +23,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from msim_tf.export import error_texts as texts
 from msim_tf.export.signatures import DEFAULT_SIGNATURE, signature_to_json
 from msim_tf.export.status import ServingError, http_status
+from msim_tf.serving import monitoring
 from msim_tf.serving.guard import HttpError, check_request, content_length
 from msim_tf.serving.limits import Budget, MemoryReturn, Reservation, has_too_many_values, values_within
+from msim_tf.serving.monitoring import Monitoring, measured
 from msim_tf.serving.rest_predict import (
     check_examples,
     parse_body,
@@ -59,6 +61,7 @@ class RestGuard:
         budget: bytes of all requests under way; 429 beyond.
         memory: hands memory back after large requests.
         threads: requests that are parsed and answered at the same time; others wait.
+        monitoring: counts requests; None if nobody asked for it.
     """
 
     token: str
@@ -69,6 +72,7 @@ class RestGuard:
     budget: Budget
     memory: MemoryReturn
     threads: int = 32
+    monitoring: Monitoring | None = None
 
 
 def rest_app(models: Models, guard: RestGuard) -> ASGIApp:
@@ -92,6 +96,9 @@ async def _response(request: Request, models: Models, guard: RestGuard, limiter:
         if request.method not in _METHODS:
             return _page(501, "Not Implemented")
         path = _path(request, guard.token)
+        if guard.monitoring and path == monitoring.PATH and request.method in ("GET", "HEAD"):
+            _check_access(request, guard)
+            return Response(guard.monitoring.text(), media_type=monitoring.CONTENT_TYPE)
         if not re.match("/v1/", path, re.IGNORECASE):
             return _page(404, "Not Found")
         if request.method == "OPTIONS":
@@ -238,13 +245,20 @@ def _answer(models: Models, call: _Call, guard: RestGuard, reservation: Reservat
     if prediction is None:
         # As the real server does: the status ignores a label and lists every version.
         return _metadata(models, which) if match["metadata"] else _status(models, name, version)
+    with measured(guard.monitoring, models, name, prediction["verb"], "REST"):
+        return _prediction(models, which, prediction["verb"], call, guard, reservation)
+
+
+def _prediction(
+    models: Models, which: dict[str, Any], verb: str, call: _Call, guard: RestGuard, reservation: Reservation
+) -> Response:
     body = _unzipped(call.parts, guard.max_bytes, reservation) if call.zipped else b"".join(call.parts)
     call.parts.clear()
     if has_too_many_values(body, values_within(guard.max_bytes)):
         raise HttpError(413, texts.TOO_MANY_VALUES.text.format(limit=values_within(guard.max_bytes)))
-    if prediction["verb"] == "predict":
+    if verb == "predict":
         return _predict(models, which, body, guard.run_seconds)
-    return _classify(models, which, body, prediction["verb"])
+    return _classify(models, which, body, verb)
 
 
 def _predict(models: Models, which: dict[str, Any], body: bytes, timeout: float) -> Response:

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from msim_tf.errors import InputError
 from msim_tf.export.metadata import version_directories
 from msim_tf.export.servable import Servable
+from msim_tf.serving import monitoring
 from msim_tf.serving.grpc_service import GrpcGuard, add_services
 from msim_tf.serving.guard import is_loopback
 from msim_tf.serving.http_server import (
@@ -31,6 +32,7 @@ from msim_tf.serving.http_server import (
     repeated_faults_once_a_minute,
 )
 from msim_tf.serving.limits import Budget, MemoryReturn, most_request_bytes, values_within
+from msim_tf.serving.monitoring import Monitoring
 from msim_tf.serving.rest import RestGuard, rest_app
 from msim_tf.serving.versions import Models, Poller, ServedModel
 
@@ -60,6 +62,7 @@ class ServerOptions:
         grpc_threads: gRPC requests that run at the same time.
         labels: {model: {label: version}}.
         token: what requests must send; "" for none.
+        monitoring: whether Prometheus finds counts and latencies of requests at ``monitoring.PATH``.
     """
 
     host: str = "127.0.0.1"
@@ -77,18 +80,20 @@ class ServerOptions:
     grpc_threads: int = 64
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     token: str = ""
+    monitoring: bool = False
 
 
 @dataclass(frozen=True)
 class _Limits:
     """What both APIs share: bytes of a request and of all requests, connections of each
-    API, and the way back for memory.
+    API, the way back for memory, and the counts of requests.
     """
 
     request_bytes: int
     connections: int
     budget: Budget
     memory: MemoryReturn
+    monitoring: Monitoring | None
 
 
 # Makes the application that answers what is not TensorFlow Serving's on the REST port: a web page and its API.
@@ -177,7 +182,8 @@ def _limits(models: Models, options: ServerOptions) -> _Limits:
             signatures.append(servable.signatures)
     request_bytes = options.max_request_bytes or most_request_bytes(signatures)
     budget = Budget(options.budget_bytes or 2 * request_bytes)
-    return _Limits(request_bytes, connection_limit(options.max_connections), budget, MemoryReturn())
+    connections = connection_limit(options.max_connections)
+    return _Limits(request_bytes, connections, budget, MemoryReturn(), Monitoring() if options.monitoring else None)
 
 
 def _load_models(models: Mapping[str, str | Path], options: ServerOptions, stack: ExitStack) -> Models:
@@ -245,7 +251,7 @@ def _start_grpc(models: Models, options: ServerOptions, limits: _Limits, stack: 
     pool = ThreadPoolExecutor(options.grpc_threads, thread_name_prefix="msim-grpc")
     server = grpc.server(pool, options=channel_options, maximum_concurrent_rpcs=4 * options.grpc_threads)
     values = values_within(limits.request_bytes)
-    add_services(server, models, GrpcGuard(options.token, values, limits.budget, limits.memory))
+    add_services(server, models, GrpcGuard(options.token, values, limits.budget, limits.memory, limits.monitoring))
     try:
         port = server.add_insecure_port(_address(options.host, options.grpc_port))
     except RuntimeError:
@@ -267,6 +273,7 @@ def _start_rest(models: Models, options: ServerOptions, limits: _Limits, site: S
         run_seconds=options.timeout,
         budget=limits.budget,
         memory=limits.memory,
+        monitoring=limits.monitoring,
     )
     app = _routed(rest_app(models, guard), site(models) if site else None, options.root_path.rstrip("/"))
     try:
@@ -281,7 +288,8 @@ def _start_rest(models: Models, options: ServerOptions, limits: _Limits, site: S
 
 
 def _routed(rest: ASGIApp, site: ASGIApp | None, root_path: str) -> ASGIApp:
-    """Paths below /v1/ go to ``rest``, all others to ``site`` if there is one; /healthz is answered here, to everybody.
+    """Paths below /v1/ and the metrics go to ``rest``, all others to ``site`` if there is one; /healthz is answered
+    here, to everybody.
 
     A proxy may send the path with ``root_path`` before it or without; both mean the same.
     """
@@ -297,7 +305,7 @@ def _routed(rest: ASGIApp, site: ASGIApp | None, root_path: str) -> ASGIApp:
             scope = {**scope, "path": path[len(root_path) :], "raw_path": raw_path}
         if scope["path"] == "/healthz":
             await PlainTextResponse("ok\n")(scope, receive, send)
-        elif site is None or scope["path"].lower().startswith("/v1/"):
+        elif site is None or scope["path"].lower().startswith("/v1/") or scope["path"] == monitoring.PATH:
             await rest(scope, receive, send)
         else:
             await site({**scope, "root_path": root_path}, receive, send)

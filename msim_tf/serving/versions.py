@@ -276,6 +276,9 @@ class Models:
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._models
+
     @contextmanager
     def lease(self, name: str, version: int | None = None, label: str = "") -> Iterator[tuple[int, Runnable]]:
         """``ServedModel.lease`` of the model called ``name``.
