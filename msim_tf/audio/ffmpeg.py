@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ _COUNTING_PCM = {"wav", "w64", "au", "aiff"}  # of coded samples they only know 
 _RAW = {"mp3", "aac", "ac3", "eac3", "dts"}
 _PROTECTED_TAGS = {"drms", "enca", "aavd"}
 _SCALES = {"u1": 2.0**-7, "i2": 2.0**-15, "i4": 2.0**-31, "i8": 2.0**-63}
+_MOST_TAGS, _LONGEST_TAG = 1000, 10_000
 _SECONDS = 1_000_000  # FFmpeg's AV_TIME_BASE
 
 
@@ -58,6 +60,12 @@ class FFmpegStream:
                 self.declared = container.duration / _SECONDS
         self._faults = 0
         self.packets = 0
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Tags of the file, and of its sound where the file has none of that name; bounded in number and length."""
+        tags = {**self._stream.metadata, **self._container.metadata}
+        return {name: text[:_LONGEST_TAG] for name, text in islice(tags.items(), _MOST_TAGS)}
 
     @property
     def faults(self) -> int:
@@ -125,6 +133,19 @@ def _samples(frame: Any) -> np.ndarray:
     return ((samples.astype(np.float64 if kind in ("i4", "i8") else np.float32) - offset) * _SCALES[kind]).astype(
         np.float32
     )
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """Tags of a file and of its sound as FFmpeg names them; empty if it cannot read the file.
+
+    Raises:
+        OSError: if the file cannot be opened.
+    """
+    try:
+        with opened(path) as stream:
+            return stream.metadata
+    except Unreadable:
+        return {}
 
 
 @contextmanager

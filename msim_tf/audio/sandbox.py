@@ -84,10 +84,33 @@ class Decoder:
             InputError: as there, and if the decoder crashes or exceeds a limit.
             DecoderUnavailable: if no process can be started.
         """
+        ending = yield from self._answer(path, {"sr": sr, "metadata": False})
+        if notes is not None:
+            notes.extend(ending["notes"])
+
+    def metadata(self, path: str | Path) -> dict[str, str]:
+        """Tags of a file as FFmpeg names them; none if it cannot be read, or reading it crashes or exceeds a limit.
+
+        Raises:
+            DecoderUnavailable: if no process can be started.
+        """
+        answer = self._answer(path, {"sr": 0, "metadata": True})
+        try:
+            next(answer)
+        except StopIteration as ending:
+            return ending.value["metadata"]
+        except DecoderUnavailable:
+            raise
+        except InputError:
+            return {}
+        raise AssertionError("tags hold no sound")
+
+    def _answer(self, path: str | Path, request: dict[str, Any]) -> Generator[np.ndarray, None, dict[str, Any]]:
+        """The blocks that a worker answers with; the value of the generator is what it says at the end."""
         worker = self._worker()
         finished = False
         try:
-            ending = yield from worker.blocks(Path(path).absolute(), sr, self.limits)
+            ending = yield from worker.blocks({"path": str(Path(path).absolute()), **request}, self.limits)
             finished = not ending["leaving"]
         except WorkerDied as error:
             raise InputError(f"{path}: {error}") from None
@@ -101,8 +124,7 @@ class Decoder:
                 worker.close()
         if ending["error"]:
             raise (TooLong if ending["too_long"] else InputError)(f"{path}: {ending['error']}")
-        if notes is not None:
-            notes.extend(ending["notes"])
+        return ending
 
     def close(self) -> None:
         """Ends the workers that are idle; those at work end with their file."""
@@ -155,13 +177,13 @@ class _Worker:
         """Whether it still runs."""
         return self._process.poll() is None
 
-    def blocks(self, path: Path, sr: int, limits: DecodeLimits) -> Generator[np.ndarray, None, dict[str, Any]]:
-        """Decodes a file; the value of the generator is what the worker says at the end.
+    def blocks(self, request: dict[str, Any], limits: DecodeLimits) -> Generator[np.ndarray, None, dict[str, Any]]:
+        """Answers a request for a file; the value of the generator is what the worker says at the end.
 
         Raises:
             WorkerDied: if it crashes or exceeds a limit.
         """
-        request = {"path": str(path), "sr": sr, "seconds": limits.seconds, "max_seconds": limits.max_seconds}
+        request = {**request, "seconds": limits.seconds, "max_seconds": limits.max_seconds}
         patience = min(limits.seconds, limits.total_seconds)
         deadline = time.monotonic() + limits.total_seconds
         try:

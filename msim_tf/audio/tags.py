@@ -1,5 +1,6 @@
-"""Artist, album, title, year and genre as a file's own tags tell them, by tinytag,
-in the spelling of ``search.tracks``.
+"""Artist, album, title, year and genre as a file's own tags tell them, in the spelling of ``search.tracks``.
+
+tinytag reads what it knows; ``ape_tags`` and FFmpeg (in a decoder process) the rest: wv, ape, tta, mka, webm, mpc, dsf.
 
 Tags are somebody else's text: control characters become spaces, and length and number are bounded.
 A file whose tags cannot be read has none.
@@ -11,19 +12,24 @@ import functools
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-# tinytag's names, each in lower case: its own fields, and those that it passes on as the file
-# spells them (Vorbis comments, ID3 frames).
+from msim_tf.audio.ape_tags import read_ape_tags
+
+# Names in lower case: tinytag's own fields, those that it passes on as the file spells them (Vorbis comments, ID3
+# frames), and FFmpeg's, which puts the level of a Matroska tag before its name.
 _NAMES = {
-    "artist": ("artist",),
-    "album_artist": ("albumartist", "album artist", "album_artist"),
-    "album": ("album",),
-    "title": ("title",),
-    "year": ("originaldate", "tdor", "tory", "originalyear", "year", "_year"),
+    "artist": ("artist", "track/artist"),
+    "album_artist": ("albumartist", "album artist", "album_artist", "album/artist"),
+    "album": ("album", "album/title"),
+    "title": ("title", "track/title"),
+    "year": (
+        *("originaldate", "tdor", "tory", "originalyear", "year", "_year", "date"),
+        *("date_released", "album/date_released", "date_recorded", "track/date_recorded"),
+    ),
     "genre": ("written_genre", "genre"),
 }
 _WRITTEN_GENRE = "written_genre"
@@ -33,8 +39,25 @@ _MOST_VALUES = 10
 _SECONDS = 2.0  # of processor time; a common file takes a millisecond
 
 
-def read_tags(path: Path) -> dict[str, Any]:
-    """The tags of a sound file; what is not told is left out."""
+def read_tags(path: Path, read_metadata: Callable[[Path], Mapping[str, str]] | None = None) -> dict[str, Any]:
+    """The tags of a sound file; what is not told is left out.
+
+    Args:
+        path: the file.
+        read_metadata: reads what FFmpeg knows of a file that has no other tags: ``audio.sandbox.Decoder.metadata``.
+
+    Raises:
+        DecoderUnavailable: by ``read_metadata``.
+    """
+    tags = _tinytag_tags(path)
+    with suppress(OSError):
+        tags = {**canonical_tags(read_ape_tags(path)), **tags}
+    if not tags and read_metadata:
+        tags = canonical_tags({name.lower(): text for name, text in read_metadata(path).items()})
+    return tags
+
+
+def _tinytag_tags(path: Path) -> dict[str, Any]:
     from tinytag import TinyTag
 
     _id3_genres()
@@ -85,7 +108,7 @@ def _limited(seconds: float) -> Iterator[None]:
 
 
 def canonical_tags(held: Mapping[str, Any]) -> dict[str, Any]:
-    """Tags as tinytag gives them (name -> texts), in our spelling."""
+    """Tags as readers give them (name in lower case -> text or texts), in our spelling."""
     values = {name: _first(held, keys) for name, keys in _NAMES.items()}
     told: dict[str, Any] = {
         name: "; ".join(_separate(values[name])) if "artist" in name else values[name][0]

@@ -6,8 +6,8 @@ The process limits itself, because whatever it opens may be hostile: address spa
 without a block, no files written, no core dumps. The kernel enforces the limits, so they hold inside a decoder
 that never returns. It ends when its parent does.
 
-A request is a JSON object. The answer is a message per block (float32), an empty message, and a
-JSON object with ``notes`` or ``error``.
+A request is a JSON object that asks for a file's sound or its tags. The answer is a message per block (float32), an
+empty message, and a JSON object with ``notes`` and ``metadata``, or ``error``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Decoding at less than five times real time, after a start of as long as the limit says, is
 # a decoder that hangs in small steps.
@@ -49,19 +53,20 @@ def main() -> None:
 
 
 def _answer(connection: Connection, request: dict[str, Any], memory: int) -> None:
-    """Decodes one file."""
+    """Decodes one file, or reads its tags."""
     from msim_tf.audio import decode
     from msim_tf.errors import InputError
 
     path = Path(request["path"])
     notes: list[str] = []
+    metadata: dict[str, str] = {}
     error = ""
     too_long = exhausted = False
     seconds = 0.0
     clock = _Clock(request["seconds"])
     try:
         clock.start(seconds)
-        for block in decode.read_blocks(path, sr=request["sr"], max_seconds=request["max_seconds"], notes=notes):
+        for block in _blocks(path, request, notes, metadata):
             clock.stop()
             connection.send_bytes(block.data)
             seconds += len(block) / request["sr"]
@@ -76,11 +81,20 @@ def _answer(connection: Connection, request: dict[str, Any], memory: int) -> Non
     if exhausted:
         error = f"needs more than {memory / 2**30:g} GB of memory to decode"
     connection.send_bytes(b"")
-    connection.send_bytes(
-        json.dumps({"notes": notes, "error": error, "too_long": too_long, "leaving": exhausted}).encode()
-    )
+    ending = {"notes": notes, "metadata": metadata, "error": error, "too_long": too_long, "leaving": exhausted}
+    connection.send_bytes(json.dumps(ending).encode())
     if exhausted:
         raise EOFError  # hand the memory back: the parent starts another process
+
+
+def _blocks(path: Path, request: dict[str, Any], notes: list[str], metadata: dict[str, str]) -> Iterator[np.ndarray]:
+    """The blocks that were asked for; none where tags were, which go into ``metadata``."""
+    from msim_tf.audio import decode, ffmpeg
+
+    if request["metadata"]:
+        metadata.update(ffmpeg.metadata(path))
+        return
+    yield from decode.read_blocks(path, sr=request["sr"], max_seconds=request["max_seconds"], notes=notes)
 
 
 class _Clock:

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from msim_tf.audio.sandbox import DecodeLimits, Decoder
 from msim_tf.audio.scan import scan_folder
+from msim_tf.audio.tags import read_tags
 from msim_tf.data.store import FeatureStore
 from msim_tf.data.store_database import database_path, is_store
 from msim_tf.errors import InputError
@@ -77,6 +79,14 @@ class Embedder:
             DecoderUnavailable: if no file at all can be decoded.
         """
         return features_or_reason(Path(path), self._extractor, self._decoder.read_blocks, pad=pad)
+
+    def read_tags(self, path: str | Path) -> dict[str, Any]:
+        """Artist, album, title, year and genre as the file's own tags tell them.
+
+        Raises:
+            DecoderUnavailable: if no file at all can be decoded.
+        """
+        return read_tags(Path(path), self._decoder.metadata)
 
     def embed_features(self, features: Features) -> np.ndarray:
         """The track embedding, [size] float32: the mean over the segments that are not silent."""

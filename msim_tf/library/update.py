@@ -16,7 +16,6 @@ import numpy as np
 
 import msim_tf
 from msim_tf.audio.scan import FileState, Scan, content_hash
-from msim_tf.audio.tags import read_tags
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.features.extractor import Features
@@ -46,6 +45,9 @@ class TrackEmbedder(Protocol):
 
     def extract(self, path: str | Path, *, pad: bool = False) -> Features | str:
         """The features of an audio file, or why it has none."""
+
+    def read_tags(self, path: str | Path) -> dict[str, Any]:
+        """Artist, album, title, year and genre as the file's tags tell them."""
 
     def embed_features(self, features: Features) -> np.ndarray:
         """The track embedding, [size] float32."""
@@ -279,7 +281,9 @@ class Update:
             path, record = self._music / name, FileRecord(scan.files[name])
             try:
                 record = FileRecord(scan.files[name], content_hash(path))
-                return record, read_tags(path), self._embedder.extract(path, pad=self._options.pad)
+                features = self._embedder.extract(path, pad=self._options.pad)
+                tags = {} if isinstance(features, str) else self._embedder.read_tags(path)
+                return record, tags, features
             except OSError as error:
                 return record, {}, f"cannot be read ({error.strerror})"
             except InputError:

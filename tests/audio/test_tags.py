@@ -5,9 +5,13 @@ byte, and of hostile and broken ones.
 import struct
 import sys
 
+import av
+import numpy as np
 import pytest
 import soundfile
 
+from msim_tf.audio.ape_tags import read_ape_tags
+from msim_tf.audio.sandbox import Decoder
 from msim_tf.audio.tags import canonical_tags, read_tags
 
 EXPECTED = {
@@ -252,3 +256,148 @@ def test_every_genre_of_a_text_counts_once(tmp_path, written, genres, version):
     soundfile.write(path, [0.0] * 8000, 8000)
     path.write_bytes(id3([("TCON", written)], version=version) + path.read_bytes())
     assert read_tags(path) == {"genre": genres}
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    with Decoder() as decoder:
+        yield decoder
+
+
+PLAIN = {"artist": "Björk", "album": "Post", "title": "Army of Me", "year": 1995, "genre": ["Rock", "Trip hop"]}
+
+
+def encoded(path, container, codec, tags, *, rate=44100):
+    """A tenth of a second of a sine in a real file of FFmpeg's, with ``tags``."""
+    with av.open(str(path), "w", format=container) as file:
+        file.metadata.update(tags)
+        stream = file.add_stream(codec, rate=rate, layout="mono")
+        if codec == "wmav2":
+            stream.bit_rate = 128_000
+        stream.codec_context.open()
+        y = (0.3 * np.sin(np.arange(rate // 10) * 0.05)).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(y[None], format="fltp", layout="mono")
+        frame.sample_rate = rate
+        context = stream.codec_context
+        resampler = av.AudioResampler(context.format, "mono", rate, context.frame_size or None)
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            file.mux(stream.encode(part))
+        file.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "container", "codec"),
+    [
+        ("wv", "wv", "wavpack"),
+        ("tta", "tta", "tta"),
+        ("mka", "matroska", "flac"),
+        ("mka", "matroska", "aac"),
+        ("webm", "webm", "libopus"),
+        ("wma", "asf", "wmav2"),
+        ("m4a", "ipod", "aac"),
+        ("mp3", "matroska", "flac"),  # by content, not by name
+        ("flac", "wv", "wavpack"),
+    ],
+)
+def test_tags_that_ffmpeg_wrote(tmp_path, decoder, suffix, container, codec):
+    tags = {"artist": "Björk", "album": "Post", "title": "Army of Me", "date": "1995-06-13", "genre": "Rock; Trip hop"}
+    rate = 48000 if codec == "libopus" else 44100
+    path = encoded(tmp_path / f"x.{suffix}", container, codec, tags, rate=rate)
+    assert read_tags(path, decoder.metadata) == PLAIN
+
+
+def ape_tag(items, *, header=True, flags=0):
+    """An APEv2 tag: items are (key, value, flags)."""
+    data = b"".join(struct.pack("<II", len(value), kind) + key.encode() + b"\0" + value for key, value, kind in items)
+    size = len(data) + 32
+    head, foot = (
+        b"APETAGEX" + struct.pack("<IIII", 2000, size, len(items), flags | place) + bytes(8)
+        for place in (0xA0000000, 0x80000000)
+    )
+    return (head if header else b"") + data + foot
+
+
+APE_ITEMS = [
+    ("Cover Art (Front)", b"front.jpg\0" + bytes(range(256)), 2),
+    ("Artist", "Björk\0Guest".encode(), 0),
+    ("Album Artist", "Björk".encode(), 0),
+    ("ALBUM", b"Post", 0),
+    ("Title", b"Army of Me", 0),
+    ("Year", b"1995", 0),
+    ("Genre", b"Rock\0Trip hop", 1),  # read-only
+]
+
+
+@pytest.mark.parametrize("suffix", ["ape", "wv", "mpc", "tak", "mp3"])
+@pytest.mark.parametrize("tail", [b"", b"TAG" + bytes(124) + b"\xff"], ids=["last", "before ID3v1"])
+@pytest.mark.parametrize("header", [True, False])
+def test_ape_tags_with_several_values(tmp_path, suffix, tail, header):
+    path = tmp_path / f"x.{suffix}"
+    path.write_bytes(b"MAC \x96\x0f" + bytes(500) + ape_tag(APE_ITEMS, header=header) + tail)
+    assert read_tags(path) == EXPECTED
+
+
+def test_an_ape_tag_adds_what_a_short_id3v1_tag_lacks(tmp_path):
+    texts = (b"Army of Me", b"Bj\xf6rk", b"", b"1995")
+    sizes = (30, 30, 30, 4)
+    id3v1 = b"TAG" + b"".join(text.ljust(size, b"\0") for text, size in zip(texts, sizes)) + bytes(30) + b"\x11"
+    (tmp_path / "x.mp3").write_bytes(bytes(500) + ape_tag(APE_ITEMS) + id3v1)
+    expected = {"artist": "Björk", "album_artist": "Björk", "album": "Post", "title": "Army of Me", "year": 1995}
+    assert read_tags(tmp_path / "x.mp3") == {**expected, "genre": ["Rock"]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tag: tag[40:],
+        lambda tag: tag[:-20] + b"\xff\xff\xff\xff" + tag[-16:],  # its size
+        lambda tag: tag[:-20] + bytes(4) + tag[-16:],
+        lambda tag: tag[:-16] + b"\xff\xff\xff\xff" + tag[-12:],  # its count
+        lambda tag: tag[:32] + b"\xff\xff\xff\xff" + tag[36:],  # the first item's length
+        lambda tag: tag[:32] + b"\xff" * (len(tag) - 64) + tag[-32:],
+        lambda tag: tag[-32:],
+        lambda tag: tag[-31:],
+    ],
+)
+def test_damaged_ape_tags_are_no_error(tmp_path, change):
+    (tmp_path / "x.ape").write_bytes(change(ape_tag(APE_ITEMS[1:])))
+    items = read_ape_tags(tmp_path / "x.ape")
+    assert all(isinstance(text, str) for texts in items.values() for text in texts)
+    read_tags(tmp_path / "x.ape")
+
+
+def dsf(tmp_path):
+    """A DSF file of 0.1 s with its ID3v2 tag at the end, where its header says (DSF specification 1.01)."""
+    tag, data = id3v24(), b"\x69" * 4096 * 9
+    form = struct.pack("<4sQIIIIIIQII", b"fmt ", 52, 1, 0, 1, 1, 2_822_400, 1, 8 * len(data), 4096, 0)
+    sound = b"data" + struct.pack("<Q", 12 + len(data)) + data
+    size = 28 + len(form) + len(sound)
+    head = b"DSD " + struct.pack("<QQQ", 28, size + len(tag), size)
+    (tmp_path / "x.dsf").write_bytes(head + form + sound + tag)
+    return tmp_path / "x.dsf"
+
+
+def test_the_tag_of_a_dsf_file(tmp_path, decoder):
+    tags = read_tags(dsf(tmp_path), decoder.metadata)
+    assert tags["title"] == "Army of Me" and tags["album"] == "Post" and "Björk" in tags["artist"]
+
+
+def test_matroska_tags_of_an_album_are_told_from_those_of_a_track():
+    assert canonical_tags(
+        {
+            "title": "Army of Me",
+            "album/title": "Post",
+            "album/artist": "Björk",
+            "track/artist": "Björk; Guest",
+            "album/date_released": "1995-06-13",
+        }
+    ) == {k: EXPECTED[k] for k in ("artist", "album_artist", "album", "title", "year")}
+
+
+def test_a_file_that_ffmpeg_cannot_read_or_dies_at_has_no_tags(tmp_path, decoder):
+    (tmp_path / "x.mka").write_bytes(b"\x1aE\xdf\xa3" + bytes(100))
+    assert read_tags(tmp_path / "x.mka", decoder.metadata) == {}
+    assert read_tags(tmp_path / "missing.mka", decoder.metadata) == {}
+    path = encoded(tmp_path / "good.mka", "matroska", "flac", {"title": "Army of Me"})
+    assert read_tags(path, decoder.metadata) == {"title": "Army of Me"}

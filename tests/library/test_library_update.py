@@ -41,6 +41,9 @@ class Counting:
         self.extracted.append(path.name)
         return self._embedder.extract(path, pad=pad)
 
+    def read_tags(self, path):
+        return self._embedder.read_tags(path)
+
     def embed_features(self, features):
         return self._embedder.embed_features(features) if self._vector is None else self._vector
 
