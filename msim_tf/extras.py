@@ -14,6 +14,7 @@ EXTRAS = {
     "matplotlib": "evaluate",
     "mir_eval": "evaluate",
     "mirdata": "datasets",
+    "prometheus_client": "metrics",
     "pymilvus": "milvus",
     "tensorboard": "train",
 }

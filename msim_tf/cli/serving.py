@@ -79,6 +79,14 @@ _PATH = click.Path(path_type=Path)
     is_flag=True,
     help="Count requests and their latency for Prometheus, at /monitoring/prometheus/metrics on the REST port.",
 )
+@click.option(
+    "--cors-origin",
+    "cors_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Another site whose pages may use the library's API, e.g. https://music.example; repeatable.",
+)
+@click.option("--metrics", is_flag=True, help="Tell Prometheus of the library's API at /metrics.")
 def serve(
     models: tuple[Path, ...],
     host: str,
@@ -94,6 +102,8 @@ def serve(
     max_connections: int,
     root_path: str,
     monitoring: bool,
+    cors_origins: tuple[str, ...],
+    metrics: bool,
 ) -> None:
     """Serve exported MODELS (directories saved_models/NAME) as TensorFlow Serving does, until interrupted.
 
@@ -104,8 +114,11 @@ def serve(
     Without MODELS it serves the model of the library, and without --library, too, the default one of msim index.
     """
     models, library = _models_and_library(models, library)
+    if (cors_origins or metrics) and not library:
+        raise InputError("--cors-origin and --metrics are of a library's API; name one with --library")
+    click.echo(f"starting with {', '.join(path.resolve().name for path in models)}, which takes some seconds")
     import_tensorflow()
-    from msim_tf.library.api import library_site
+    from msim_tf.library.api import Access, library_site
     from msim_tf.serving import server
     from msim_tf.serving.guard import is_loopback
 
@@ -130,11 +143,12 @@ def serve(
         root_path=root_path,
         monitoring=monitoring,
     )
+    access = Access(options.token, cors_origins, metrics)
     with _subsonic_proxy(subsonic, library, host, subsonic_port) as proxy:
         server.serve(
             names,
             options,
-            site=library_site(library, token=options.token, root_path=root_path.rstrip("/")) if library else None,
+            site=library_site(library, access=access, root_path=root_path.rstrip("/")) if library else None,
             on_start=lambda addresses: _announce(addresses, list(names), library, options.token, proxy),
         )
 

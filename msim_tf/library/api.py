@@ -7,21 +7,28 @@ and one form of error, ``{"error": text}``. What comes from file names and tags 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from msim_tf.errors import InputError
+from msim_tf.library import api_metrics
 from msim_tf.library.api_errors import ApiError, validation_line
+from msim_tf.library.api_metrics import LibraryMetrics
 from msim_tf.library.api_routes import Service, router
 from msim_tf.library.api_state import LiveLibrary
 from msim_tf.library.api_upload import UploadLimits, Uploads
@@ -34,14 +41,36 @@ _MOST_BODY = 2**20
 _BODY_SECONDS = 30
 
 
+@dataclass(frozen=True)
+class Access:
+    """Who may ask a library's API, and from where.
+
+    Attributes:
+        token: what requests below /api/ must send; "" for none.
+        origins: other sites whose pages may ask, e.g. "https://music.example".
+        metrics: whether /metrics tells Prometheus of requests.
+    """
+
+    token: str = ""
+    origins: tuple[str, ...] = ()
+    metrics: bool = False
+
+    def __post_init__(self) -> None:
+        for origin in self.origins:
+            if not re.fullmatch(
+                r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?", origin
+            ):
+                raise InputError(f"origin {origin!r}: expected scheme and host of a site, e.g. https://music.example")
+
+
 def library_site(
-    path: str | Path, *, token: str = "", root_path: str = "", limits: UploadLimits | None = None
+    path: str | Path, *, access: Access = Access(), root_path: str = "", limits: UploadLimits | None = None
 ) -> Callable[[Models], ASGIApp]:
     """What ``running_server`` takes as its ``site``: makes the application of a library for the models that are served.
 
     Args:
         path: directory of the library.
-        token: as ``library_app``.
+        access: as ``library_app``.
         root_path: the prefix of the addresses in answers, where a proxy serves the library below one.
         limits: what an upload may cost; None takes the defaults of ``UploadLimits``.
 
@@ -49,25 +78,43 @@ def library_site(
         InputError: if there is no library.
     """
     library = LiveLibrary(path, root_path=root_path)
-    return lambda models: library_app(library, Uploads(models, limits or UploadLimits()), token=token)
+    return lambda models: library_app(library, Uploads(models, limits or UploadLimits()), access)
 
 
-def library_app(library: LiveLibrary, uploads: Uploads, *, token: str = "") -> ASGIApp:
+def library_app(library: LiveLibrary, uploads: Uploads, access: Access = Access()) -> ASGIApp:
     """The ASGI application of a library: its API below /api/, and its web page.
 
     Args:
         library: the library.
         uploads: what receives sound files.
-        token: what requests below /api/ must know; "" for none.
+        access: who may ask.
+
+    Raises:
+        InputError: for metrics without prometheus_client.
     """
     api = _api(Service(library, uploads))
     page = StaticFiles(directory=_WEB, html=True)
+    metrics = LibraryMetrics(library) if access.metrics else None
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await _answer(api, access, metrics, scope, receive, send)
+
+    # Outside of what checks requests: a browser asks before it sends a token, and reads refusals only with its headers.
+    answering: ASGIApp = answer
+    if access.origins:
+        answering = CORSMiddleware(
+            answer,
+            allow_origins=access.origins,
+            allow_methods=("GET", "HEAD", "POST"),
+            allow_headers=("Authorization", "Content-Type", "Range"),
+            expose_headers=("Accept-Ranges", "Content-Disposition", "Content-Range"),
+        )
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await send({"type": "websocket.close"})  # which the server answers with 403
-        elif scope["path"].startswith("/api/"):
-            await _answer(api, token, scope, receive, _with_headers(send))
+        elif scope["path"].startswith("/api/") or metrics and scope["path"] == api_metrics.PATH:
+            await answering(scope, receive, _with_headers(send))
         else:
             await _page(page, scope, receive, _with_headers(send))
 
@@ -108,10 +155,16 @@ async def _error_response(request: Request, error: Exception) -> Response:
     return _error(error.status_code, "the body is not JSON")
 
 
-async def _answer(api: FastAPI, token: str, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers a request below /api/."""
+async def _answer(
+    api: FastAPI, access: Access, metrics: LibraryMetrics | None, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Answers a request below /api/, or for the metrics."""
+    query = scope["query_string"].decode("latin-1")
     try:
-        check_request(scope["method"], Headers(scope=scope), scope["query_string"].decode("latin-1"), token)
+        check_request(scope["method"], Headers(scope=scope), query, access.token, origins=access.origins)
+        if metrics and scope["path"] == api_metrics.PATH:
+            await (await run_in_threadpool(metrics.response))(scope, receive, send)
+            return
         # The server has decoded the path, with replacements for what is not UTF-8.
         path = _decoded(scope["raw_path"]) if scope.get("raw_path") else scope["path"]
         inner = {**scope, "path": path.removeprefix(_PREFIX), "raw_path": None}
@@ -125,10 +178,11 @@ async def _answer(api: FastAPI, token: str, scope: Scope, receive: Receive, send
                 raise ApiError(400, "the body is not JSON (it is empty)")
             receive = _whole_body(body, receive)
     except (ApiError, HTTPException, ClientDisconnect) as error:
-        response = await _error_response(Request(scope), error)
-        await response(scope, receive, send)
+        with metrics.measured({}, send) if metrics else nullcontext(send) as sending:
+            await (await _error_response(Request(scope), error))(scope, receive, sending)
         return
-    await api(inner, receive, send)
+    with metrics.measured(inner, send) if metrics else nullcontext(send) as sending:
+        await api(inner, receive, sending)
 
 
 def _decoded(path: bytes) -> str:

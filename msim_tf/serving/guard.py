@@ -3,7 +3,8 @@
 Any page that a browser has open can send requests to 127.0.0.1. Three checks keep such pages out of a server without a
 token. The Host header must name this machine (otherwise a foreign name was rebound to 127.0.0.1). The browser's own
 Origin and Sec-Fetch-Site headers must not name another site. And an API of our own accepts only content types that a
-page of another origin cannot send without asking first. No CORS header is ever sent.
+page of another origin cannot send without asking first. CORS headers are sent to the origins that the library's API is
+told of, and to no other.
 
 With a token every request needs it: ``Authorization: Bearer TOKEN``, or for GET ``?token=TOKEN``, because
 the audio elements of a page send no headers.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
@@ -59,7 +60,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_request(method: str, headers: Headers, query: str, token: str, *, loopback: bool = True) -> None:
+def check_request(
+    method: str,
+    headers: Headers,
+    query: str,
+    token: str,
+    *,
+    loopback: bool = True,
+    origins: Collection[str] = (),
+) -> None:
     """Lets a request pass or refuses it.
 
     Args:
@@ -70,12 +79,14 @@ def check_request(method: str, headers: Headers, query: str, token: str, *, loop
         loopback: whether the server listens on loopback only. A server without a token that other
             machines reach by any name cannot compare that name, so it refuses browsers unless they
             address it by a number or by this machine's name.
+        origins: other sites whose pages may send it.
 
     Raises:
         HttpError: 401 without the token; 403 for a foreign host or site.
     """
     host = headers.get("host", "")
-    _check_site(headers, host)
+    if headers.get("origin") not in origins:
+        _check_site(headers, host)
     if token:
         _check_token(method, headers, query, token)
         return

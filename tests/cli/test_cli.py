@@ -46,6 +46,12 @@ def test_help_imports_nothing_heavy(command):
     assert "Usage: " in done.stdout
 
 
+def test_serve_says_at_once_that_it_starts(tmp_path):
+    status, output, errors = msim("serve", tmp_path)
+    assert status == 2 and output == f"starting with {tmp_path.name}, which takes some seconds\n"
+    assert "has no version directory" in errors
+
+
 def test_help_goes_by_task_and_listening_comes_first():
     text = CliRunner().invoke(cli, ["--help"]).output
     heads = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]

@@ -9,7 +9,7 @@ import pytest
 from library_server import HOSTILE, error, shared_library
 from tiny_model import tiny_model_path
 
-from msim_tf.library.api import library_site
+from msim_tf.library.api import Access, library_site
 from msim_tf.library.catalog import load_catalog
 from msim_tf.library.playlists import read_playlist
 from msim_tf.serving.server import ServerOptions, running_server
@@ -114,7 +114,7 @@ def test_wrong_parameters_name_the_field(http, names, wrong, message):
 
 
 def test_no_token_is_in_a_playlist(library, names):
-    site = library_site(library, token="secret word")
+    site = library_site(library, access=Access("secret word"))
     options = ServerOptions(grpc_port=0, rest_port=0, token="secret word")
     with running_server({"tiny": tiny_model_path()}, options, site) as addresses:
         with httpx.Client(base_url=addresses.rest, timeout=60, trust_env=False) as http:

@@ -13,7 +13,7 @@ from tiny_model import tiny_model_path
 from msim_tf.audio.kinds import AUDIO_SUFFIXES
 from msim_tf.audio.scan import FileState
 from msim_tf.errors import InputError
-from msim_tf.library.api import library_site
+from msim_tf.library.api import Access, library_site
 from msim_tf.library.api_audio import MEDIA_TYPES, audio_response
 from msim_tf.library.api_errors import ApiError
 from msim_tf.library.build import update_library
@@ -282,7 +282,7 @@ def test_the_host_is_checked_by_the_server_itself(http, raw):
 
 def test_a_token_is_required_where_one_is_set(library):
     options = ServerOptions(grpc_port=0, rest_port=0, token=TOKEN)
-    with running_server({"tiny": tiny_model_path()}, options, library_site(library, token=TOKEN)) as addresses:
+    with running_server({"tiny": tiny_model_path()}, options, library_site(library, access=Access(TOKEN))) as addresses:
         with httpx.Client(base_url=addresses.rest, trust_env=False) as http:
             refused = http.get("/api/v1/library")
             assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"

@@ -18,10 +18,10 @@ QUERY = "hedgewars__art.ogg"
 @pytest.fixture(scope="module")
 def guarded(library):
     """The address of the library API alone, with a token: no model, for nothing is uploaded here."""
-    from msim_tf.library.api import library_site
+    from msim_tf.library.api import Access, library_site
     from msim_tf.serving.versions import Models
 
-    with running(library_site(library.path, token=TOKEN)(Models({}))) as address:
+    with running(library_site(library.path, access=Access(TOKEN))(Models({}))) as address:
         yield address
 
 

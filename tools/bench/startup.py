@@ -76,7 +76,8 @@ def _until_ready(command: list[str]) -> None:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=_ROOT, env=environment, text=True
     ) as process:
-        line = process.stdout.readline() if process.stdout else ""
+        lines = iter(process.stdout or ())
+        line = next((line for line in lines if not line.startswith("starting")), "")
         process.send_signal(signal.SIGKILL)
     if not line.startswith("serving"):
         raise RuntimeError(f"{' '.join(command)} did not start")
