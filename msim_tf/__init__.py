@@ -81,7 +81,13 @@ def __getattr__(name: str) -> Any:
         importlib.import_module("msim_tf.startup").quiet_tensorflow()
     else:
         raise AttributeError(f"module 'msim_tf' has no attribute {name!r}")
-    imported = importlib.import_module(module)
+    try:
+        imported = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = importlib.import_module("msim_tf.extras").missing_extra(error)
+        if missing is None:
+            raise
+        raise missing from error
     value = getattr(imported, attribute) if attribute else imported
     globals()[name] = value
     return value

