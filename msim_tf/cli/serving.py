@@ -77,7 +77,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--monitoring",
     is_flag=True,
-    help="Count requests and their latency for Prometheus, at /monitoring/prometheus/metrics on the REST port.",
+    help="Tell Prometheus of the models, as TensorFlow Serving does: at /monitoring/prometheus/metrics.",
 )
 @click.option(
     "--cors-origin",
