@@ -36,6 +36,8 @@ class TooLong(InputError):
 
 MAX_SECONDS = 12 * 3600.0
 SHARE_NEEDED = 0.5
+# Random bytes hold packets of raw formats, but hardly four in a row.
+_MOST_LOST_OF_GUESSED = 0.2
 
 # Below 1 kHz nothing above 500 Hz is left, which is no music; 768 kHz is the fastest PCM converter there is. One-bit
 # recordings (DSD) have their own rates, up to 2.8 MHz as FFmpeg decodes them.
@@ -168,6 +170,7 @@ class _Progress:
         seconds: decoded so far.
         fault: why a decoder stopped, "" if none did.
         lost: share of packets that could not be decoded.
+        doubted: whether the file contradicts ``declared``.
         peak: of all channels.
         mixed_peak: of the mono signal.
     """
@@ -176,6 +179,7 @@ class _Progress:
     seconds: float = 0.0
     fault: str = ""
     lost: float = 0.0
+    doubted: bool = False
     peak: float = 0.0
     mixed_peak: float = 0.0
     tolerance: float = sndfile.TOLERANCE_SECONDS
@@ -313,16 +317,19 @@ def _channel_blocks(path: Path, span: _Span, progress: _Progress) -> Iterator[tu
         except sndfile.Stopped as error:
             progress.fault = str(error)
     try:
-        with ffmpeg.opened(path) as stream:
+        with ffmpeg.opened(path, to_end=kind.doubted) as stream:
             if not frames:
                 progress.fault = "" if kind.whole else progress.fault
-                progress.tolerance = max(progress.tolerance, _CONTAINER_TOLERANCE)
+                if not kind.sndfile and not kind.doubted:
+                    progress.tolerance = max(progress.tolerance, _CONTAINER_TOLERANCE)
                 _begin(path, stream, kind, span, progress)
             start = round(span.offset * stream.rate) + frames
             yield from stream.blocks(start, max(1, round(span.block * stream.rate)))
             if stream.faults:
                 progress.fault = "damaged packets"
                 progress.lost = stream.faults / max(1, stream.packets)
+                if kind.name == "other" and stream.guessed and progress.lost > _MOST_LOST_OF_GUESSED:
+                    raise InputError(f"{path}: {_why_unreadable('its bytes follow no format', '')}")
     except ffmpeg.Unreadable as error:
         if not frames:
             if kind.name == "mp4" and "Invalid data" in str(error):
@@ -337,6 +344,7 @@ def _begin(path: Path, stream: _Stream, kind: kinds.Kind, span: _Span, progress:
         raise InputError(
             f"{path}: its header states a sample rate of {stream.rate} Hz; expected {lowest} to {highest} Hz"
         )
+    progress.doubted = kind.doubted
     progress.declared = kind.stated_seconds or (stream.declared and stream.declared / kind.present)
     size = path.stat().st_size
     if progress.declared and span.longest < progress.declared < size * _SECONDS_PER_BYTE and span.seconds is None:
@@ -361,6 +369,8 @@ def _kind(path: Path) -> kinds.Kind:
 
 
 def _stated_seconds(path: Path, kind: kinds.Kind) -> float | None:
+    if kind.doubted:
+        return None
     if kind.sndfile:
         try:
             if kind.links:
@@ -390,7 +400,7 @@ def _verdict(path: Path, progress: _Progress) -> list[str]:
         )
     declared, seconds = progress.declared, progress.seconds
     share = 1.0 - progress.lost
-    if declared and declared - seconds > progress.tolerance:
+    if declared and declared - seconds > progress.tolerance and not progress.doubted:
         share = min(share, seconds / declared)
     if share < SHARE_NEEDED:
         raise InputError(f"{path}: truncated or damaged, only {_percent(share)} of {declared or seconds:.1f} s decodes")
@@ -398,7 +408,8 @@ def _verdict(path: Path, progress: _Progress) -> list[str]:
         return [f"damaged: {_percent(share)} of {declared or seconds:.1f} s decodes"]
     if progress.fault and declared is None or progress.fault == "its last page is missing":
         return [f"damaged: {progress.fault}, {seconds:.1f} s decode"]
-    if declared and seconds - declared > max(progress.tolerance, 0.01 * declared):
+    beyond = abs(seconds - declared) if declared and progress.doubted else seconds - (declared or seconds)
+    if beyond > max(progress.tolerance, 0.01 * (declared or 0.0)):
         return [f"its header states {declared:.1f} s, {seconds:.1f} s decode"]
     if progress.fault:
         return [f"damaged: {_percent(1 - 1e-9)} of {declared:.1f} s decodes"]

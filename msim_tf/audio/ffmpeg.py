@@ -25,6 +25,7 @@ _COUNTING |= {"w64", "tak", "mpc", "mpc8", "iff", "au"}
 _COUNTING_PCM = {"wav", "w64", "au", "aiff"}  # of coded samples they only know the bytes
 # Raw streams carry tags between their packets, which FFmpeg takes for one damaged packet.
 _RAW = {"mp3", "aac", "ac3", "eac3", "dts"}
+_HEADLESS = {"flac", "loas", "mlp", "truehd"}
 _PROTECTED_TAGS = {"drms", "enca", "aavd"}
 _SCALES = {"u1": 2.0**-7, "i2": 2.0**-15, "i4": 2.0**-31, "i8": 2.0**-63}
 _MOST_TAGS, _LONGEST_TAG = 1000, 10_000
@@ -43,12 +44,14 @@ class FFmpegStream:
         declared: seconds that the header states, None if it only allows an estimate.
         faults: packets so far that could not be decoded.
         packets: all packets so far.
+        guessed: whether only the pattern of its packets tells the format, which random bytes may show as well.
         dsd: whether the samples are one-bit, whose rates are beyond all others.
     """
 
     def __init__(self, container: Any, stream: Any) -> None:
         self._container, self._stream = container, stream
-        self._raw = container.format.name in _RAW
+        self._raw = container.format.name in _RAW or stream.codec_context.name.startswith("mp3")
+        self.guessed = self._raw or container.format.name in _HEADLESS
         self.rate = int(stream.codec_context.sample_rate or 0)
         self.dsd = stream.codec_context.name.startswith("dsd_")
         self.declared: float | None = None
@@ -149,8 +152,12 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[FFmpegStream]:
+def opened(path: Path, *, to_end: bool = False) -> Iterator[FFmpegStream]:
     """Opens a file for one pass.
+
+    Args:
+        path: the file.
+        to_end: read a WAV file to its end, whatever its header says.
 
     Raises:
         Unreadable: if PyAV is missing, or FFmpeg finds no sound in the file that it can decode.
@@ -162,7 +169,7 @@ def opened(path: Path) -> Iterator[FFmpegStream]:
         raise Unreadable("needs PyAV (pip install av)") from error
     # FFmpeg's own messages would break into a progress bar.
     av.logging.set_level(None)
-    options = {"protocol_whitelist": "none", "format_whitelist": _FORMATS}
+    options = {"protocol_whitelist": "none", "format_whitelist": _FORMATS, "ignore_length": str(int(to_end))}
     with open(path, "rb") as file:
         try:
             container = av.open(file, options=options, metadata_errors="ignore")
@@ -185,6 +192,8 @@ def _sound(container: Any) -> Any:
         raise Unreadable("is protected by DRM")
     if context is None:
         raise Unreadable("its codec has no decoder here; it may be protected by DRM")
+    if not context.sample_rate:
+        raise Unreadable("no sound is found in it")  # bytes that only look like a format without a header
     # One thread: the process has one core's worth of work, and a stack for each thread counts against its memory.
     context.thread_count = 1
     return stream

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from msim_tf.audio import audio_lengths
+
 # Suffixes of sound that is decoded: by libsndfile (first row) or FFmpeg.
 AUDIO_SUFFIXES: tuple[str, ...] = (
     *(".wav", ".wave", ".bwf", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd"),
@@ -34,16 +36,15 @@ UNSUPPORTED_SUFFIXES: tuple[str, ...] = (
 )
 
 _SNDFILE_MAGIC = {
-    b"RIFF": "wav",
     b"RIFX": "wav",
     b"RF64": "wav",
     b"riff": "w64",
     b"FORM": "aiff",
     b".snd": "au",
     b"dns.": "au",
-    b"fLaC": "flac",
     b"OggS": "ogg",
 }
+_SHORTEST_FRAME, _LONGEST_FRAME = 24, 1441  # bytes of MPEG layer 3
 _SEARCHED = 2**16  # bytes in which the first MPEG frame must begin
 _HEAD = 2**16
 
@@ -59,6 +60,7 @@ class Kind:
         links: (start, stop) bytes of the streams of an Ogg file that follow each other, if there are several.
         protected: whether it is encrypted.
         stated_seconds: length that the header states, where the decoder would not tell it as it stands there.
+        doubted: whether the file itself contradicts ``stated_seconds``; then its end counts, not the header.
         present: share of the bytes of samples in the header that are there, where no decoder compares them.
     """
 
@@ -68,6 +70,7 @@ class Kind:
     links: tuple[tuple[int, int], ...] = ()
     protected: bool = False
     stated_seconds: float | None = None
+    doubted: bool = False
     present: float = 1.0
 
 
@@ -92,6 +95,12 @@ def sniff(path: Path) -> Kind:
             return Kind("caf", sndfile=True, present=_caf_share(file))
         if head[4:8] == b"ftyp":
             return Kind("mp4")
+        if head.startswith(b"fLaC"):
+            stated = audio_lengths.flac_beyond_header(file, start)
+            return Kind("flac", sndfile=stated is None, stated_seconds=stated, doubted=stated is not None)
+        if head.startswith(b"RIFF"):
+            stated = audio_lengths.wav_beyond_header(file, start)
+            return Kind("wav", sndfile=stated is None, stated_seconds=stated, doubted=stated is not None)
         if magic := _SNDFILE_MAGIC.get(head[:4]):
             return Kind(magic, sndfile=True)
         if head.startswith(_ASF):
@@ -104,7 +113,7 @@ def sniff(path: Path) -> Kind:
     # Without a frame count libsndfile estimates the length and decodes no further, which loses most of some files.
     if header.layer == 3 and header.counted:
         return Kind("mp3", sndfile=True)
-    return Kind("mp3", stated_seconds=header.seconds)
+    return Kind("mp3", stated_seconds=header.seconds, doubted=header.doubted)
 
 
 # --- Windows Media ---------------------------------------------------------------------------------------------------
@@ -194,11 +203,13 @@ class MpegHeader:
         layer: 1, 2 or 3.
         counted: a Xing, Info or VBRI header counts its frames, and the file goes on no further than that header says.
         seconds: what that header counts, None without one.
+        doubted: so many frames cannot fill its bytes.
     """
 
     layer: int
     counted: bool
     seconds: float | None
+    doubted: bool = False
 
 
 def mpeg_header(file: BinaryIO, start: int) -> MpegHeader | None:
@@ -216,7 +227,17 @@ def mpeg_header(file: BinaryIO, start: int) -> MpegHeader | None:
             left = _end_without_tags(file, size) - start - offset
             # A second stream behind the first (``cat a.mp3 b.mp3``) is not in the count of the first.
             counted = frames > 0 and left <= counted_bytes * 1.02 + 4096
-            return MpegHeader(layer, counted, frames * _frame_seconds(data, offset) if frames else None)
+            # Frames of a file marked "Info" are as long as its first ones, give or take a byte; others vary.
+            shortest, longest = _SHORTEST_FRAME, _LONGEST_FRAME
+            if b"Info" in data[offset : offset + 64]:
+                shortest, longest = min(lengths) - 1, max(lengths) + 1
+            whole = frames > 0 and abs(left - counted_bytes) <= counted_bytes * 0.02 + 4096
+            # Whether the first frame, which holds the count, is counted itself is not agreed upon.
+            doubted = whole and not (
+                0.95 * shortest <= counted_bytes / frames and counted_bytes / (frames + 1) <= 1.05 * longest
+            )
+            seconds = frames * _frame_seconds(data, offset) if frames else None
+            return MpegHeader(layer, counted and not doubted, seconds, doubted)
         offset = data.find(b"\xff", offset + 1)
     return None
 

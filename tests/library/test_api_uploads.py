@@ -100,7 +100,6 @@ def test_uploads_that_cannot_be_used(http, folder, tmp_path):
         (wav(tmp_path, 2, level=0), "silent"),
         (with_field(wav(tmp_path, 2), 24, 1), "sample rate of 1 Hz"),
         (with_field(wav(tmp_path, 2), 24, 2**32 - 1), "not audio"),
-        (with_field(wav(tmp_path, 2), 40, 0), "holds no samples"),
         (floats(tmp_path, np.nan), "NaN or infinite"),
         (floats(tmp_path, 3e38), "3.0e+38 times full scale"),
         # Formats that name other files or hosts are no sound files, whatever they name.
@@ -114,6 +113,7 @@ def test_uploads_that_cannot_be_used(http, folder, tmp_path):
     assert post(wav(tmp_path, 39.9)).status_code == 201
     # A length that is only the header's does not count, and most of a file is as good as the whole.
     assert post(with_field(wav(tmp_path, 2), 40, 2**32 - 1)).json()["seconds"] == pytest.approx(2, abs=0.1)
+    assert post(with_field(wav(tmp_path, 2), 40, 0)).json()["seconds"] == pytest.approx(2, abs=0.1)
     assert post(wav(tmp_path, 4)[:-9000]).status_code == 201
     for kind in ("text/plain", "multipart/form-data; boundary=x", "application/json"):
         assert post(wav(tmp_path, 2), **{"content-type": kind}).status_code == 415
