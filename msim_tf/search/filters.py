@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from msim_tf.errors import InputError
 from msim_tf.theory import parse_key
 
+_MOST_TAGS = 100  # a condition each, of which a statement holds so many
+
 
 @dataclass(frozen=True)
 class Filters:
@@ -39,3 +41,5 @@ class Filters:
                 raise InputError(f"{name} {getattr(self, name)!r}: expected a sequence of texts")
         for key in self.keys:
             parse_key(key)
+        if len(self.tags) > _MOST_TAGS:
+            raise InputError(f"{len(self.tags)} tags that a track must have: expected at most {_MOST_TAGS}")

@@ -76,8 +76,13 @@ def stored_name(identifier: str) -> str | bytes:
     try:
         identifier.encode()
     except UnicodeEncodeError:
+        pass
+    else:
+        return identifier
+    try:
         return identifier.encode("utf-8", "surrogateescape")
-    return identifier
+    except UnicodeEncodeError:  # half characters of another kind, which no name of a file has
+        return identifier.encode("utf-8", "surrogatepass")
 
 
 def read_name(stored: str | bytes) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 
 from msim_tf.database import Database
+from msim_tf.errors import InputError
 from msim_tf.names import comparable_artist
 from msim_tf.search.filters import Filters
 from msim_tf.search.schema import plain_text, read_name, stored_name
@@ -209,16 +210,18 @@ class TrackTable:
         if filters.bpm:
             conditions.append("tempo IS NOT NULL")
         if filters.keys:
-            values += [parse_key(key) for key in filters.keys]
-            conditions.append(f"key IN ({_marks(filters.keys)})")
+            keys = sorted({parse_key(key) for key in filters.keys})
+            values += keys
+            conditions.append(f"key IN ({_marks(keys)})")
         if filters.years:
             values += filters.years
             conditions.append("year BETWEEN ? AND ?")
         if filters.artists:
-            values += [plain_text(comparable_artist(artist)) for artist in filters.artists]
-            conditions.append(f"artist IN ({_marks(filters.artists)})")
-        for tag in filters.tags:
-            values.append(plain_text(tag.casefold()))
+            # As one value, because a statement may have only so many.
+            values.append(json.dumps([plain_text(comparable_artist(artist)) for artist in filters.artists]))
+            conditions.append("artist IN (SELECT value FROM json_each(?))")
+        for tag in dict.fromkeys(plain_text(tag.casefold()) for tag in filters.tags):
+            values.append(tag)
             conditions.append("id IN (SELECT track FROM tags WHERE tag = ?)")
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         sql = f"SELECT row, tempo FROM tracks INDEXED BY facts{where}"
@@ -230,14 +233,21 @@ class TrackTable:
         return rows
 
     def containing(self, text: str) -> list[str]:
-        """Identifiers, in their order, of tracks whose title, artist, album or path contains every word of ``text``."""
-        words = [plain_text(word).translate(_GLOB) for word in text.casefold().split()]
+        """Identifiers, in their order, of tracks whose title, artist, album or path contains every word of ``text``.
+
+        Raises:
+            InputError: if there are more words than a statement holds.
+        """
+        words = [plain_text(word).translate(_GLOB) for word in dict.fromkeys(text.casefold().split())]
+        if len(words) > _MOST_WORDS:
+            raise InputError(f"a search for {len(words)} words: expected at most {_MOST_WORDS}")
         condition = " AND ".join(["words.text GLOB ?"] * len(words)) or "TRUE"
         sql = f"SELECT identifier FROM words JOIN tracks ON tracks.id = words.rowid WHERE {condition} AND NOT missing"
         rows = self.database.execute(sql, [f"*{word}*" for word in words])
         return sorted(read_name(name) for (name,) in rows)
 
 
+_MOST_WORDS = 200
 _GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
 
 

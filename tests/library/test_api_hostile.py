@@ -239,3 +239,42 @@ def test_long_integers_are_refused(http, digits):
     answer = http.post("/api/v1/similar", content=content)
     assert answer.status_code == 400
     check(answer)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "\udc41", "\udfff.ogg", "a\udbff\0", "\udcff"])
+def test_halves_of_characters_are_no_track(http, name):
+    bodies = {
+        "similar": {"query": {"track": name}},
+        "explain": {"query": {"track": name}, "track": name},
+        "path": {"from": name, "to": name, "count": 5},
+    }
+    for path, body in bodies.items():
+        answer = http.post(f"/api/v1/{path}", json.dumps(body).encode())
+        assert 400 <= answer.status_code < 500 and set(answer.json()) == {"error"}, answer.text
+
+
+def test_lists_longer_than_a_statement_of_sql_are_answered(http):
+    def similar(**filters):
+        body = {"query": {"track": TRACK}, "filters": filters}
+        return http.post("/api/v1/similar", json.dumps(body).encode())
+
+    every = similar(keys=["A minor", "8A", "C major"])
+    assert similar(keys=["A minor", "8A", "C major"] * 20_000).json() == every.json()
+    artists = [artist["artist"] for artist in http.get("/api/v1/artists").json()["artists"]]
+    expected = similar(artists=artists)
+    assert expected.json()["hits"]
+    others = [f"nobody {number}" for number in range(60_000)]
+    assert similar(artists=[*others, *artists]).json() == expected.json()
+    assert similar(artists=others).json()["hits"] == []
+    tags = similar(tags=[f"tag {number}" for number in range(60_000)])
+    assert tags.status_code == 400 and "at most 100" in tags.json()["error"]
+
+
+def test_a_search_for_thousands_of_words_is_answered(http):
+    once = http.get("/api/v1/tracks?search=art").json()
+    assert once["tracks"] and http.get("/api/v1/tracks?search=" + "art%20" * 9000).json() == once
+    words = "%20".join(f"w{number}" for number in range(5000))
+    answer = http.get(f"/api/v1/tracks?search={words}")
+    assert answer.status_code == 400 and "at most 200" in answer.json()["error"]
+    assert http.get(f"/api/v1/artists?search={words}").json()["total"] == 0
+    assert http.get("/api/v1/tracks?search=" + "%20".join(f"w{number}" for number in range(200))).status_code == 200
