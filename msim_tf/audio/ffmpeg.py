@@ -29,6 +29,7 @@ _HEADLESS = {"flac", "loas", "mlp", "truehd"}
 _PROTECTED_TAGS = {"drms", "enca", "aavd"}
 _SCALES = {"u1": 2.0**-7, "i2": 2.0**-15, "i4": 2.0**-31, "i8": 2.0**-63}
 _MOST_TAGS, _LONGEST_TAG = 1000, 10_000
+_TAG_PROBE = 2**16  # bytes; of PCM FFmpeg would read megabytes, in search of other coders' frames in it
 _SECONDS = 1_000_000  # FFmpeg's AV_TIME_BASE
 
 
@@ -145,19 +146,20 @@ def metadata(path: Path) -> dict[str, str]:
         OSError: if the file cannot be opened.
     """
     try:
-        with opened(path) as stream:
+        with opened(path, probe_bytes=_TAG_PROBE) as stream:
             return stream.metadata
     except Unreadable:
         return {}
 
 
 @contextmanager
-def opened(path: Path, *, to_end: bool = False) -> Iterator[FFmpegStream]:
+def opened(path: Path, *, to_end: bool = False, probe_bytes: int | None = None) -> Iterator[FFmpegStream]:
     """Opens a file for one pass.
 
     Args:
         path: the file.
         to_end: read a WAV file to its end, whatever its header says.
+        probe_bytes: how much is read to find out what the file is; None leaves that to FFmpeg.
 
     Raises:
         Unreadable: if PyAV is missing, or FFmpeg finds no sound in the file that it can decode.
@@ -170,6 +172,8 @@ def opened(path: Path, *, to_end: bool = False) -> Iterator[FFmpegStream]:
     # FFmpeg's own messages would break into a progress bar.
     av.logging.set_level(None)
     options = {"protocol_whitelist": "none", "format_whitelist": _FORMATS, "ignore_length": str(int(to_end))}
+    if probe_bytes is not None:
+        options["probesize"] = str(probe_bytes)
     with open(path, "rb") as file:
         try:
             container = av.open(file, options=options, metadata_errors="ignore")
