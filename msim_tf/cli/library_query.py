@@ -51,6 +51,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--diversity", type=click.FloatRange(0, 1, max_open=True), default=0.0, help="Move hits away from each other."
 )
+@click.option("--all-versions", is_flag=True, help="Show versions of one song apart, not as one hit.")
 @click.option("--explain", is_flag=True, help="Say of each hit why.")
 @listing_options
 def query(arguments: tuple[str, ...], **options: Any) -> None:
@@ -100,6 +101,7 @@ class QueryOptions:
     mix: tuple[str, ...]
     profile: str | None
     explain: bool
+    all_versions: bool
     diversity: float
     per_artist: int | None
     per_album: int | None
@@ -118,7 +120,7 @@ def _query_library(
     rankings = {"overall": chosen_weights(options.weights, options.profile)}
     if options.each:
         rankings |= {name: {name: 1.0} for name in query.dimensions}
-    limits = Diversity(options.per_artist, options.per_album, 1 - options.diversity)
+    limits = Diversity(options.per_artist, options.per_album, 1 - options.diversity, not options.all_versions)
     matches = {
         name: search(index, query, weights=weights, k=options.count, filters=filters, diversity=limits)
         for name, weights in rankings.items()

@@ -111,8 +111,9 @@ def listing(options: Mapping[str, Any], music: Path | None) -> Listing:
 
 
 def match_line(place: int, match: Match) -> str:
-    """A track in one line: place, distance, identifier, artist and title where known."""
-    return f"  {place:>2}. {match.distance:6.3f}  {track_line(match.identifier, match.metadata)}"
+    """A track in one line: place, distance, identifier, artist and title where known, how many versions if several."""
+    line = f"  {place:>2}. {match.distance:6.3f}  {track_line(match.identifier, match.metadata)}"
+    return line + (f"  ({len(match.versions) + 1} versions)" if match.versions else "")
 
 
 def track_line(identifier: str, metadata: Mapping[str, Any]) -> str:
@@ -129,6 +130,7 @@ def match_json(match: Match) -> dict[str, Any]:
         "shares": match.shares,
         "distances": match.distances,
         "metadata": match.metadata,
+        "versions": list(match.versions),
     }
 
 

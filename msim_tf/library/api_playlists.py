@@ -17,6 +17,7 @@ from msim_tf.library.api_responses import Track
 from msim_tf.library.playlists import PlaylistEntry, playlist_entry, playlist_text
 
 MEDIA_TYPE = "audio/mpegurl"  # RFC 8216, section 4
+PER_ARTIST = 2  # most tracks of one artist where a request does not say
 _Request = TypeVar("_Request", bound=BaseModel)
 
 

@@ -76,8 +76,8 @@ def search_filters(filters: requests.Filters | None) -> Filters:
 
 
 def search_diversity(diversity: requests.Diversity | None) -> Diversity:
-    """The limits of a request; absent ones do not limit."""
+    """The limits of a request; absent ones do not limit, and versions are one hit unless they are to be apart."""
     if diversity is None:
-        return Diversity()
+        return Diversity(versions=True)
     relevance = 1.0 if diversity.relevance is None else diversity.relevance
-    return Diversity(diversity.per_artist, diversity.per_album, relevance)
+    return Diversity(diversity.per_artist, diversity.per_album, relevance, diversity.versions is not False)

@@ -156,6 +156,9 @@ class Diversity(Body):
     relevance: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="Below 1, hits also keep away from each other (maximal marginal relevance)."
     )
+    versions: bool | None = Field(
+        None, description="Whether versions of one song are one hit, which names the others; true if absent."
+    )
 
 
 class SimilarRequest(Body):

@@ -71,6 +71,7 @@ class Hit(TypedDict):
     evidence: dict[Dimension, str]
     notes: list[str]
     explanation: Annotated[str, Field(description="All of it in one readable line.")]
+    versions: Annotated[list[TrackId], Field(description="Other versions of the same song that were found with it.")]
 
 
 class Similar(TypedDict):

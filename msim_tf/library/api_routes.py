@@ -194,10 +194,14 @@ def similar_playlist(
     diversity: Json = "",
     k: Json = "10",
 ) -> Response:
-    """Tracks near to a query as a playlist, with titles and lengths."""
+    """Tracks near to a query as a playlist, with titles and lengths; two of an artist unless diversity says more."""
     state = service.library.state()
     fields = {"query": query, "weights": weights, "filters": filters, "diversity": diversity, "k": k}
     body = playlists.request_of(requests.SimilarRequest, fields, track)
+    if body.diversity is None:
+        body = body.model_copy(
+            update={"diversity": requests.Diversity.model_validate({"per_artist": playlists.PER_ARTIST})}
+        )
     hits = answers.similar(state, body, service.uploaded(state))["hits"]
     return _m3u(state, request, naming, hits, "Similar tracks")
 

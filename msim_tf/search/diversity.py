@@ -24,11 +24,13 @@ class Diversity:
         per_album: most hits of one album.
         relevance: lambda of maximal marginal relevance in (0, 1]: 1 looks only at the query,
             less also away from hits already chosen.
+        versions: whether versions of one song (see ``versions``) are one hit.
     """
 
     per_artist: int | None = None
     per_album: int | None = None
     relevance: float = 1.0
+    versions: bool = False
 
     def __post_init__(self) -> None:
         for name in ("per_artist", "per_album"):

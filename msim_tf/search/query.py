@@ -8,7 +8,7 @@ An engine proposes rows, and the ranking here is exact and stable: float64 dista
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from msim_tf.search.index import Index
 from msim_tf.search.ranking import dimension_distances, normalised, weight_vector
 from msim_tf.search.source import Source
 from msim_tf.search.tracks import album_of, artist_of
+from msim_tf.search.versions import Versions
 
 _TIE = 9
 _POOL = 100  # fewest candidates that maximal marginal relevance chooses from
@@ -64,6 +65,7 @@ class Match:
         shares: what each dimension adds to ``distance``; they sum to it.
         distances: distance in each dimension that the query has, unweighted, in [0, 4].
         metadata: what is known of the track.
+        versions: tracks that are versions of it and were found with it, nearest first, if they were to be one hit.
     """
 
     identifier: str
@@ -71,6 +73,7 @@ class Match:
     shares: dict[str, float]
     distances: dict[str, float]
     metadata: dict[str, Any]
+    versions: tuple[str, ...] = ()
 
 
 def track_query(index: Tracks, identifier: str) -> Query:
@@ -305,15 +308,29 @@ def ranked_matches(
 
 
 def _diverse(index: Tracks, matches: list[Match], weights: np.ndarray, diversity: Diversity, k: int) -> list[Match]:
+    """The ``k`` of ``matches`` that are left, each with its versions."""
+    layout = index.source.layout
     limits = Limits(diversity)
+    vectors = index.vectors(match.identifier for match in matches)
+    versions = Versions(vectors, [match.metadata for match in matches], layout) if diversity.versions else None
+    chosen: list[int] = []
+
+    def accept(place: int) -> bool:
+        metadata = matches[place].metadata
+        # A version of what is there already neither takes a place nor counts for its artist.
+        accepted = versions is None or versions.original(place, chosen) is None
+        accepted = accepted and limits.accept(artist_of(metadata), album_of(metadata))
+        if accepted:
+            chosen.append(place)
+        return accepted
+
     distances = np.array([match.distance for match in matches])
-    order = marginal_order(
-        distances,
-        index.vectors(match.identifier for match in matches),
-        weights,
-        index.source.layout,
-        relevance=diversity.relevance,
-        k=k,
-        accept=lambda place: limits.accept(artist_of(matches[place].metadata), album_of(matches[place].metadata)),
-    )
-    return [matches[place] for place in order]
+    marginal_order(distances, vectors, weights, layout, relevance=diversity.relevance, k=k, accept=accept)
+    if versions is None:
+        return [matches[place] for place in chosen]
+    others: dict[int, list[str]] = {place: [] for place in chosen}
+    for place in sorted(set(range(len(matches))) - set(chosen)):
+        original = versions.original(place, chosen)
+        if original is not None:
+            others[original].append(matches[place].identifier)
+    return [replace(matches[place], versions=tuple(others[place])) for place in chosen]

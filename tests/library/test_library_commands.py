@@ -14,9 +14,11 @@ from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import Embeddings, load_embeddings, save_embeddings
 from msim_tf.errors import InputError
 from msim_tf.library.catalog import Catalog, load_catalog, save_library
+from msim_tf.search.diversity import Diversity
 from msim_tf.search.index import Index
 from msim_tf.search.path import track_path
-from msim_tf.search.query import Query, mixed_query, search, track_query
+from msim_tf.search.query import Query, mixed_query, track_query
+from msim_tf.search.query import search as plain_search
 from msim_tf.search.ranking import normalised
 from msim_tf.search.weights import choice_differences, learn_profile, load_profile
 
@@ -69,6 +71,11 @@ def index(library):
 @pytest.fixture(scope="module")
 def names(index):
     return sorted(index.identifiers)
+
+
+def search(index, query, **options):
+    """The search that ``msim query`` does: versions of a song are one hit."""
+    return plain_search(index, query, diversity=Diversity(versions=True), **options)
 
 
 def hits(output):
@@ -151,8 +158,24 @@ def test_query_by_a_mix(library, index, names):
     ],
 )
 def test_filters(library, index, names, arguments, passes):
-    found = {name for name, _ in hits(run("query", library, names[0], "-k", 50, "--json", *arguments))}
+    found = {
+        name for name, _ in hits(run("query", library, names[0], "-k", 50, "--json", "--all-versions", *arguments))
+    }
     assert found == {name for name in names[1:] if passes(index.metadata(name))} and found
+
+
+def test_versions_are_one_hit_unless_asked_for_apart(library, index, names):
+    query = track_query(index, names[0])
+    wanted = search(index, query, k=12)
+    told = json.loads(run("query", library, names[0], "-k", 12, "--json"))["overall"]
+    assert [(hit["identifier"], tuple(hit["versions"])) for hit in told] == [
+        (match.identifier, match.versions) for match in wanted
+    ]
+    lines = run("query", library, names[0], "-k", 12).splitlines()[1:]
+    for line, match in zip(lines, wanted, strict=True):
+        assert line.endswith(f"  ({len(match.versions) + 1} versions)") == bool(match.versions)
+    apart = hits(run("query", library, names[0], "-k", 12, "--json", "--all-versions"))
+    assert apart == expected(plain_search(index, query, k=12)) and len(apart) == 11
 
 
 def test_limits_per_artist_and_diversity(library, index, names):

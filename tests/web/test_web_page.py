@@ -10,8 +10,9 @@ pytest.importorskip("selenium", reason="needs selenium: pip install selenium")
 
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 from web_library import HOSTILE, MOST_BYTES
-from web_page import order, track_hash
+from web_page import limited, order, track_hash
 
 pytestmark = pytest.mark.slow  # a browser, and a server with a model behind it
 
@@ -27,14 +28,15 @@ def test_opens_with_the_library_and_says_how_to_start(page):
 
 
 def test_search_suggests_and_finds_in_the_order_of_the_distances(page, index):
+    page.open("perArtist=any")
     page.search_for("hedgew art").send_keys(Keys.ENTER)
-    page.until_hits(order(index, QUERY))
+    page.until_hits(order(index, QUERY, per_artist=99))
     assert page.text("#query-title") == "hedgewars art"
     assert page.focused().get_attribute("id") == "query-title"
     assert "10 tracks" in page.text("#results-status")
     assert page.all(".hit-why")[0].text.count(" + ") == 5
     page.one("#results-more").click()
-    page.until_hits(order(index, QUERY, k=13))
+    page.until_hits(order(index, QUERY, k=13, per_artist=99))
 
 
 def test_a_search_without_result_says_so(page):
@@ -164,7 +166,7 @@ def test_any_artist_of_the_library_is_suggested(page, index):
     page.until(lambda: suggested() == [wanted[-1]])
     assert page.text("#artists-list .suggestion-detail").startswith(str(counts[wanted[-1]]))
     field.send_keys(Keys.ENTER)
-    every = order(index, QUERY, k=99)
+    every = order(index, QUERY, k=99, per_artist=99)
     page.until_hits([track for track in every if index.metadata(track)["artist"] == wanted[-1]][:10])
 
 
@@ -191,11 +193,14 @@ def test_filters_and_limits_hold_and_the_address_shares_them(page, index):
     tags.send_keys("met")
     page.until(lambda: page.shown("#tags-list [role=option]"))
     tags.send_keys(Keys.ENTER)
-    told = {track: index.metadata(track) for track in order(index, QUERY, k=99)}
+    told = {track: index.metadata(track) for track in order(index, QUERY, k=99, per_artist=99)}
     passing = [track for track in told if 100 <= told[track]["tempo"] <= 130 and "metal" in told[track]["genre"]]
     assert 1 < len(passing) < 8
+    page.until_hits(limited(index, passing, 2))
+    per_artist = Select(page.one("#per-artist"))
+    per_artist.select_by_visible_text("any")
     page.until_hits(passing)
-    page.one("#per-artist").send_keys("1")
+    per_artist.select_by_visible_text("1")
     artists = [told[track]["artist"] for track in passing]
     diverse = [track for place, track in enumerate(passing) if artists.index(artists[place]) == place]
     assert len(diverse) < len(passing)
@@ -215,7 +220,7 @@ def test_filters_that_leave_nothing_say_what_to_do(page):
 
 
 def test_names_stay_text(page, index):
-    page.open(track_hash(QUERY, k=20))
+    page.open(track_hash(QUERY, k=20, perArtist="any"))
     page.until(lambda: len(page.hits()) == 13)
     assert HOSTILE in [found.text for found in page.all(".hit-title")]
     page.search_for("onerror")
@@ -231,6 +236,7 @@ def test_names_stay_text(page, index):
 
 
 def test_uploads_a_file_and_queries_by_it(page, music, index):
+    page.open("perArtist=any")
     page.one("#file").send_keys(str(music / "zaz__mus1.ogg"))
     page.until(page.hits)
     assert page.text("#query-title") == "zaz__mus1.ogg"

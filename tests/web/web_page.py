@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from urllib.parse import quote, urlsplit
 
 import numpy as np
@@ -121,8 +122,8 @@ def track_hash(track, **more):
     return "&".join(f"{name}={quote(str(value), safe='')}" for name, value in told.items())
 
 
-def order(index, query, weights=None, *, also=(), mix=None, k=10):
-    """Tracks by weighted distance, by a loop.
+def order(index, query, weights=None, *, also=(), mix=None, k=10, per_artist=2):
+    """Tracks by weighted distance, by a loop; at most so many of an artist.
 
     Of several examples the middle is the query: the mean of their unit vectors, made unit again.
     """
@@ -140,4 +141,15 @@ def order(index, query, weights=None, *, also=(), mix=None, k=10):
             here /= np.linalg.norm(here)
             there = index.vectors([track])[0, part].astype(np.float64)
             distances[track] += weights[name] * float(((here - there) ** 2).sum())
-    return sorted(distances, key=distances.__getitem__)[:k]
+    return limited(index, sorted(distances, key=distances.__getitem__), per_artist)[:k]
+
+
+def limited(index, tracks, per_artist):
+    """The tracks without those of artists who have so many before them."""
+    kept, counts = [], Counter()
+    for track in tracks:
+        artist = index.metadata(track)["artist"].casefold()
+        counts[artist] += 1
+        if counts[artist] <= per_artist:
+            kept.append(track)
+    return kept

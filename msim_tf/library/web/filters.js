@@ -5,7 +5,7 @@ import { byId, el, icon } from "./dom.js";
 import { findArtists, library } from "./library.js";
 import { report } from "./problems.js";
 import { restrictionCount } from "./request.js";
-import { change, current, noFilters, watch } from "./state.js";
+import { change, current, noFilters, startLimits, watch } from "./state.js";
 import { counted } from "./words.js";
 
 const MOST_PER = 5;
@@ -20,7 +20,7 @@ export function setUpFilters() {
   setUpLimit("per-artist", "perArtist");
   setUpLimit("per-album", "perAlbum");
   byId("filters-reset").addEventListener("click", () =>
-    change({ filters: noFilters(), limits: { perArtist: "", perAlbum: "" } }),
+    change({ filters: noFilters(), limits: startLimits() }),
   );
   const { keys, bpm, years, tags } = library();
   byId("filter-keys").hidden = !keys.length;

@@ -8,7 +8,7 @@ import { report, settled } from "./problems.js";
 import { allOff, restrictionsOf } from "./request.js";
 import { trackRow } from "./rows.js";
 import { suggestTracks } from "./search.js";
-import { change, current, watch } from "./state.js";
+import { change, current, startLimits, watch } from "./state.js";
 import { counted, titleOf } from "./words.js";
 
 const WAIT = 200;
@@ -54,7 +54,7 @@ async function ask() {
       to: state.to,
       length: Number(byId("path-length").value),
       weights: positive(state.weights),
-      ...restrictionsOf(state),
+      ...restrictions(state),
     };
     const answer = await post("path", body, mine.signal);
     settled();
@@ -65,6 +65,12 @@ async function ask() {
     show([]);
     return report(error, ask);
   }
+}
+
+/** As for the hits, but the usual limit per artist: in a small library it would leave too few steps. */
+function restrictions(state) {
+  const usual = state.limits.perArtist === startLimits().perArtist;
+  return restrictionsOf(usual ? { ...state, limits: { ...state.limits, perArtist: "" } } : state);
 }
 
 /** There is no way "unlike" something to a given end. */

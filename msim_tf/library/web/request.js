@@ -1,5 +1,7 @@
 // The state as the API wants to be asked.
 
+import { startLimits } from "./state.js";
+
 /** The query with its further examples and mixed-in dimensions. */
 export function queryOf(state, dimensions) {
   const first = state.query.track ? { track: state.query.track } : { upload: state.query.upload };
@@ -36,13 +38,14 @@ function range([low, high], lowest, highest) {
 
 /** How many restrictions are on. */
 export function restrictionCount(state) {
-  const { filters, diversity } = restrictionsOf(state);
+  const { filters } = restrictionsOf(state);
+  const usual = startLimits();
   const lists = ["keys", "tags", "artists"].map((kind) => filters[kind]?.length ?? 0);
   return (
     lists.reduce((sum, count) => sum + count, 0) +
     (filters.bpm ? 1 : 0) +
     (filters.years ? 1 : 0) +
-    Object.keys(diversity).length
+    Object.keys(usual).filter((limit) => state.limits[limit] !== usual[limit]).length
   );
 }
 

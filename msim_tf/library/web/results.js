@@ -7,7 +7,7 @@ import { report, settled } from "./problems.js";
 import { radar } from "./radar.js";
 import { allOff, queryOf, restrictionCount, restrictionsOf } from "./request.js";
 import { trackRow } from "./rows.js";
-import { asksAnew, change, current, noFilters, watch } from "./state.js";
+import { asksAnew, change, current, noFilters, startLimits, watch } from "./state.js";
 import { counted } from "./words.js";
 
 const WAIT = 120; // milliseconds of rest before a moved slider is asked for
@@ -95,7 +95,7 @@ function show(found, state) {
   if (!found.length) {
     const clear = el(
       "button",
-      { type: "button", onclick: () => change({ filters: noFilters(), limits: { perArtist: "", perAlbum: "" } }) },
+      { type: "button", onclick: () => change({ filters: noFilters(), limits: startLimits() }) },
       "Clear filters",
     );
     const told = filters

@@ -17,6 +17,7 @@ export function trackRow(track, { next = () => [], mix = false } = {}) {
   const place = el("span", { class: "hit-place", "aria-hidden": "true" });
   const why = el("p", { class: "hit-why" });
   const drawing = el("div", { class: "hit-radar" });
+  const versions = el("span", { class: "hit-versions soft small" });
   const title = titleOf(track);
   const button = playButton(track, { next: next() });
   const element = el(
@@ -28,7 +29,7 @@ export function trackRow(track, { next = () => [], mix = false } = {}) {
       "div",
       { class: "hit-text" },
       el("h3", { class: "hit-title" }, title),
-      el("p", { class: "hit-credit soft" }, creditOf(track)),
+      el("p", { class: "hit-credit soft" }, creditOf(track), " ", versions),
       el("p", { class: "facts" }, factsOf(track).join("  ·  ")),
       why,
       el(
@@ -51,6 +52,9 @@ export function trackRow(track, { next = () => [], mix = false } = {}) {
     update(hit, number) {
       place.textContent = String(number);
       why.textContent = hit.explanation;
+      const count = hit.versions.length;
+      versions.textContent = count ? `${count + 1} versions` : "";
+      versions.title = hit.versions.join("\n");
       drawing.replaceChildren(radar(hit.distances, dimensions()));
     },
   };

@@ -5,13 +5,15 @@
 //   mix      dimension -> track id that replaces the query in this dimension ("its tempo")
 //   weights  dimension -> -1..1; 0 is off, negative is unlike
 //   filters  bpm, years: ["", ""] as typed; octaves; keys, tags, artists: lists
-//   limits   perArtist, perAlbum: "" or a number as text
+//   limits   perArtist, perAlbum: "" or a number as text; at first two per artist
 //   k        how many results
 //   view     results, map, compare or path
 //   to       the end of the path, or ""
 
 export const START_WEIGHT = 0.5;
 const PAGE = 10;
+const PER_ARTIST = "2";
+export const startLimits = () => ({ perArtist: PER_ARTIST, perAlbum: "" });
 export const MOST_ALSO = 20;
 const ASKED = ["query", "also", "mix"]; // what is to be near to
 const VIEWS = ["results", "map", "compare", "path"];
@@ -27,7 +29,7 @@ function emptyState() {
     mix: {},
     weights: equalWeights(),
     filters: noFilters(),
-    limits: { perArtist: "", perAlbum: "" },
+    limits: startLimits(),
     k: PAGE,
     view: "results",
     to: "",
@@ -90,7 +92,7 @@ function encoded() {
   put("octaves", state.filters.octaves ? "1" : "");
   put("years", pair(state.filters.years));
   for (const kind of ["keys", "tags", "artists"]) for (const value of state.filters[kind]) told.append(kind, value);
-  put("perArtist", state.limits.perArtist);
+  put("perArtist", state.limits.perArtist === PER_ARTIST ? "" : state.limits.perArtist || "any");
   put("perAlbum", state.limits.perAlbum);
   put("k", state.k === PAGE ? "" : state.k);
   put("view", state.view === "results" ? "" : state.view);
@@ -119,6 +121,7 @@ function decoded(text) {
   }
   read.filters.octaves = told.get("octaves") === "1";
   for (const kind of ["keys", "tags", "artists"]) read.filters[kind] = told.getAll(kind);
+  if (told.get("perArtist") === "any") read.limits.perArtist = "";
   for (const limit of ["perArtist", "perAlbum"])
     if (/^[1-9][0-9]?$/.test(told.get(limit) ?? "")) read.limits[limit] = told.get(limit);
   read.k = Math.min(500, Number.parseInt(told.get("k"), 10) || PAGE);
