@@ -17,6 +17,7 @@ EXTRAS = {
     "prometheus_client": "metrics",
     "pymilvus": "milvus",
     "tensorboard": "train",
+    "watchfiles": "watch",
 }
 """Package, as it is imported -> extra of msim-tf."""
 

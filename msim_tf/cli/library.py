@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path)
 _SHOWN = 10
+_RETRY_SECONDS = 60.0
 _WEIGHTS_HELP = "DIMENSION=NUMBER, comma separated or repeated; 0 is off. Default all equal."
 
 
@@ -51,6 +53,13 @@ _WEIGHTS_HELP = "DIMENSION=NUMBER, comma separated or repeated; 0 is off. Defaul
     "--failures", is_flag=True, help="Only list all files of the library that cannot be used, with the reason."
 )
 @click.option("--json", "as_json", is_flag=True, help="With --failures: print JSON.")
+@click.option("--watch", is_flag=True, help="Go on and index what changes, until interrupted.")
+@click.option(
+    "--poll-seconds",
+    type=click.FloatRange(min=0.1),
+    help="With --watch: look for changes so often. For network mounts, where the system tells of no change.",
+    show_default=False,
+)
 @click.pass_context
 def index(
     ctx: click.Context,
@@ -61,6 +70,8 @@ def index(
     failures: bool,
     as_json: bool,
     max_seconds: float,
+    watch: bool,
+    poll_seconds: float | None,
     **settings: Any,
 ) -> None:
     """Make LIBRARY of the music below FOLDER, or bring it up to date: new, changed, moved and deleted files.
@@ -74,6 +85,8 @@ def index(
     if failures:
         _list_all_failures(library or folder or default_library(), as_json=as_json)
         return
+    if (watch and dry_run) or (poll_seconds and not watch):
+        raise InputError("--poll-seconds goes with --watch, --dry-run does not")
     if folder is None:
         raise InputError("give the folder of music, for example: msim index ~/Music")
     library = library or default_library()
@@ -88,11 +101,45 @@ def index(
         _print_plan(folder, library, options)
         return
     embedder = Embedder(model or _library_model(library), DecodeLimits(max_seconds=max_seconds))
-    with _stages() as progress:
-        summary = update_library(folder, library, embedder, options, progress=progress)
+
+    def update() -> Summary:
+        with _stages() as progress:
+            return update_library(folder, library, embedder, options, progress=progress)
+
+    if watch:
+        _watch(folder, library, update, poll_seconds)
+        return
+    summary = update()
     _print_summary(library, summary)
     if summary.failures:
         ctx.exit(1)
+
+
+def _watch(folder: Path, library: Path, update: Callable[[], Summary], poll_seconds: float | None) -> None:
+    """Updates at once and after every change, until interrupted. Only the first update may fail for good."""
+    from msim_tf.library.watch import settled_changes
+
+    first = True
+    try:
+        for _ in settled_changes(folder, library, poll_seconds=poll_seconds):
+            summary = update() if first else _updated_at_last(update)
+            if first or summary.new or summary.changed or summary.moved or summary.removed or summary.vanished:
+                _print_summary(library, summary)
+            if first:
+                click.echo(f"watching {printable(str(folder))} (stop with Ctrl-C)")
+            first = False
+    except KeyboardInterrupt:
+        return
+
+
+def _updated_at_last(update: Callable[[], Summary]) -> Summary:
+    """Updates, and tries again in a minute while that fails: a disk is away, or another process is indexing."""
+    while True:
+        try:
+            return update()
+        except InputError as error:
+            click.echo(f"msim: {error}; trying again in a minute", err=True)
+            time.sleep(_RETRY_SECONDS)
 
 
 def _print_plan(folder: Path, library: Path, options: UpdateOptions) -> None:
