@@ -6,11 +6,12 @@ other, and no playlist: a file that somebody uploads must not make it read anoth
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -30,6 +31,7 @@ _PROTECTED_TAGS = {"drms", "enca", "aavd"}
 _SCALES = {"u1": 2.0**-7, "i2": 2.0**-15, "i4": 2.0**-31, "i8": 2.0**-63}
 _MOST_TAGS, _LONGEST_TAG = 1000, 10_000
 _TAG_PROBE = 2**16  # bytes; of PCM FFmpeg would read megabytes, in search of other coders' frames in it
+_ID3V1_BYTES = 128
 _SECONDS = 1_000_000  # FFmpeg's AV_TIME_BASE
 
 
@@ -146,20 +148,60 @@ def metadata(path: Path) -> dict[str, str]:
         OSError: if the file cannot be opened.
     """
     try:
-        with opened(path, probe_bytes=_TAG_PROBE) as stream:
+        with opened(path, tags=True) as stream:
             return stream.metadata
     except Unreadable:
         return {}
 
 
+class _BeforeTag(io.RawIOBase):
+    """A file that ends before its ID3v1 tag, if it has one.
+
+    FFmpeg up to 7 takes the tag for a part of the last FLAC frame, which then fails its checksum.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._end = file.seek(0, io.SEEK_END)
+        if self._end > _ID3V1_BYTES:
+            file.seek(-_ID3V1_BYTES, io.SEEK_END)
+            if file.read(3) == b"TAG":
+                self._end -= _ID3V1_BYTES
+        file.seek(0)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            return self._file.seek(self._end + offset)
+        return self._file.seek(offset, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._end - self._file.tell())
+        return self._file.read(left if size < 0 else min(size, left))
+
+
+def _tag_errors(version: str) -> dict[str, Any]:
+    """What makes PyAV pass over bytes of a tag that are no UTF-8; from 19 on it does so by itself."""
+    return {"metadata_errors": "ignore"} if int(version.partition(".")[0]) < 19 else {}
+
+
 @contextmanager
-def opened(path: Path, *, to_end: bool = False, probe_bytes: int | None = None) -> Iterator[FFmpegStream]:
+def opened(path: Path, *, to_end: bool = False, tags: bool = False) -> Iterator[FFmpegStream]:
     """Opens a file for one pass.
 
     Args:
         path: the file.
         to_end: read a WAV file to its end, whatever its header says.
-        probe_bytes: how much is read to find out what the file is; None leaves that to FFmpeg.
+        tags: open it for its tags: little is read to find out what it is, and a tag at its end counts too; the last
+            frame in front of that may then be lost.
 
     Raises:
         Unreadable: if PyAV is missing, or FFmpeg finds no sound in the file that it can decode.
@@ -172,11 +214,11 @@ def opened(path: Path, *, to_end: bool = False, probe_bytes: int | None = None) 
     # FFmpeg's own messages would break into a progress bar.
     av.logging.set_level(None)
     options = {"protocol_whitelist": "none", "format_whitelist": _FORMATS, "ignore_length": str(int(to_end))}
-    if probe_bytes is not None:
-        options["probesize"] = str(probe_bytes)
+    if tags:
+        options["probesize"] = str(_TAG_PROBE)
     with open(path, "rb") as file:
         try:
-            container = av.open(file, options=options, metadata_errors="ignore")
+            container = av.open(file if tags else _BeforeTag(file), options=options, **_tag_errors(av.__version__))
         except MemoryError:
             raise
         except (av.error.FFmpegError, ValueError) as error:

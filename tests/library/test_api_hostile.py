@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from web.web_library import build_library
 
@@ -149,7 +149,16 @@ def schema_of(operation, document):
     return {**content, "components": document["components"]}
 
 
-@pytest.mark.parametrize("path", ["/similar", "/explain", "/path", "/profile"])
+OTHER = "colobot__hv2.ogg"
+SOUND_BODIES = {
+    "/similar": {"query": {"track": TRACK}},
+    "/explain": {"query": {"track": TRACK}, "track": OTHER},
+    "/path": {"start": TRACK, "end": OTHER, "length": 4},
+    "/profile": {"choices": [{"query": TRACK, "better": OTHER, "worse": "zaz__mus1.ogg"}]},
+}
+
+
+@pytest.mark.parametrize("path", SOUND_BODIES)
 def test_bodies_like_the_described_ones(http, document, path):
     operation = document["paths"][path]["post"]
     body = operation["requestBody"]["content"]["application/json"]["schema"]
@@ -157,6 +166,7 @@ def test_bodies_like_the_described_ones(http, document, path):
     statuses = set()
 
     @BOUNDED
+    @example(SOUND_BODIES[path])
     @given(values(body, document["components"]["schemas"]))
     def ask(value):
         content = json.dumps(value).encode()

@@ -15,7 +15,7 @@ from tiny_model import tiny_model_path
 from msim_tf.database import Database
 from msim_tf.library.api import library_site
 from msim_tf.library.api_errors import ApiError
-from msim_tf.library.api_upload import UploadLimits, Uploads
+from msim_tf.library.api_upload import UploadLimits, Uploads, _Embedded
 from msim_tf.library.catalog import load_catalog
 from msim_tf.search.schema import DATABASE, SCHEMA
 from msim_tf.serving.server import ServerOptions, running_server
@@ -209,7 +209,7 @@ def test_when_too_many_send_the_slowest_makes_room(source):
 
 def test_complete_files_wait_for_their_turn_but_not_for_ever(source, monkeypatch):
     go_on = threading.Event()
-    monkeypatch.setattr(Uploads, "_embed", lambda *_: (go_on.wait(30), (np.zeros(24), 1.0))[1])
+    monkeypatch.setattr(Uploads, "_embed", lambda *_: (go_on.wait(30), _Embedded(np.zeros(24), 1.0, ()))[1])
 
     async def three():
         uploads = Uploads(Models({}), UploadLimits(at_once=1, wait_seconds=0.5))
