@@ -11,6 +11,7 @@ from msim_tf.cli import cli
 from msim_tf.data.store import FeatureStore
 from msim_tf.data.writer import extract_folder
 from msim_tf.export.servable import Servable
+from msim_tf.library.api import library_site
 from msim_tf.model.network import build_network
 from msim_tf.model.params import NetworkParams
 from msim_tf.serving.server import ServerOptions, running_server
@@ -51,8 +52,8 @@ for changed, moved in {"onset": ["tempo"], "cens": ["key"], "mel": []}.items():
 
 # A library, its dimensions (a slider each) and a query by the new one alone.
 msim(f"index {clips} {out}/library --model {out}/models/seven")
-options = ServerOptions(grpc_port=0, rest_port=0, library=out / "library")
-with running_server({"seven": out / "models" / "seven"}, options) as addresses:
+site = library_site(out / "library")
+with running_server({"seven": out / "models" / "seven"}, ServerOptions(grpc_port=0, rest_port=0), site) as addresses:
     api = httpx.Client(base_url=f"{addresses.rest}/api/v1", timeout=60, trust_env=False)
     dimensions = api.get("/library").json()["dimensions"]
     assert dimensions == ["genre", "mood", "instrument", "era", "tempo", "key", "danceability"]
