@@ -65,7 +65,8 @@ def test_the_description_of_the_api_is_a_page_of_its_own(browser, proxied):
     page = Page(browser, address)
     browser.get(f"{address}/docs")
     page.until(lambda: page.all("#operations section"))
-    assert len(page.all("#operations section")) == 12
+    paths = httpx.get(f"{address}/api/v1/openapi.json", trust_env=False).json()["paths"]
+    assert len(page.all("#operations section")) == sum(map(len, paths.values())) > 10
     assert "Tracks near to a query." in page.text("#operations")
     page.one("#operations a[href='#Similar']").click()
     assert "hits" in page.text("#Similar")
