@@ -4,6 +4,7 @@ operation), small parameters, a seed.
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -12,6 +13,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker has a core of its own; more threads would only contend. Programs that a test starts inherit this.
     for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
+    # Two workers that compile librosa's functions at the same time spoil the cache that they would share: numba then
+    # loads code that crashes, for good.
+    worker = f"msim-numba-{os.getuid()}-{os.environ['PYTEST_XDIST_WORKER']}"
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / worker))
 
 import keras
 import numpy as np

@@ -126,7 +126,7 @@ def test_triplets_are_embedded_and_what_has_no_audio_is_listed(dim_sim, tmp_path
             self.metadata.features, self.metadata.layout = SMALL, LAYOUT
 
         def extract(self, path):
-            return type("F", (), {"frames": 200, "path": path})()
+            return type("F", (), {"frames": 200, "path": path, "mel": np.ones((64, 200), np.float32)})()
 
         def embed_segments(self, features, starts):
             return np.full(12, int(features.path.stem[1:]) + starts[0] / 1000, np.float32)

@@ -91,7 +91,12 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path):
 def test_the_command_indexes_what_comes_until_it_is_interrupted(folder, tiny_model, tmp_path, music):
     command = ["index", str(folder), str(tmp_path / "library"), "--model", str(tiny_model), "--watch"]
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "msim_tf", *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-u", "-m", "msim_tf", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        # A shell's background jobs, which these tests may be, ignore Ctrl-C, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     with process:
         try:
