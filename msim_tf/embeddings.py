@@ -15,6 +15,8 @@ Nothing is pickled, in either direction.
 from __future__ import annotations
 
 import json
+import os
+import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +33,7 @@ from msim_tf.files import atomic_file
 
 _SHOWN = 5
 _CHECKSUM = "checksum"
+_END_RECORD = struct.Struct("<4s6xH10x")  # of a zip without a comment: signature, number of entries
 
 
 def shortlist(names: Sequence[str]) -> str:
@@ -186,6 +189,7 @@ def load_arrays(path: Path, *, only: str | None = None) -> dict[str, np.ndarray]
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
+            _require_all_entries(path, len(archive.files))
             arrays = {key: archive[key] for key in archive.files if only in (None, key)}
     except FileNotFoundError:
         raise InputError(f"{path} not found; expected an npz with identifiers and embeddings") from None
@@ -199,6 +203,21 @@ def load_arrays(path: Path, *, only: str | None = None) -> dict[str, np.ndarray]
             f"{path}: damaged (its arrays do not match their checksum); restore it from a copy or embed again"
         )
     return arrays
+
+
+def _require_all_entries(path: Path, count: int) -> None:
+    """Compares the arrays that were listed with the number at the end of the zip, which Python does not read.
+
+    A wrong length in the list of entries hides those behind it, the checksum among them.
+
+    Raises:
+        ValueError: if the end of the file states another number.
+    """
+    with open(path, "rb") as file:
+        file.seek(-_END_RECORD.size, os.SEEK_END)
+        signature, stated = _END_RECORD.unpack(file.read(_END_RECORD.size))
+    if signature == b"PK\5\6" and stated != count:
+        raise ValueError(f"it lists {count} of {stated} arrays")
 
 
 def _checksum(arrays: Mapping[str, np.ndarray]) -> int:

@@ -107,3 +107,17 @@ def test_nothing_faulty_is_written(tmp_path):
     with pytest.raises(InputError, match="NUL"):
         save_embeddings(path, identifiers=["a\0"], embeddings=np.ones((1, 1)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_array_hides_behind_a_wrong_length(tmp_path):
+    """Lengths in a zip's list of entries lie at 28 to 33 behind its signature."""
+    path = tmp_path / "a.npz"
+    save_embeddings(path, identifiers=["a"], embeddings=np.ones((1, 3), np.float32))
+    whole = path.read_bytes()
+    entries = [place for place in range(len(whole)) if whole[place : place + 4] == b"PK\1\2"]
+    assert len(entries) == 4
+    for place in entries[:-1]:  # behind the last there is nothing to hide
+        for offset in range(place + 28, place + 34):
+            path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 16]) + whole[offset + 1 :])
+            with pytest.raises(InputError, match="not an npz of plain arrays"):
+                load_embeddings(path)
