@@ -12,6 +12,7 @@ import click
 
 from msim_tf.errors import InputError
 from msim_tf.names import printable as printable  # what commands share, they take from here
+from msim_tf.search.profiles import PROFILES
 from msim_tf.startup import import_tensorflow as import_tensorflow
 
 _SHOWN = 10
@@ -26,7 +27,7 @@ _FILTERS = (
 
 profile_option = click.option(
     "--profile",
-    help="Weights by name (everything, other-era, other-genre, mix, mood, feel), or a file that msim learn made.",
+    help=f"Weights by name ({', '.join(profile.name for profile in PROFILES)}), or a file that msim learn made.",
 )
 
 
