@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 _MAGIC = b"APETAGEX"
 _FOOTER = struct.Struct("<8sIIII8x")
-_ID3V1_BYTES = 128
+ID3V1_BYTES = 128
 _MOST_BYTES = 2**24  # pictures count as well
 _MOST_ITEMS = 1000
 _KIND_BITS, _TEXT = 0b110, 0  # of an item's flags
@@ -28,7 +28,7 @@ def read_ape_tags(path: Path) -> dict[str, list[str]]:
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         # An ID3v1 tag may follow it.
-        for end in (size, size - _ID3V1_BYTES):
+        for end in (size, size - ID3V1_BYTES):
             items = _items_before(file, end)
             if items:
                 return items

@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from msim_tf.audio.ape_tags import ID3V1_BYTES
+
 # Demuxers of sound. Without playlists, scripts and device inputs, which would read what is not in the file.
 _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,aac,asf,asf_o,wv,ape,tta,matroska,webm,mp3,ac3,eac3,dts,dtshd,dsf,iff,flac,ogg,wav,aiff,au,caf,w64,amr,amrnb,"
@@ -31,7 +33,6 @@ _PROTECTED_TAGS = {"drms", "enca", "aavd"}
 _SCALES = {"u1": 2.0**-7, "i2": 2.0**-15, "i4": 2.0**-31, "i8": 2.0**-63}
 _MOST_TAGS, _LONGEST_TAG = 1000, 10_000
 _TAG_PROBE = 2**16  # bytes; of PCM FFmpeg would read megabytes, in search of other coders' frames in it
-_ID3V1_BYTES = 128
 _SECONDS = 1_000_000  # FFmpeg's AV_TIME_BASE
 
 
@@ -163,10 +164,10 @@ class _BeforeTag(io.RawIOBase):
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._end = file.seek(0, io.SEEK_END)
-        if self._end > _ID3V1_BYTES:
-            file.seek(-_ID3V1_BYTES, io.SEEK_END)
+        if self._end > ID3V1_BYTES:
+            file.seek(-ID3V1_BYTES, io.SEEK_END)
             if file.read(3) == b"TAG":
-                self._end -= _ID3V1_BYTES
+                self._end -= ID3V1_BYTES
         file.seek(0)
 
     def readable(self) -> bool:
