@@ -170,11 +170,13 @@ def exclusive(directory: Path, what: str, *, name: str = ".lock") -> Iterator[No
     # Never by a mere file, which a killed process would leave behind: better an error where the system has no locks.
     lock = FileLock(directory / name, timeout=0, thread_local=False, fallback_to_soft=False)
     try:
-        held = lock.acquire()
+        lock.acquire()
     except Timeout:
         raise InputError(f"{directory}: another process is {what}; wait for it to end") from None
-    with held:
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def save_json(path: str | Path, value: Any) -> None:

@@ -171,8 +171,8 @@ def regression_targets(passages: Passages, identifiers: Sequence[str]) -> Regres
     share = np.repeat([values.shape[1] / len(present.widths) / width for width in present.widths], present.widths)
     rows = np.full((len(identifiers), int(present.counts.max())), -1)
     for index, name in enumerate(identifiers):
-        known = present.rows.get(name, ())
-        rows[index, : len(known)] = known
+        own_rows = present.rows.get(name, ())
+        rows[index, : len(own_rows)] = own_rows
     vectors = (values * np.sqrt(share)).astype(np.float16)
     return RegressionTargets(vectors, present.starts.astype(np.float64), present.seconds, rows)
 

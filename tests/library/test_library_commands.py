@@ -158,17 +158,17 @@ def test_query_by_a_mix(library, index, names):
     ],
 )
 def test_filters(library, index, names, arguments, passes):
-    found = {
+    passing = {
         name for name, _ in hits(run("query", library, names[0], "-k", 50, "--json", "--all-versions", *arguments))
     }
-    assert found == {name for name in names[1:] if passes(index.metadata(name))} and found
+    assert passing == {name for name in names[1:] if passes(index.metadata(name))} and passing
 
 
 def test_versions_are_one_hit_unless_asked_for_apart(library, index, names):
     query = track_query(index, names[0])
     wanted = search(index, query, k=12)
-    told = json.loads(run("query", library, names[0], "-k", 12, "--json"))["overall"]
-    assert [(hit["identifier"], tuple(hit["versions"])) for hit in told] == [
+    printed = json.loads(run("query", library, names[0], "-k", 12, "--json"))["overall"]
+    assert [(hit["identifier"], tuple(hit["versions"])) for hit in printed] == [
         (match.identifier, match.versions) for match in wanted
     ]
     lines = run("query", library, names[0], "-k", 12).splitlines()[1:]

@@ -193,15 +193,17 @@ def test_filters_and_limits_hold_and_the_address_shares_them(page, index):
     tags.send_keys("met")
     page.until(lambda: page.shown("#tags-list [role=option]"))
     tags.send_keys(Keys.ENTER)
-    told = {track: index.metadata(track) for track in order(index, QUERY, k=99, per_artist=99)}
-    passing = [track for track in told if 100 <= told[track]["tempo"] <= 130 and "metal" in told[track]["genre"]]
+    metadata = {track: index.metadata(track) for track in order(index, QUERY, k=99, per_artist=99)}
+    passing = [
+        track for track in metadata if 100 <= metadata[track]["tempo"] <= 130 and "metal" in metadata[track]["genre"]
+    ]
     assert 1 < len(passing) < 8
     page.until_hits(limited(index, passing, 2))
     per_artist = Select(page.one("#per-artist"))
     per_artist.select_by_visible_text("any")
     page.until_hits(passing)
     per_artist.select_by_visible_text("1")
-    artists = [told[track]["artist"] for track in passing]
+    artists = [metadata[track]["artist"] for track in passing]
     diverse = [track for place, track in enumerate(passing) if artists.index(artists[place]) == place]
     assert len(diverse) < len(passing)
     page.until_hits(diverse)
