@@ -148,9 +148,14 @@ def save_embeddings(
         arrays["dimensions"] = np.array(layout.names, np.str_)
         arrays["widths"] = np.array(layout.widths, np.int64)
     arrays["meta"] = np.array(json.dumps(dict(meta or {})))
-    arrays[_CHECKSUM] = np.array(_checksum(arrays), np.uint32)
+    save_arrays(path, arrays)
+
+
+def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes plain arrays as an npz with their checksum, atomically; ``load_arrays`` verifies it."""
+    checksum = np.array(_checksum(arrays), np.uint32)
     with atomic_file(path) as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays, **{_CHECKSUM: checksum})  # type: ignore[arg-type]
 
 
 def load_embeddings(path: str | Path, *, name: str | None = None) -> Embeddings:

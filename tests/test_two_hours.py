@@ -64,7 +64,8 @@ def test_two_hours_are_embedded(folder, short_folder, tmp_path):
     network = dataclasses.replace(TRAIN_PRESETS["small"].network, width=0.05)
     export_model(build_network(network, FeatureParams()), network, FeatureParams(), tmp_path / "model", training={})
     code = (
-        "from msim_tf.export.embedder import Embedder\nprint(Embedder(sys.argv[1]).embed(sys.argv[2]).embeddings.shape)"
+        "from msim_tf.export.embedder import Embedder\nfrom msim_tf.export.embedding import embed_source\n"
+        "embed_source(sys.argv[2], Embedder(sys.argv[1]), sys.argv[1] + '.npz')"
     )
     short = peak_kilobytes(code, tmp_path / "model", short_folder)
     assert peak_kilobytes(code, tmp_path / "model", folder) < min(short + MORE_FOR_TWO_HOURS, 1.5e6)

@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from msim_tf.cli.options import import_tensorflow, list_failures, list_notes, preset, printable, progress_bar
+from msim_tf.cli.options import (
+    import_tensorflow,
+    list_failures,
+    list_notes,
+    one_step,
+    preset,
+    printable,
+    progress_bar,
+    read_jobs,
+)
 from msim_tf.dimensions import DIMENSION_NAMES
-from msim_tf.errors import InputError
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
 
 if TYPE_CHECKING:
@@ -52,8 +60,7 @@ def extract(ctx: click.Context, source: Path, store: Path, **options: Any) -> No
     On several machines with a shared file system: --plan on one, --run with parts of its file on all, --finish on one.
     """
     params = preset(FEATURE_PRESETS, options["features"], "feature")
-    if sum(map(bool, (options["plan_file"], options["run_file"], options["only_finish"]))) > 1:
-        raise InputError("--plan, --run and --finish are separate steps; give one of them")
+    one_step(options)
     import_tensorflow()
     from msim_tf.audio.sandbox import DecodeLimits
     from msim_tf.data import writer
@@ -67,9 +74,7 @@ def extract(ctx: click.Context, source: Path, store: Path, **options: Any) -> No
         click.echo(f"{store}: {len(jobs)} jobs to run")
         return
     if options["run_file"]:
-        _run_jobs(
-            source, store, options["run_file"], options["workers"], DecodeLimits(max_seconds=options["max_seconds"])
-        )
+        _run_jobs(source, store, options["run_file"], options["workers"], limits)
         return
     if options["only_finish"]:
         done, params = writer.finish(store), store_params(store)
@@ -86,12 +91,8 @@ def _run_jobs(source: Path, store: Path, lines: Iterable[str], workers: int | No
     """Does the jobs that ``msim extract --plan`` wrote, one per line."""
     from msim_tf.data import writer
 
-    root, jobs = source if source.is_dir() else source.parent, []
-    for number, line in enumerate(lines, 1):
-        try:
-            jobs.append(writer.ShardJob.from_json(json.loads(line)))
-        except (ValueError, InputError) as error:
-            raise InputError(f"--run, line {number}: not a job that msim extract --plan writes ({error})") from error
+    root = source if source.is_dir() else source.parent
+    jobs = read_jobs(lines, writer.ShardJob.from_json, "extract")
     with progress_bar("extract", "shard") as progress:
         for done, _ in enumerate(writer.run_jobs(jobs, root, store, workers=workers, limits=limits), 1):
             progress(done, len(jobs))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from msim_tf.cli.options import import_tensorflow, list_failures, printable, progress_bar
-from msim_tf.embeddings import save_embeddings
+from msim_tf.cli.options import import_tensorflow, list_failures, one_step, printable, progress_bar, read_jobs
 from msim_tf.errors import InputError
+
+if TYPE_CHECKING:
+    from msim_tf.export.embedding import EmbeddedTracks
 
 _PATH = click.Path(path_type=Path)
 
@@ -23,32 +27,62 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out; default 12 hours."
 )
+@click.option(
+    "--plan", "plan_file", type=click.File("w"), help="Only write the jobs that are to do, a line of JSON each."
+)
+@click.option("--run", "run_file", type=click.File("r"), help="Only do the jobs of this file (- is standard input).")
+@click.option("--finish", "only_finish", is_flag=True, help="Only join finished jobs to the .npz file.")
 @click.pass_context
-def embed(ctx: click.Context, source: Path, model: Path, out: Path, pad: bool, max_seconds: float) -> None:
+def embed(ctx: click.Context, source: Path, model: Path, out: Path, **options: Any) -> None:
     """Embed every track of SOURCE: a folder of audio, a single file, or a feature store.
 
-    Writes identifiers, embeddings, dimensions and widths. Files that cannot be used are listed with
-    the reason, and the exit status is then 1.
+    Writes identifiers, embeddings, dimensions and widths. Run again after an interruption, it goes on where it was.
+    Files that cannot be used are listed with the reason, and the exit status is then 1.
+
+    On several machines with a shared file system: --plan on one, --run with parts of its file on all, --finish on one.
     """
     if out.suffix != ".npz":
         raise InputError(f"--out {out}: expected a name that ends in .npz")
+    one_step(options)
     import_tensorflow()
     from msim_tf.audio.sandbox import DecodeLimits
+    from msim_tf.export import embedding
     from msim_tf.export.embedder import Embedder
 
-    embedder = Embedder(model, DecodeLimits(max_seconds=max_seconds))
-    with progress_bar("embed") as progress:
-        tracks = embedder.embed(source, pad=pad, progress=progress)
-    metadata = embedder.metadata
-    meta = {"model": metadata.name, "version": metadata.directory.name, "digest": metadata.features.digest}
-    save_embeddings(
-        out, identifiers=tracks.identifiers, embeddings=tracks.embeddings, layout=metadata.layout, meta=meta
-    )
-    click.echo(f"{out}: {len(tracks.identifiers)} tracks, {metadata.layout.size} coordinates")
+    limits = DecodeLimits(max_seconds=options["max_seconds"])
+    if options["plan_file"]:
+        jobs = embedding.plan(source, model, out, pad=options["pad"])
+        options["plan_file"].writelines(json.dumps(job.to_json()) + "\n" for job in jobs)
+        click.echo(f"{out}: {len(jobs)} jobs to run")
+        return
+    if options["run_file"]:
+        jobs = read_jobs(options["run_file"], embedding.EmbeddingJob.from_json, "embed")
+        with progress_bar("embed", "job") as progress:
+            for done, job in enumerate(jobs, 1):
+                embedding.run_job(job, source, model, out, limits=limits)
+                progress(done, len(jobs))
+        click.echo(f"{out}: {len(jobs)} jobs done")
+        return
+    if options["only_finish"]:
+        tracks = embedding.finish(out)
+    else:
+        with progress_bar("embed") as progress:
+            embedder = Embedder(model, limits)
+            tracks = embedding.embed_source(source, embedder, out, pad=options["pad"], progress=progress)
+            embedder.close()
+    _print_tracks(out, tracks)
+    if tracks.failures or tracks.pending:
+        ctx.exit(1)
+
+
+def _print_tracks(out: Path, tracks: EmbeddedTracks) -> None:
+    """What was embedded, what is still to be done, and the failures."""
+    if tracks.pending:
+        click.echo(f"{out}: not written, {tracks.pending} tracks are still to be embedded")
+        return
+    click.echo(f"{out}: {len(tracks.identifiers)} tracks, {tracks.embeddings.shape[1]} coordinates")
     for notice in tracks.notices:
         click.echo(f"  left out, {notice}", err=True)
     for identifier, notes in tracks.notes.items():
         click.echo(f"  {printable(identifier)}: {'; '.join(notes)}", err=True)
     list_failures({printable(name): reason for name, reason in tracks.failures.items()})
-    if tracks.failures:
-        ctx.exit(1)

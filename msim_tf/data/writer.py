@@ -1,9 +1,9 @@
 """Makes feature stores: extraction as three steps, each of which may be killed at any moment and run again.
 
-1. ``plan`` compares a listing of sound files with the store, and returns the work that is to do as
-jobs of one shard each. 2. ``run_job`` extracts one job's clips into a shard. Jobs know nothing of
-each other, so they may run anywhere that sees
-   the music and the store's directory, in any order, twice, or twice at once. A finished one is skipped.
+1. ``plan`` compares a listing of sound files with the store, and returns the work that is to do as jobs of one shard
+   each.
+2. ``run_job`` extracts one job's clips into a shard. Jobs know nothing of each other, so they may run anywhere that
+   sees the music and the store's directory, in any order, twice, or twice at once. A finished one is skipped.
 3. ``finish`` takes the finished shards into the store's database, joins small ones, and removes what nobody needs.
 
 ``extract_folder`` is all three on one machine. The result is the same however often it was interrupted.
@@ -12,7 +12,6 @@ each other, so they may run anywhere that sees
 from __future__ import annotations
 
 import dataclasses
-import errno
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,9 +19,10 @@ from contextlib import AbstractContextManager, closing
 from itertools import groupby
 from pathlib import Path
 
-from msim_tf.audio.sandbox import DecodeLimits, Decoder, DecoderUnavailable
+from msim_tf.audio.sandbox import DecodeLimits, Decoder
 from msim_tf.audio.scan import FileState, Scan, scan_folder
 from msim_tf.data.joining import join_shards, sweep
+from msim_tf.data.outcome import file_outcome
 from msim_tf.data.shard_job import ShardJob
 from msim_tf.data.shards import Shard, ShardClip, ShardWriter, description_path, load_shard
 from msim_tf.data.store_database import (
@@ -37,14 +37,11 @@ from msim_tf.data.store_database import (
 )
 from msim_tf.errors import InputError
 from msim_tf.features.extractor import Extractor, Features
-from msim_tf.features.from_file import features_or_reason
 from msim_tf.files import exclusive
 from msim_tf.parallel import in_order
 from msim_tf.params import FeatureParams, validate_digest
 
 CLIPS_PER_SHARD = 64
-# Faults of the machine, not of the file that happened to be read.
-_MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.EROFS, errno.ENOMEM)
 
 
 def plan(
@@ -198,7 +195,7 @@ def run_jobs(
     ]
     with Decoder(limits) as decoder:
         extracted = in_order(
-            lambda item: _outcome(root / item[1].identifier, extractor(item[0].params), decoder, pad=item[0].pad),
+            lambda item: file_outcome(root / item[1].identifier, extractor(item[0].params), decoder, pad=item[0].pad),
             clips,
             workers or os.cpu_count() or 1,
         )
@@ -230,20 +227,6 @@ def _write_shard(
     if fault is not None:
         raise fault
     return shard
-
-
-def _outcome(path: Path, extract: Extractor, decoder: Decoder, *, pad: bool) -> Features | str:
-    """The file's features, or whatever reading it raised, as its reason."""
-    try:
-        return features_or_reason(path, extract, decoder.read_blocks, pad=pad)
-    except DecoderUnavailable:
-        raise
-    except OSError as error:
-        if error.errno in _MACHINE_FAULTS:
-            raise
-        return f"cannot be read ({error.strerror or error})"
-    except Exception as error:
-        return f"cannot be used ({type(error).__name__}: {' '.join(str(error).split())})"
 
 
 @functools.lru_cache(maxsize=2)

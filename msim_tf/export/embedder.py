@@ -1,4 +1,4 @@
-"""Embeds audio files and stores with an exported model, in this process: what ``msim embed`` does.
+"""Embeds one track at a time with an exported model, in this process; ``embedding`` does folders and stores.
 
 The embedding of a track is the mean over its non-overlapping segments (paper, section 4.1), without those that are
 silent (``features.segments.audible_segments``). The exported ``audio`` signature averages over all of them, because a
@@ -9,48 +9,23 @@ chunks, so that a track of hours needs no more memory than its features.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from msim_tf.audio.sandbox import DecodeLimits, Decoder
-from msim_tf.audio.scan import scan_folder
 from msim_tf.audio.tags import read_tags
-from msim_tf.data.store import FeatureStore
-from msim_tf.data.store_database import database_path, is_store
-from msim_tf.errors import InputError
+from msim_tf.data.outcome import file_outcome
 from msim_tf.export.metadata import load_metadata
 from msim_tf.export.servable import Servable
 from msim_tf.features.extractor import Extractor, Features
 from msim_tf.features.from_file import extract_file, features_or_reason
 from msim_tf.features.segments import audible_segments, segments_at
-from msim_tf.parallel import in_order
-from msim_tf.params import FeatureParams, validate_digest
+from msim_tf.params import FeatureParams
 from msim_tf.performance import release_pages
 
 _CHUNK = 16
-_WORKERS = 2  # extraction runs ahead of the model; more threads would only take its cores
-
-
-@dataclass(frozen=True)
-class EmbeddedTracks:
-    """What ``Embedder.embed`` made.
-
-    Attributes:
-        identifiers: of n tracks.
-        embeddings: [n, size] float32.
-        failures: what was left out -> why.
-        notes: what is worth knowing of tracks that were used, e.g. their damage.
-        notices: what the scan left out without a reason of its own.
-    """
-
-    identifiers: list[str]
-    embeddings: np.ndarray
-    failures: dict[str, str] = field(default_factory=dict)
-    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
 
 
 class Embedder:
@@ -79,6 +54,15 @@ class Embedder:
             DecoderUnavailable: if no file at all can be decoded.
         """
         return features_or_reason(Path(path), self._extractor, self._decoder.read_blocks, pad=pad)
+
+    def outcome(self, path: Path, *, pad: bool) -> Features | str:
+        """The features of an audio file, or whatever reading it raised, as its reason.
+
+        Raises:
+            DecoderUnavailable: if no file at all can be decoded.
+            OSError: if the disk is full, or the machine has no more memory or files.
+        """
+        return file_outcome(path, self._extractor, self._decoder, pad=pad)
 
     def read_tags(self, path: str | Path) -> dict[str, Any]:
         """Artist, album, title, year and genre as the file's own tags tell them.
@@ -124,66 +108,10 @@ class Embedder:
 
         return self.embed_features(extract_file(Path("the waveform"), self._extractor, read_blocks, pad=pad))
 
-    def embed(
-        self,
-        source: str | Path,
-        *,
-        pad: bool = False,
-        progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> EmbeddedTracks:
-        """Embeds every track of a folder, a single file, or a feature store.
-
-        Args:
-            source: the folder, file or store.
-            pad: lengthen clips shorter than a segment with silence.
-            progress: called with (tracks done, tracks in all).
-
-        Returns:
-            The tracks, and what became of the others.
-
-        Raises:
-            InputError: if nothing can be embedded, or a store holds other features.
-        """
-        source = Path(source)
-        vectors: dict[str, np.ndarray] = {}
-        failures: dict[str, str] = {}
-        notes: dict[str, tuple[str, ...]] = {}
-        notices: list[str] = []
-        if is_store(source):
-            identifiers, results = self._stored(source)
-        else:
-            scan = scan_folder(source)
-            failures, notices = dict(scan.failures), scan.notices()
-            identifiers, results = list(scan.files), self._extracted(scan.root, list(scan.files), pad=pad)
-        for done, (identifier, result) in enumerate(results, 1):
-            if isinstance(result, str):
-                failures[identifier] = result
-            else:
-                vectors[identifier] = self.embed_features(result)
-                if result.notes:
-                    notes[identifier] = result.notes
-            progress(done, len(identifiers))
-        if not vectors:
-            name, reason = next(iter(failures.items()))
-            raise InputError(f"{source}: none of {len(failures)} files could be embedded; {name}: {reason}")
-        return EmbeddedTracks(list(vectors), np.stack(list(vectors.values())), failures, notes, notices)
-
     def close(self) -> None:
         """Releases the model and ends the decoders."""
         self._decoder.close()
         self._servable.close()
-
-    def _stored(self, path: Path) -> tuple[list[str], Iterator[tuple[str, Features | str]]]:
-        store = FeatureStore(path)
-        model = self.metadata
-        validate_digest(store.params.digest, database_path(path), model.features.digest, f"the model {model.directory}")
-        return store.identifiers, ((name, store.read_clip(i)) for i, name in enumerate(store.identifiers))
-
-    def _extracted(self, root: Path, identifiers: list[str], *, pad: bool) -> Iterator[tuple[str, Features | str]]:
-        def work(identifier: str) -> Features | str:
-            return self.extract(root / identifier, pad=pad)
-
-        return in_order(work, identifiers, _WORKERS)
 
 
 def mean_embedding(

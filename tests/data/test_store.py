@@ -15,7 +15,7 @@ from synthetic import write_clip
 
 from msim_tf.audio import decode
 from msim_tf.audio.scan import scan_folder
-from msim_tf.data import joining, writer
+from msim_tf.data import joining, outcome, writer
 from msim_tf.data.store import FeatureStore, check_store
 from msim_tf.data.store_database import StoreDatabase
 from msim_tf.errors import InputError
@@ -127,9 +127,9 @@ def test_killed_extraction_resumes_to_the_same_store(clips_folder, tmp_path, sma
     monkeypatch.setattr(writer, "CLIPS_PER_SHARD", 4)
     extracted = []
     monkeypatch.setattr(
-        writer,
+        outcome,
         "features_or_reason",
-        lambda path, *a, _f=writer.features_or_reason, **k: extracted.append(path) or _f(path, *a, **k),
+        lambda path, *a, _f=outcome.features_or_reason, **k: extracted.append(path) or _f(path, *a, **k),
     )
     writer.extract_folder(clips_folder, tmp_path / "killed", small_params)
     assert len(extracted) <= 8  # the first shard was whole and is not made again

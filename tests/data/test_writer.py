@@ -15,7 +15,7 @@ from synthetic import write_clip
 from test_store import contents
 
 from msim_tf.audio.scan import FileState, Scan
-from msim_tf.data import joining, writer
+from msim_tf.data import joining, outcome, writer
 from msim_tf.data.shards import ARRAYS, ShardWriter, array_path, description_path, load_shard
 from msim_tf.data.store import FeatureStore, check_store
 from msim_tf.data.store_database import StoreDatabase
@@ -36,11 +36,11 @@ def counted(monkeypatch):
     """The names of the files whose features were extracted."""
     names = []
 
-    def count(path, *arguments, _original=writer.features_or_reason, **options):
+    def count(path, *arguments, _original=outcome.features_or_reason, **options):
         names.append(path.name)
         return _original(path, *arguments, **options)
 
-    monkeypatch.setattr(writer, "features_or_reason", count)
+    monkeypatch.setattr(outcome, "features_or_reason", count)
     return names
 
 
@@ -150,13 +150,13 @@ def test_what_reading_a_file_raises_is_its_reason_and_is_remembered(clips_folder
     faults = {"03.wav": RuntimeError("psf_fseek()\nfailed"), "05.wav": OSError(errno.EIO, "Input/output error")}
     tried = []
 
-    def fail(path, *arguments, _original=writer.features_or_reason, **options):
+    def fail(path, *arguments, _original=outcome.features_or_reason, **options):
         tried.append(path.name)
         if path.name in faults:
             raise faults[path.name]
         return _original(path, *arguments, **options)
 
-    monkeypatch.setattr(writer, "features_or_reason", fail)
+    monkeypatch.setattr(outcome, "features_or_reason", fail)
     done = writer.extract_folder(clips_folder, tmp_path, small_params)
     reasons = {Path(name).name: reason for name, reason in done.failures.items()}
     assert reasons == {
@@ -170,26 +170,26 @@ def test_what_reading_a_file_raises_is_its_reason_and_is_remembered(clips_folder
 def test_a_fault_of_the_machine_ends_the_run_and_keeps_what_is_done(
     clips_folder, tmp_path, small_params, monkeypatch, counted
 ):
-    count = writer.features_or_reason
+    count = outcome.features_or_reason
 
     def fail(path, *arguments, **options):
         if path.name == "11.wav":
             raise OSError(errno.ENOSPC, "No space left on device")
         return count(path, *arguments, **options)
 
-    monkeypatch.setattr(writer, "features_or_reason", fail)
+    monkeypatch.setattr(outcome, "features_or_reason", fail)
     with pytest.raises(OSError, match="No space left"):
         writer.extract_folder(clips_folder, tmp_path, small_params, workers=1)
     before = len(counted)
     assert before == 11 and not list((tmp_path / "shards").glob(".tmp*"))
-    monkeypatch.setattr(writer, "features_or_reason", count)
+    monkeypatch.setattr(outcome, "features_or_reason", count)
     assert writer.extract_folder(clips_folder, tmp_path, small_params).clips == 12
     # artist3/11.wav is the last one: all before it were finished, and are not extracted again.
     assert len(counted) == before + 1
 
 
 def test_numbers_that_are_not_finite_never_reach_the_store(clips_folder, tmp_path, small_params, monkeypatch):
-    def broken(path, *arguments, _original=writer.features_or_reason, **options):
+    def broken(path, *arguments, _original=outcome.features_or_reason, **options):
         features = _original(path, *arguments, **options)
         wrong = {"02.wav": np.nan, "04.wav": np.inf, "06.wav": 7e4}.get(path.name)  # float16 ends at 65504
         if wrong is None:
@@ -200,7 +200,7 @@ def test_numbers_that_are_not_finite_never_reach_the_store(clips_folder, tmp_pat
             features, **{{"02.wav": "mel", "04.wav": "cens", "06.wav": "onset"}[path.name]: array}
         )
 
-    monkeypatch.setattr(writer, "features_or_reason", broken)
+    monkeypatch.setattr(outcome, "features_or_reason", broken)
     done = writer.extract_folder(clips_folder, tmp_path, small_params)
     assert [Path(name).name for name in done.failures] == ["04.wav", "02.wav", "06.wav"]
     assert all("not finite" in reason for reason in done.failures.values())

@@ -1,7 +1,6 @@
 """An export answers every signature as the model in memory does, through the loader of the real server."""
 
 import dataclasses
-import json
 
 import keras
 import numpy as np
@@ -10,7 +9,6 @@ import tensorflow as tf
 
 from msim_tf.errors import InputError
 from msim_tf.export import export
-from msim_tf.export.embedder import Embedder
 from msim_tf.export.metadata import load_metadata, next_version, version_directory
 from msim_tf.export.servable import Servable
 from msim_tf.features.extractor import Extractor
@@ -152,47 +150,3 @@ def test_unfinished_and_foreign_runs_are_refused(small_params, tmp_path):
 def test_a_directory_without_a_model_is_one_line(tmp_path):
     with pytest.raises(InputError, match="no exported model here"):
         load_metadata(tmp_path)
-
-
-def test_embedding_a_folder_equals_the_audio_signature(base, servable, clips_folder, small_params):
-    from msim_tf.audio.decode import load_clip
-
-    embedder = Embedder(base)
-    seen = []
-    tracks = embedder.embed(clips_folder, progress=lambda done, total: seen.append(done))
-    identifiers, embeddings = tracks.identifiers, tracks.embeddings
-    again = embedder.embed(clips_folder).embeddings
-    assert len(identifiers) == 12 and not tracks.failures and not tracks.notes and seen == list(range(1, 13))
-    np.testing.assert_array_equal(embeddings, again)
-    for identifier, vector in zip(identifiers[:3], embeddings):
-        y = load_clip(clips_folder / identifier, sr=small_params.sr)
-        np.testing.assert_allclose(vector, servable.run("audio", {"audio": y[None]})["embedding"][0], atol=1e-4)
-    single = embedder.embed(clips_folder / identifiers[0])
-    assert single.identifiers == [identifiers[0].split("/")[-1]]
-    np.testing.assert_array_equal(single.embeddings[0], embeddings[0])
-    embedder.close()
-
-
-def test_embedding_a_store_is_that_of_its_audio_within_float16(base, store, clips_folder):
-    embedder = Embedder(base)
-    stored, fresh = embedder.embed(store.path), embedder.embed(clips_folder)
-    assert stored.identifiers == fresh.identifiers
-    stored, fresh = stored.embeddings, fresh.embeddings
-    np.testing.assert_allclose(stored, fresh, atol=0.05)
-    cosines = np.sum(stored * fresh, 1) / np.linalg.norm(stored, axis=1) / np.linalg.norm(fresh, axis=1)
-    assert np.mean(cosines) > 0.9999
-    embedder.close()
-
-
-def test_a_store_of_other_features_is_refused(base, store, tmp_path):
-    import shutil
-
-    from msim_tf.data.store_database import StoreDatabase
-    from msim_tf.params import FeatureParams
-
-    shutil.copytree(store.path, tmp_path / "store")
-    other = FeatureParams.from_json({**store.params.to_json(), "mel_gain": 11.0})
-    with StoreDatabase(tmp_path / "store", writable=True) as database:
-        database.execute("UPDATE store SET feature_params = ?, digest = ?", (json.dumps(other.to_json()), other.digest))
-    with pytest.raises(InputError, match=f"{other.digest}.*{store.params.digest}"):
-        Embedder(base).embed(tmp_path / "store")

@@ -1,0 +1,351 @@
+"""Embeds folders and stores: three steps as in ``data.writer``, each of which may be killed and run again.
+
+1. ``plan`` lists the tracks and returns the work that is to do as jobs of some tracks each.
+2. ``run_job`` embeds the tracks of one job into a part. Jobs may run anywhere that sees the music, the model and the
+   directory of the parts, in any order, twice, or twice at once. A finished one is skipped.
+3. ``finish`` joins the parts to one npz of embeddings and removes them.
+
+The parts of ``tracks.npz`` and their plan lie in the directory ``tracks.npz.parts`` beside it. ``embed_source`` is all
+three on one machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from msim_tf.audio.sandbox import DecodeLimits
+from msim_tf.audio.scan import FileState, Scan, scan_folder
+from msim_tf.checksums import load_checked_json, save_checked_json
+from msim_tf.data.store import FeatureStore
+from msim_tf.data.store_database import OK, StoreDatabase, database_path, is_store
+from msim_tf.dimensions import EmbeddingLayout
+from msim_tf.embeddings import save_embeddings
+from msim_tf.errors import InputError
+from msim_tf.export.embedder import Embedder
+from msim_tf.export.embedding_job import EmbeddingJob, Part, PartTrack, Recipe, load_part, part_path, save_part
+from msim_tf.export.metadata import ModelMetadata, load_metadata
+from msim_tf.features.extractor import Features
+from msim_tf.files import exclusive
+from msim_tf.parallel import in_order
+from msim_tf.params import validate_digest
+
+TRACKS_PER_JOB = 64
+_WORKERS = 2  # extraction runs ahead of the model; more threads would only take its cores
+_PLAN_FORMAT, _PLAN_VERSION = "msim-embedding-plan", 1
+
+
+@dataclass(frozen=True)
+class EmbeddedTracks:
+    """What ``finish`` joined.
+
+    Attributes:
+        identifiers: of n tracks.
+        embeddings: [n, size] float32.
+        failures: what was left out -> why.
+        notes: what is worth knowing of tracks that were used, e.g. their damage.
+        notices: what the scan left out without a reason of its own.
+        pending: how many tracks wait for their jobs; then nothing was written.
+    """
+
+    identifiers: list[str]
+    embeddings: np.ndarray
+    failures: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    pending: int = 0
+
+
+def plan(source: str | Path, model: str | Path, out: str | Path, *, pad: bool = False) -> list[EmbeddingJob]:
+    """Lists the tracks of a folder, a single file or a feature store, and divides what is to do into jobs.
+
+    What an earlier plan for the same ``out`` has finished stays done if neither the track nor the model changed.
+
+    Args:
+        source: the folder, file or store.
+        model: ``saved_models/NAME``, or one of its versions.
+        out: the npz that ``finish`` will write.
+        pad: lengthen clips shorter than one segment with silence.
+
+    Returns:
+        Jobs that are to run, by their numbers.
+
+    Raises:
+        InputError: if there is nothing to embed, a store holds other features than the model takes, or another process
+            is writing this embedding.
+    """
+    metadata = load_metadata(model)
+    scan = _listed(Path(source), metadata)
+    with _lock(out):
+        return _plan(scan, Recipe.of_model(metadata, pad=pad, stored=is_store(source)), metadata, Path(out))
+
+
+def _listed(source: Path, metadata: ModelMetadata) -> Scan:
+    """The tracks, with the state by which a changed one is noticed; that of a store's track is that of its file."""
+    if not is_store(source):
+        return scan_folder(source)
+    with StoreDatabase(source) as database:
+        _validate_features(source, database, metadata)
+        states = {name: state for name, state in sorted(database.clip_states().items()) if state.status == OK}
+    if not states:
+        raise InputError(f"{source}: a store without clips; extract some first with msim extract")
+    return Scan({name: FileState(state.size, state.modified) for name, state in states.items()}, {}, (), root=source)
+
+
+def _validate_features(source: Path, store: StoreDatabase | FeatureStore, metadata: ModelMetadata) -> None:
+    where, wanted = database_path(source), metadata.features.digest
+    validate_digest(store.params.digest, where, wanted, f"the model {metadata.directory}")
+
+
+def _plan(scan: Scan, recipe: Recipe, metadata: ModelMetadata, out: Path) -> list[EmbeddingJob]:
+    directory = parts_directory(out)
+    previous = _stored_plan(directory).jobs if _plan_path(directory).exists() else []
+    # Jobs that were planned before keep their unchanged tracks, so that their parts stay of use.
+    assigned = {
+        job.number: {name: state for name, state in job.files.items() if scan.files.get(name) == state}
+        for job in previous
+        if job.recipe == recipe
+    }
+    kept = {name for files in assigned.values() for name in files}
+    # No number is used twice: a job of an earlier plan may still be running somewhere.
+    numbers = [job.number for job in previous] + [int(path.stem) for path in directory.glob("[0-9]*.npz")]
+    first = max(numbers, default=-1) + 1
+    for position, name in enumerate(name for name in scan.files if name not in kept):
+        assigned.setdefault(first + position // TRACKS_PER_JOB, {})[name] = scan.files[name]
+    jobs = [EmbeddingJob(number, recipe, files) for number, files in sorted(assigned.items()) if files]
+    failures = {name.encode("utf-8", "backslashreplace").decode(): reason for name, reason in scan.failures.items()}
+    _save_plan(directory, _Plan(jobs, metadata.layout, failures, scan.notices()))
+    return [job for job in jobs if _finished(directory, job) is None]
+
+
+def run_job(
+    job: EmbeddingJob,
+    source: str | Path,
+    model: str | Path,
+    out: str | Path,
+    *,
+    limits: DecodeLimits | None = None,
+    progress: Callable[[str], None] = lambda identifier: None,
+) -> Part:
+    """Embeds the tracks of one job into its part, unless that is finished already.
+
+    The process keeps the model for its next job.
+
+    Args:
+        job: what to do.
+        source: the folder of music or the store; may be mounted elsewhere than where the job was planned.
+        model: the model; of several versions the one that the job names.
+        out: the npz that ``finish`` will write.
+        limits: what decoding one file may cost.
+        progress: called with each track that is done.
+
+    Raises:
+        InputError: if the model is not the one that the job was planned for, or the store holds other features.
+        OSError: if the part cannot be written. What one sound file raises becomes its reason in the part.
+    """
+    version = Path(model) / job.recipe.version
+    embedder = _kept_embedder((version if version.is_dir() else Path(model)).absolute(), limits)
+    (part,) = run_jobs([job], source, embedder, out, progress=progress)
+    return part
+
+
+@functools.lru_cache(maxsize=1)
+def _kept_embedder(model: Path, limits: DecodeLimits | None) -> Embedder:
+    return Embedder(model, limits)
+
+
+def run_jobs(
+    jobs: Sequence[EmbeddingJob],
+    source: str | Path,
+    embedder: Embedder,
+    out: str | Path,
+    *,
+    progress: Callable[[str], None] = lambda identifier: None,
+) -> Iterator[Part]:
+    """``run_job`` of one job after the other; extraction goes on to the next while one is being embedded."""
+    directory = parts_directory(out)
+    unfinished: dict[int, EmbeddingJob] = {}
+    for job in jobs:
+        recipe = Recipe.of_model(embedder.metadata, pad=job.recipe.pad, stored=job.recipe.stored)
+        if recipe != job.recipe:
+            raise InputError(f"job {job.number} was planned with {job.recipe}; here is {recipe}: use the same model")
+        part = _finished(directory, job)
+        if part is None:
+            unfinished[job.number] = job
+        else:
+            yield part
+    tracks = [(job, name) for job in unfinished.values() for name in job.files]
+    with closing(_features(tracks, Path(source), embedder)) as outcomes:
+        for number, of_job in groupby(outcomes, key=lambda item: item[0][0].number):
+            job, done = unfinished[number], {}
+            for (_, name), outcome in of_job:
+                if isinstance(outcome, str):
+                    done[name] = PartTrack(job.files[name], None, outcome)
+                else:
+                    done[name] = PartTrack(job.files[name], embedder.embed_features(outcome), notes=outcome.notes)
+                progress(name)
+            part = Part(number, job.recipe, done)
+            save_part(directory, part, embedder.metadata.layout.size)
+            yield part
+
+
+def _features(
+    tracks: list[tuple[EmbeddingJob, str]], source: Path, embedder: Embedder
+) -> Generator[tuple[tuple[EmbeddingJob, str], Features | str], None, None]:
+    """The features of every track, or why it has none, in the order of the tracks."""
+    if not tracks or not tracks[0][0].recipe.stored:
+        root = source if source.is_dir() else source.parent
+        work = lambda item: embedder.outcome(root / item[1], pad=item[0].recipe.pad)  # noqa: E731
+        yield from in_order(work, tracks, _WORKERS)
+        return
+    store = FeatureStore(source)
+    _validate_features(source, store, embedder.metadata)
+    rows = {name: row for row, name in enumerate(store.identifiers)}
+    for item in tracks:
+        yield item, store.read_clip(rows[item[1]]) if item[1] in rows else "has left the store since the plan was made"
+
+
+def finish(out: str | Path) -> EmbeddedTracks:
+    """Joins the parts to the npz ``out`` and removes them, if no job is left to run; else changes nothing.
+
+    All vectors are in memory meanwhile: 1.5 kB per track with 384 coordinates.
+
+    Raises:
+        InputError: if there is no plan, a part is damaged or was made with another model, no track at all could be
+            embedded, or another process is writing this embedding.
+    """
+    if not _plan_path(parts_directory(out)).exists():
+        raise InputError(f"{_plan_path(parts_directory(out))} not found; plan first with msim embed --plan")
+    with _lock(out):
+        return _finish(Path(out))
+
+
+def _finish(out: Path) -> EmbeddedTracks:
+    directory = parts_directory(out)
+    planned = _stored_plan(directory)
+    tracks: dict[str, PartTrack] = {}
+    pending = 0
+    for job in planned.jobs:
+        part = _finished(directory, job)
+        if part is None:
+            pending += len(job.files)
+        else:
+            tracks |= {name: part.tracks[name] for name in job.files}
+    if pending:
+        return EmbeddedTracks([], np.empty((0, planned.layout.size), np.float32), pending=pending)
+    by_name = {name: track.vector for name, track in sorted(tracks.items()) if track.vector is not None}
+    names = list(by_name)
+    failures = planned.failures | {name: track.reason for name, track in sorted(tracks.items()) if track.reason}
+    if names:
+        vectors = np.stack(list(by_name.values()))
+        recipe = planned.jobs[0].recipe
+        meta = {"model": recipe.model, "version": recipe.version, "digest": recipe.digest}
+        save_embeddings(out, identifiers=names, embeddings=vectors, layout=planned.layout, meta=meta)
+    shutil.rmtree(directory)
+    if not names:
+        name, reason = next(iter(failures.items()))
+        raise InputError(f"{out}: none of {len(failures)} files could be embedded; {name}: {reason}")
+    notes = {name: tracks[name].notes for name in names if tracks[name].notes}
+    return EmbeddedTracks(names, vectors, failures, notes, planned.notices)
+
+
+def embed_source(
+    source: str | Path,
+    embedder: Embedder,
+    out: str | Path,
+    *,
+    pad: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> EmbeddedTracks:
+    """Embeds every track of a folder, a single file or a feature store into an npz, resuming what an earlier run left.
+
+    Args:
+        source: the folder, file or store.
+        embedder: the model.
+        out: the npz to write.
+        pad: lengthen clips shorter than one segment with silence.
+        progress: called with (tracks done, tracks in all).
+
+    Returns:
+        The tracks, and what became of the others.
+
+    Raises:
+        InputError: as ``plan`` and ``finish``.
+    """
+    metadata = embedder.metadata
+    scan = _listed(Path(source), metadata)
+    with _lock(out):
+        jobs = _plan(scan, Recipe.of_model(metadata, pad=pad, stored=is_store(source)), metadata, Path(out))
+        total = len(scan.files)
+        done = total - sum(len(job.files) for job in jobs)
+        progress(done, total)
+
+        def count(_: str) -> None:
+            nonlocal done
+            done += 1
+            progress(done, total)
+
+        for _ in run_jobs(jobs, source, embedder, out, progress=count):
+            pass
+        return _finish(Path(out))
+
+
+def parts_directory(out: str | Path) -> Path:
+    """Where the plan and the parts of the npz ``out`` lie."""
+    return Path(out).with_name(Path(out).name + ".parts")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All jobs of one embedding, finished ones included, and what the scan left out."""
+
+    jobs: list[EmbeddingJob]
+    layout: EmbeddingLayout
+    failures: dict[str, str]
+    notices: list[str]
+
+
+def _plan_path(directory: Path) -> Path:
+    return directory / "plan.json"
+
+
+def _save_plan(directory: Path, planned: _Plan) -> None:
+    value = {
+        "format": _PLAN_FORMAT,
+        "format_version": _PLAN_VERSION,
+        "layout": planned.layout.to_json(),
+        "failures": planned.failures,
+        "notices": planned.notices,
+        "jobs": [job.to_json() for job in planned.jobs],
+    }
+    save_checked_json(_plan_path(directory), value)
+
+
+def _stored_plan(directory: Path) -> _Plan:
+    path = _plan_path(directory)
+    what, header = "the plan of an embedding (msim embed --plan)", (_PLAN_FORMAT, _PLAN_VERSION)
+    value = load_checked_json(path, what, cure=f"remove {directory} and plan again", header=header)
+    jobs = [EmbeddingJob.from_json(job) for job in value["jobs"]]
+    return _Plan(jobs, EmbeddingLayout.from_json(value["layout"]), value["failures"], value["notices"])
+
+
+def _finished(directory: Path, job: EmbeddingJob) -> Part | None:
+    """The part of a job that has run; None if it has not, or its part is damaged or of another recipe."""
+    if not part_path(directory, job.number).exists():
+        return None
+    try:
+        part = load_part(directory, job.number)
+    except InputError:
+        return None
+    return part if part.fulfils(job) else None
+
+
+def _lock(out: str | Path) -> AbstractContextManager[None]:
+    return exclusive(parts_directory(out), "embedding into it")

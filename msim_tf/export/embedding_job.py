@@ -1,0 +1,185 @@
+"""The embedding of some tracks as it travels to whoever does it, and what comes back.
+
+A plan is a file of all jobs of one embedding. A job travels as a line of JSON. Its result is a *part*: one npz with the
+vectors of its tracks, which says in JSON what became of each and what they were embedded with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msim_tf.audio.scan import FileState
+from msim_tf.checksums import file_checksum
+from msim_tf.embeddings import load_arrays, save_arrays
+from msim_tf.errors import InputError
+from msim_tf.export.metadata import METADATA_FILE, ModelMetadata
+from msim_tf.files import validate_format
+
+_JOB_FORMAT, _PART_FORMAT, _FORMAT_VERSION = "msim-embedding-job", "msim-embedding-part", 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides a track's vector beside the track itself; parts of different recipes are never joined.
+
+    Attributes:
+        model: the model's name.
+        version: the name of its version directory.
+        checksum: of its description, which holds the checksums of all its files.
+        digest: of its features.
+        pad: whether clips shorter than a segment are lengthened with silence.
+        stored: whether the tracks are those of a feature store rather than sound files.
+    """
+
+    model: str
+    version: str
+    checksum: str
+    digest: str
+    pad: bool
+    stored: bool
+
+    @classmethod
+    def of_model(cls, metadata: ModelMetadata, *, pad: bool, stored: bool) -> Recipe:
+        """The recipe of an exported model."""
+        checksum = file_checksum(metadata.directory / METADATA_FILE)
+        return cls(metadata.name, metadata.directory.name, checksum, metadata.features.digest, pad, stored)
+
+    def __str__(self) -> str:
+        source = "a store's features" if self.stored else "sound"
+        return f"{self.model} version {self.version} (checksum {self.checksum}, features {self.digest}) of {source}" + (
+            ", padded" if self.pad else ""
+        )
+
+
+@dataclass(frozen=True)
+class EmbeddingJob:
+    """The tracks of one part.
+
+    Attributes:
+        number: of the part.
+        recipe: how they are embedded.
+        files: identifier -> state when the job was planned.
+    """
+
+    number: int
+    recipe: Recipe
+    files: Mapping[str, FileState]
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as a JSON object."""
+        return {
+            "format": _JOB_FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "number": self.number,
+            "recipe": dataclasses.asdict(self.recipe),
+            "files": [[name, state.size, state.modified] for name, state in self.files.items()],
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> EmbeddingJob:
+        """The inverse of ``to_json``.
+
+        Raises:
+            InputError: if it is no such object.
+        """
+        validate_format(value, "the job", name=_JOB_FORMAT, version=_FORMAT_VERSION)
+        try:
+            files = {str(name): FileState(int(size), int(modified)) for name, size, modified in value["files"]}
+            return cls(int(value["number"]), Recipe(**value["recipe"]), files)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not a job of an embedding ({error!r}); plan again with msim embed --plan") from error
+
+
+@dataclass(frozen=True)
+class PartTrack:
+    """One track of a part.
+
+    Attributes:
+        state: of its file when the job was planned.
+        vector: [size] float32; None if it has none.
+        reason: why not.
+        notes: what is worth knowing of the file although it has a vector.
+    """
+
+    state: FileState
+    vector: np.ndarray | None
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """The result of a job.
+
+    Attributes:
+        number: of the job.
+        recipe: how its tracks were embedded.
+        tracks: identifier -> what became of it.
+    """
+
+    number: int
+    recipe: Recipe
+    tracks: Mapping[str, PartTrack]
+
+    def fulfils(self, job: EmbeddingJob) -> bool:
+        """Whether nothing of the job is left to do."""
+        return self.recipe == job.recipe and all(
+            name in self.tracks and self.tracks[name].state == state for name, state in job.files.items()
+        )
+
+
+def part_path(directory: Path, number: int) -> Path:
+    """Where a part lies."""
+    return directory / f"{number:05d}.npz"
+
+
+def save_part(directory: Path, part: Part, size: int) -> None:
+    """Writes a part, atomically: two attempts at one job never touch each other's file.
+
+    Args:
+        directory: where the parts of the embedding lie.
+        part: the part.
+        size: coordinates of a vector.
+    """
+    vectors = [track.vector for track in part.tracks.values() if track.vector is not None]
+    description = {
+        "format": _PART_FORMAT,
+        "format_version": _FORMAT_VERSION,
+        "recipe": dataclasses.asdict(part.recipe),
+        "tracks": [
+            [name, track.state.size, track.state.modified, track.vector is not None, track.reason, list(track.notes)]
+            for name, track in part.tracks.items()
+        ],
+    }
+    arrays = {"vectors": np.array(vectors, np.float32).reshape(-1, size), "part": np.array(json.dumps(description))}
+    save_arrays(part_path(directory, part.number), arrays)
+
+
+def load_part(directory: Path, number: int) -> Part:
+    """Reads a part.
+
+    Raises:
+        InputError: if it is missing, damaged, or not one.
+    """
+    path = part_path(directory, number)
+    arrays = load_arrays(path)
+    try:
+        description = json.loads(str(arrays["part"]))
+        validate_format(description, path, name=_PART_FORMAT, version=_FORMAT_VERSION)
+        vectors = iter(arrays["vectors"])
+        tracks = {
+            name: PartTrack(FileState(size, modified), next(vectors) if has_vector else None, reason, tuple(notes))
+            for name, size, modified, has_vector, reason, notes in description["tracks"]
+        }
+        return Part(number, Recipe(**description["recipe"]), tracks)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not a part of an embedding ({error!r}); remove it and embed again") from error
