@@ -4,11 +4,15 @@ A *teacher* (such as MSD_musicnn, Pons and Serra 2019) gives every track a numbe
 and some are always weak, so each tag is standardised over the corpus first; two tracks are then as alike in a dimension
 as the cosine of its tags says. The most alike pairs count as similar, the least alike as dissimilar, and what lies
 between is *unknown*: a teacher's opinion of a pair in the middle is noise.
+
+Several teachers may stand side by side in one file. Each counts as much as the others in a dimension, however many of
+its tags belong there: its standardised tags are scaled to length 1 on their own, so the cosine of two tracks is the
+mean of the teachers' cosines. Two teachers together order songs more as people do than either alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +25,24 @@ from msim_tf.labels import taxonomy
 SIMILAR_SHARE = 0.1  # of all pairs; both were the best of few tried on music of which human labels were known
 DISSIMILAR_SHARE = 0.6
 _PAIRS = 200_000
+_SEPARATOR = "/"  # between the names of a teacher and of its tag, where there are several teachers
+
+
+@dataclass(frozen=True)
+class TagColumn:
+    """What one column of a file of tag scores means.
+
+    Attributes:
+        teacher: whose score it is; empty where the file is of a single teacher.
+        tag: as the teacher calls it.
+        dimension: of the tag; None for one that the taxonomy does not list.
+        word: what the taxonomy calls it, one word for all synonyms; ``tag`` itself where it is not listed.
+    """
+
+    teacher: str
+    tag: str
+    dimension: str | None
+    word: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,34 +87,81 @@ def teacher_tags(teacher: Embeddings, identifiers: Sequence[str], dimensions: It
     """A teacher's scores of tags, calibrated over the tracks ``identifiers``.
 
     Args:
-        teacher: one number per track and tag, before any squashing; ``meta["tags"]`` names
-            the tags in the order of the columns.
+        teacher: one number per track and tag, before any squashing; ``tag_columns`` says what the columns are.
         identifiers: the tracks of the result; those without scores are unknown.
         dimensions: of which tags are wanted; others than tag dimensions have none.
 
     Returns:
-        Dimension -> its calibrated tags; none of dimensions of which the taxonomy holds fewer than two of the teacher's
-        tags, and none at all if the teacher has heard fewer than two of the tracks.
+        Dimension -> its calibrated tags, one teacher's after the other's. A teacher does not take part in a dimension
+        of which it has fewer than two tags: one cannot say what is alike. There is no dimension without a teacher,
+        and none at all if fewer than two of the tracks were heard.
 
     Raises:
         InputError: if the names of the tags are missing.
     """
-    tags = teacher_tag_names(teacher)
+    columns = tag_columns(teacher)
     heard, scores = _heard(teacher, identifiers)
     if heard.sum() < 2:
         return {}
     calibrated = {}
     for name in dimensions:
-        columns = [column for column, tag in enumerate(tags) if taxonomy.dimension_of(tag) == name]
-        if name in TAG_DIMENSION_NAMES and len(columns) > 1:
-            vectors = np.zeros((len(identifiers), len(columns)), np.float32)
-            vectors[heard] = _unit(standardised(scores[:, columns]))
+        blocks = list(_blocks(columns, name)) if name in TAG_DIMENSION_NAMES else []
+        if blocks:
+            vectors = np.zeros((len(identifiers), sum(map(len, blocks))), np.float32)
+            sides = [_unit(standardised(scores[:, block])) for block in blocks]
+            # Each side has length 1, so all of them have the square root of their number.
+            vectors[heard] = _unit(np.concatenate(sides, axis=1))
             calibrated[name] = TeacherTags(vectors, *_thresholds(vectors[heard]))
     return calibrated
 
 
+def _blocks(columns: Sequence[TagColumn], dimension: str) -> Iterator[list[int]]:
+    """The columns of a dimension, teacher by teacher; none of a teacher that has a single one."""
+    for teacher in dict.fromkeys(column.teacher for column in columns):
+        block = [
+            index for index, column in enumerate(columns) if (column.teacher, column.dimension) == (teacher, dimension)
+        ]
+        if len(block) > 1:
+            yield block
+
+
+def joined_tag_names(teachers: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """Unambiguous names for the columns of teachers side by side, as ``tag_columns`` reads them.
+
+    Args:
+        teachers: (name, its tags) of each.
+
+    Returns:
+        The tags of a single teacher as they are; of several "MTT_musicnn/rock".
+    """
+    if len(teachers) == 1:
+        return list(teachers[0][1])
+    return [f"{name}{_SEPARATOR}{tag}" for name, tags in teachers for tag in tags]
+
+
+def tag_columns(teacher: Embeddings) -> tuple[TagColumn, ...]:
+    """What the columns of a file of tag scores mean.
+
+    ``meta["tags"]`` names them in their order. A file of several teachers lists these as ``meta["teachers"]``, and a
+    tag is then "TEACHER/TAG": two teachers may both have a "rock".
+
+    Raises:
+        InputError: if the names are missing, or not one for each column.
+    """
+    teachers = teacher.meta.get("teachers")
+    known = {str(name) for name in teachers} if isinstance(teachers, list) else set()
+    columns = []
+    for text in teacher_tag_names(teacher):
+        name, separator, tag = text.partition(_SEPARATOR)
+        if not separator or name not in known:
+            name, tag = "", text
+        dimension, word = taxonomy.resolve(tag) or (None, tag)
+        columns.append(TagColumn(name, tag, dimension, word))
+    return tuple(columns)
+
+
 def teacher_tag_names(teacher: Embeddings) -> tuple[str, ...]:
-    """The tags of a teacher's columns.
+    """The names of a teacher's columns, as they are in the file; ``tag_columns`` says what they mean.
 
     Raises:
         InputError: if they are not given, or not one for each column.

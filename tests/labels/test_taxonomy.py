@@ -1,9 +1,13 @@
 """The tag table against the sizes that the paper publishes, and its spellings."""
 
+from pathlib import Path
+
 import pytest
 
+import msim_tf.datasets
 from msim_tf.dimensions import TAG_DIMENSION_NAMES
 from msim_tf.errors import InputError
+from msim_tf.files import load_json
 from msim_tf.labels import taxonomy
 
 
@@ -42,3 +46,33 @@ def test_unknown_tags_and_dimensions():
         taxonomy.canonical("tempo", "fast")
     with pytest.raises(InputError, match="blank value in dimension 'genre'"):
         taxonomy.canonical("genre", "  ")
+
+
+def test_synonyms_of_teachers_resolve_to_one_word():
+    for tag in ("female", "Woman", "female_vocal", "female voice", "woman singing", "female vocalists"):
+        assert taxonomy.resolve(tag) == ("instrument", "female vocalists")
+    assert taxonomy.resolve("no voice") == taxonomy.resolve("no vocals") == ("instrument", "no vocals")
+    assert taxonomy.resolve("Rock") == ("genre", "rock") and taxonomy.resolve("classic") == ("genre", "classical")
+    assert taxonomy.canonical("instrument", "Male Voice") == "male vocalists"
+    for tag in ("slow", "fast", "beats", "loud", "quiet", "soft", "shoegaze"):
+        assert taxonomy.resolve(tag) is None
+
+
+def test_additional_words_leave_the_papers_tags_alone():
+    for name in TAG_DIMENSION_NAMES:
+        additional = taxonomy.words(name)[len(taxonomy.tags(name)) :]
+        assert taxonomy.words(name)[: len(taxonomy.tags(name))] == taxonomy.tags(name)
+        for word in additional:
+            assert taxonomy.dimension_of(word) is None  # no tag of the paper
+            assert taxonomy.resolve(word) == (name, word)
+
+
+def test_words_are_those_of_the_magnatagatune_reader():
+    table = load_json(Path(msim_tf.datasets.__file__).with_name("magnatagatune_tags.json"), "tags")["dimensions"]
+    spellings = {tag: (name, word) for name, words in table.items() for word, tags in words.items() for tag in tags}
+    for name in ("genre", "mood", "instrument"):
+        for word in taxonomy.words(name)[len(taxonomy.tags(name)) :]:
+            for tag, target in spellings.items():
+                if target == (name, word) and taxonomy.resolve(tag):
+                    assert taxonomy.resolve(tag) == target
+            assert (name, word) in spellings.values()

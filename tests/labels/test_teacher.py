@@ -11,7 +11,7 @@ from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.labels.encoding import encode
 from msim_tf.labels.tables import Labels
-from msim_tf.labels.teacher import teacher_tags
+from msim_tf.labels.teacher import joined_tag_names, tag_columns, teacher_tags
 
 TAGS = ["rock", "sad", "jazz", "happy", "blues", "80s"]
 
@@ -62,3 +62,42 @@ def test_scores_without_names_are_refused(teacher):
     with pytest.raises(InputError, match="must name its 6 columns"):
         teacher_tags(Embeddings("x", teacher.identifiers, teacher.embeddings), teacher.identifiers, ["genre"])
     assert teacher_tags(teacher, ["elsewhere.ogg"], ["genre"]) == {}
+
+
+def test_two_teachers_count_alike_whatever_their_number_of_tags(teacher, rng):
+    # One knows five genres and one mood, the other two genres and two moods.
+    scores = rng.normal(size=(300, 4)).astype(np.float32) * [1, 7, 1, 2]
+    names = joined_tag_names([("first", TAGS), ("second", ["rock", "classic", "sad", "weird"])])
+    meta = {"tags": names, "teachers": ["first", "second"]}
+    joined = Embeddings("two", teacher.identifiers, np.hstack([teacher.embeddings, scores]), meta=meta)
+    tags = teacher_tags(joined, joined.identifiers, ("genre", "mood", "era"))
+    assert set(tags) == {"genre", "mood"}
+    for name, first, second in (("genre", [0, 2, 4], [0, 1]), ("mood", [1, 3], [2, 3])):
+        cosines = [
+            1 - cdist(columns, columns, "cosine")
+            for columns in (zscore(teacher.embeddings[:, first], axis=0), zscore(scores[:, second], axis=0))
+        ]
+        np.testing.assert_allclose(tags[name].vectors @ tags[name].vectors.T, np.mean(cosines, axis=0), atol=1e-5)
+
+
+def test_a_teacher_with_one_tag_of_a_dimension_leaves_it_to_the_other(teacher, rng):
+    names = joined_tag_names([("first", TAGS), ("second", ["weird", "piano"])])
+    scores = np.hstack([teacher.embeddings, rng.normal(size=(300, 2)).astype(np.float32)])
+    joined = Embeddings("two", teacher.identifiers, scores, meta={"tags": names, "teachers": ["first", "second"]})
+    alone = teacher_tags(teacher, teacher.identifiers, ["mood"])["mood"]
+    both = teacher_tags(joined, joined.identifiers, ("mood", "instrument"))
+    assert set(both) == {"mood"}
+    np.testing.assert_allclose(both["mood"].vectors, alone.vectors, atol=1e-6)
+
+
+def test_columns_of_several_teachers_are_told_apart_and_share_words():
+    names = joined_tag_names([("A", ["rock", "female vocalists", "r&b/soul"]), ("B", ["rock", "woman"])])
+    assert names == ["A/rock", "A/female vocalists", "A/r&b/soul", "B/rock", "B/woman"]
+    scores = np.zeros((1, 5), np.float32)
+    columns = tag_columns(Embeddings("x", ("a",), scores, meta={"tags": names, "teachers": ["A", "B"]}))
+    assert [column.teacher for column in columns] == list("AAABB")
+    assert [column.word for column in columns] == ["rock", "female vocalists", "r&b/soul", "rock", "female vocalists"]
+    assert [column.dimension for column in columns] == ["genre", "instrument", None, "genre", "instrument"]
+    # Without a list of teachers, a slash is part of a tag.
+    alone = tag_columns(Embeddings("x", ("a",), scores[:, :1], meta={"tags": ["A/rock"]}))
+    assert [(column.teacher, column.tag, column.dimension) for column in alone] == [("", "A/rock", None)]

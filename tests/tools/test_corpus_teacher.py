@@ -15,6 +15,7 @@ import pytest
 from msim_tf.embeddings import load_embeddings
 from msim_tf.errors import InputError
 from msim_tf.labels.passages import load_passages
+from msim_tf.labels.teacher import tag_columns
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
@@ -27,7 +28,7 @@ from tools.musicnn_embeddings import (  # noqa: E402
     N_MELS,
     SR,
     TAGS,
-    compiled,
+    Network,
     log_mel,
     patch_starts,
     patches_at,
@@ -54,8 +55,18 @@ def _forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean * np.arange(1, 201), mean - np.arange(50)
 
 
-def _run(root: Path, **options: object) -> tuple[int, int]:
-    return teacher.teach(root, "train", **{"forward": _forward, "segments": 2, **options})
+def _other_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A second network: 3 and 50 numbers that depend on the patch alone, otherwise than those of the first."""
+    spread = x.std(axis=(1, 2))[:, None]
+    return spread * np.arange(1, 4), spread + np.arange(50)
+
+
+def _networks(forward=_forward) -> list[Network]:
+    return [Network("MSD_musicnn", TAGS["MSD"], 200, forward)]
+
+
+def _run(root: Path, forward=_forward, **options: object) -> tuple[int, int]:
+    return teacher.teach(root, "train", **{"networks": _networks(forward), "segments": 2, **options})
 
 
 def test_patches_are_spread_from_the_first_frame_to_the_last():
@@ -79,7 +90,7 @@ def test_vectors_are_those_of_each_clips_own_patches_and_their_means(tmp_path):
     passages = load_passages(tmp_path / "teacher-train-passages.npz")
     assert passages.identifiers == tags.identifiers and passages.widths == (50, 200)
     assert passages.seconds == pytest.approx(3.0, abs=0.01)
-    assert tags.meta["tags"] == list(TAGS) and tags.meta["model"] == "MSD_musicnn"
+    assert tags.meta["tags"] == list(TAGS["MSD"]) and tags.meta["model"] == "MSD_musicnn"
     for row, name in enumerate("abc"):
         y = teacher.load_clip(tmp_path / "train" / tags.identifiers[row], sr=SR)
         frames = log_mel(y)
@@ -92,6 +103,43 @@ def test_vectors_are_those_of_each_clips_own_patches_and_their_means(tmp_path):
         np.testing.assert_allclose(own.vectors, expected, rtol=1e-3)  # float16
         np.testing.assert_allclose(tags.embeddings[row], np.mean(means) - np.arange(50), rtol=1e-6)
         np.testing.assert_allclose(penultimate.embeddings[row], np.mean(means) * np.arange(1, 201), rtol=1e-6)
+
+
+def test_two_networks_hear_the_same_patches_side_by_side(tmp_path):
+    _add(tmp_path, a=_noise(13, 1), b=_noise(4, 2) * 3)
+    two = [*_networks(), Network("MTT_musicnn", TAGS["MTT"], 3, _other_forward)]
+    assert _run(tmp_path, networks=two) == (2, 0)
+    tags = load_embeddings(tmp_path / "teacher-train-tags.npz")
+    assert tags.meta["teachers"] == ["MSD_musicnn", "MTT_musicnn"] and len(set(tags.meta["tags"])) == 100
+    columns = tag_columns(tags)
+    assert [(column.teacher, column.tag) for column in columns] == [
+        *(("MSD_musicnn", tag) for tag in TAGS["MSD"]),
+        *(("MTT_musicnn", tag) for tag in TAGS["MTT"]),
+    ]
+    passages = load_passages(tmp_path / "teacher-train-passages.npz")
+    assert passages.widths == (50, 50, 200, 3)
+    alone = {}
+    for network in two:
+        # What each says is what it says alone, of the same patches.
+        own = tmp_path / network.name
+        _add(own, a=_noise(13, 1), b=_noise(4, 2) * 3)
+        _run(own, networks=[network])
+        for kind in ("tags", "penultimate"):
+            first = load_embeddings(own / f"teacher-train-{kind}.npz")
+            second = load_embeddings(tmp_path / f"teacher-train-{network.name}-{kind}.npz")
+            np.testing.assert_array_equal(first.embeddings, second.embeddings)
+            assert first.meta == second.meta
+            alone[network.name, kind] = first.embeddings
+    both = [alone[network.name, "tags"] for network in two]
+    np.testing.assert_array_equal(tags.embeddings, np.concatenate(both, axis=1))
+    penultimate = load_embeddings(tmp_path / "teacher-train-penultimate.npz").embeddings
+    for block, network in zip(np.split(penultimate, [200], axis=1), two):
+        np.testing.assert_allclose(np.linalg.norm(block, axis=1), 1, rtol=1e-6)
+        vectors = alone[network.name, "penultimate"]
+        cosine = (block * vectors).sum(axis=1) / np.linalg.norm(vectors, axis=1)
+        np.testing.assert_allclose(cosine, 1, rtol=1e-6)
+    with pytest.raises(InputError, match=r"MSD_musicnn \+ MTT_musicnn.*not with.*'model': 'MSD_musicnn'"):
+        _run(tmp_path)
 
 
 def test_new_and_changed_clips_are_done_and_others_not_again(tmp_path):
@@ -154,10 +202,11 @@ _SLOW = """
 import sys, time
 from pathlib import Path
 sys.path[:0] = [{repository!r}, {tests!r}]
-from test_corpus_teacher import _forward
+from test_corpus_teacher import _forward, _networks
 from tools.corpus import teacher
 teacher._BATCH = 1
-teacher.teach(Path({root!r}), "train", segments=2, forward=lambda x: (time.sleep(0.2), _forward(x))[1])
+networks = _networks(lambda x: (time.sleep(0.2), _forward(x))[1])
+teacher.teach(Path({root!r}), "train", segments=2, networks=networks)
 """
 
 
@@ -171,7 +220,7 @@ def test_what_was_done_before_a_kill_stays_done(tmp_path):
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    known = len(teacher.Journal(journal, segments=2).entries)
+    known = len(teacher.Journal(journal, _networks(), segments=2).entries)
     assert 3 <= known < 30
     seen = []
     assert _run(tmp_path, forward=lambda x: (seen.append(len(x)), _forward(x))[1]) == (30, 0)
@@ -180,74 +229,9 @@ def test_what_was_done_before_a_kill_stays_done(tmp_path):
 
 def test_one_process_at_a_time_hears_a_part(tmp_path):
     _add(tmp_path, t0=_noise(4, 0), t1=_noise(4, 1))
-    with teacher.Journal(tmp_path / "teacher-train.jsonl", segments=2):
+    with teacher.Journal(tmp_path / "teacher-train.jsonl", _networks(), segments=2):
         before = (tmp_path / "teacher-train.jsonl").read_bytes()
         with pytest.raises(InputError, match="another process is hearing clips for teacher-train.jsonl"):
-            teacher.teach(tmp_path, "train", segments=2, forward=_forward)
+            teacher.teach(tmp_path, "train", segments=2, networks=_networks())
     assert (tmp_path / "teacher-train.jsonl").read_bytes() == before
     assert _run(tmp_path) == (2, 0)
-
-
-def test_network_is_what_numpy_computes_layer_by_layer():
-    rng = np.random.default_rng(0)
-    weights = _random_weights(rng)
-    x = rng.random((2, FRAMES, N_MELS)).astype(np.float32)
-    penultimate, logits = compiled(weights)(x)
-    for row in range(2):
-        expected = _by_hand(weights, x[row].astype(float))
-        np.testing.assert_allclose(penultimate[row], expected, atol=1e-4 * np.abs(expected).max())
-        expected = expected @ weights["dense_1/kernel"] + weights["dense_1/bias"]
-        np.testing.assert_allclose(logits[row], expected, atol=1e-4 * np.abs(expected).max())
-    assert logits.min() < 0  # not yet through the sigmoid
-
-
-def _by_hand(weights: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    """[200] penultimate of one patch [187, 96], every activation kept until the last moment."""
-
-    def named(kind: str, number: int, part: str) -> np.ndarray:
-        return weights[kind + (f"_{number}" if number else "") + f"/{part}"]
-
-    def normalised(value: np.ndarray, number: int) -> np.ndarray:
-        mean, variance, beta, gamma = (
-            named("batch_normalization", number, part) for part in ("moving_mean", "moving_variance", "beta", "gamma")
-        )
-        return (value - mean) / np.sqrt(variance + 1e-3) * gamma + beta
-
-    def layer(value: np.ndarray, number: int) -> np.ndarray:
-        kernel = named("conv2d", number, "kernel")[:, :, 0]
-        rows = len(kernel) - 1
-        padded = np.pad(value, ((rows // 2, rows - rows // 2), (0, 0)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape[:2])
-        summed = np.tensordot(windows, kernel, 2) + named("conv2d", number, "bias")
-        return normalised(np.maximum(summed, 0), number + 1)
-
-    start = normalised(x, 0)
-    parts = [np.concatenate([layer(start, number).max(axis=1) for number in range(5)], axis=1)]
-    parts.append(layer(parts[-1], 5)[:, 0])
-    for number in (6, 7):
-        parts.append(layer(parts[-1], number)[:, 0] + parts[-1])
-    stacked = np.concatenate(parts, axis=1)
-    pooled = np.stack([stacked.max(axis=0), stacked.mean(axis=0)], axis=1).ravel()
-    dense = normalised(pooled, 9) @ weights["dense/kernel"] + weights["dense/bias"]
-    return normalised(np.maximum(dense, 0), 10)
-
-
-def _random_weights(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    kernels = [(7, 38, 1, 20), (7, 67, 1, 20), (128, 1, 1, 5), (64, 1, 1, 5), (32, 1, 1, 5)]
-    kernels += [(7, 55, 1, 64), (7, 64, 1, 64), (7, 64, 1, 64)]
-    channels = [1] + [shape[-1] for shape in kernels] + [2 * (55 + 3 * 64), 200]
-    weights = {}
-    for number, shape in enumerate(kernels):
-        name = "conv2d" + (f"_{number}" if number else "")
-        weights[f"{name}/kernel"] = rng.normal(0, np.prod(shape[:3]) ** -0.5, shape)
-        weights[f"{name}/bias"] = rng.normal(0, 0.1, shape[-1])
-    for number, size in enumerate(channels):
-        name = "batch_normalization" + (f"_{number}" if number else "")
-        for part in ("moving_mean", "moving_variance", "beta", "gamma"):
-            # The real weights, too, have channels whose normalisation turns the sign.
-            sign = rng.choice([-1, 1], size) if part == "gamma" else 1
-            weights[f"{name}/{part}"] = sign * rng.uniform(0.5, 1.5, size)
-    for name, shape in (("dense", (channels[-2], 200)), ("dense_1", (200, 50))):
-        weights[f"{name}/kernel"] = rng.normal(0, shape[0] ** -0.5, shape)
-        weights[f"{name}/bias"] = rng.normal(0, 0.1, shape[1])
-    return {name: value.astype(np.float32) for name, value in weights.items()}

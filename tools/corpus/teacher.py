@@ -1,19 +1,21 @@
-"""What MSD_musicnn hears in the clips of the corpus: the teacher of genre, mood, instrument and era.
+"""What networks of musicnn hear in the clips of the corpus: the teachers of genre, mood, instrument and era.
 
-    python -m tools.corpus.teacher --weights musicnn_wheel/musicnn/MSD_musicnn --corpus ROOT --part train
+    python -m tools.corpus.teacher --corpus ROOT --part train --weights musicnn/MSD_musicnn musicnn/MTT_musicnn
 
-See ``tools/musicnn_embeddings.py`` for where the weights are from. It hears at most ``--segments`` evenly spread
-patches of 3 s of a clip; ten are all of an excerpt of 30 s, as the model that learns from it hears all. Writes two
-files that ``msim_tf.embeddings`` reads, each vector the mean over a clip's patches, and one that
-``msim_tf.labels.passages`` reads; clips are named relative to ROOT/PART:
+See ``tools/musicnn_embeddings.py`` for where the weights are from. Every network hears the same patches: at most
+``--segments`` evenly spread ones of 3 s of a clip; ten are all of an excerpt of 30 s, as the model that learns from
+them hears all. Writes two files that ``msim_tf.embeddings`` reads, each vector the mean over a clip's patches, and one
+that ``msim_tf.labels.passages`` reads; clips are named relative to ROOT/PART:
 
-    ROOT/teacher-PART-tags.npz          [n, 50] logits, before the sigmoid: activations of rare tags differ only in
-                                        the third decimal
-    ROOT/teacher-PART-penultimate.npz   [n, 200]
-    ROOT/teacher-PART-passages.npz      [patches, 50 + 200], every patch
+    ROOT/teacher-PART-tags.npz          [n, tags] logits, before the sigmoid: activations of rare tags differ only in
+                                        the third decimal; of several networks side by side, "NETWORK/TAG"
+    ROOT/teacher-PART-penultimate.npz   [n, size]; of several networks side by side, each of length 1
+    ROOT/teacher-PART-passages.npz      [patches, tags + size], every patch: first all logits, then all penultimate
+    ROOT/teacher-PART-NETWORK-tags.npz, ROOT/teacher-PART-NETWORK-penultimate.npz
+                                        one network's alone, where there are several
     ROOT/teacher-PART.jsonl             the journal: a line per clip that is done, so a run that was killed goes on
                                         where it was
-    ROOT/teacher-PART.f32               its vectors, 250 float32 per patch
+    ROOT/teacher-PART.f32               its vectors, tags + size float32 per patch
 
 It can run beside a builder: run again, it does the clips that were finished since.
 """
@@ -38,28 +40,28 @@ from msim_tf.embeddings import save_embeddings
 from msim_tf.errors import InputError
 from msim_tf.files import atomic_file, exclusive
 from msim_tf.labels.passages import Passages, save_passages
+from msim_tf.labels.teacher import joined_tag_names
 from tools.corpus.command import run
 from tools.corpus.ledger import PARTS, CorpusClip, Ledger
-from tools.musicnn_embeddings import (
-    FRAMES,
-    HOP,
-    SR,
-    TAGS,
-    Forward,
-    compiled,
-    load_weights,
-    log_mel,
-    patch_starts,
-    patches_at,
-)
+from tools.musicnn_embeddings import FRAMES, HOP, SR, Network, load_network, log_mel, patch_starts, patches_at
 
-MODEL = "MSD_musicnn"
-_BATCH = 64  # patches per pass through the network
-_WIDTHS = {"logits": len(TAGS), "penultimate": 200}
-_SIZE = sum(_WIDTHS.values())
+_BATCH = 64  # patches per pass through a network
 
-# A clip, [patches] starts in seconds, [patches, 250] logits and penultimate.
+# A clip, [patches] starts in seconds, [patches, size] all logits, then all penultimate.
 ClipVectors = tuple[CorpusClip, np.ndarray, np.ndarray]
+
+
+OUTPUTS = ("logits", "penultimate")
+
+
+def output_widths(networks: Sequence[Network]) -> tuple[int, ...]:
+    """Coordinates of each output in a patch's vector: all networks' logits, then all their penultimate layers."""
+    return (*(len(network.tags) for network in networks), *(network.size for network in networks))
+
+
+def model_name(networks: Sequence[Network]) -> str:
+    """What files call one or several networks."""
+    return " + ".join(network.name for network in networks)
 
 
 class Journal:
@@ -67,13 +69,17 @@ class Journal:
 
     Args:
         path: the file; the vectors lie beside it.
-        segments: patches per clip; a journal made with another number is refused.
+        networks: that listen.
+        segments: patches per clip; a journal made with another number, or by other networks, is refused.
     """
 
-    def __init__(self, path: Path, *, segments: int) -> None:
+    def __init__(self, path: Path, networks: Sequence[Network], *, segments: int) -> None:
         self.path = path
         self.vectors_path = path.with_suffix(".f32")
-        self.header = {"format": "msim teacher journal", "format_version": 2, "model": MODEL, "segments": segments}
+        self.widths = output_widths(networks)
+        self.size = sum(self.widths)
+        model = model_name(networks)
+        self.header = {"format": "msim teacher journal", "format_version": 2, "model": model, "segments": segments}
         self._lines = self._read()
         self.entries: dict[str, dict[str, Any]] = {}  # with "first", the row of the clip's first patch
         self._rows = 0
@@ -97,7 +103,7 @@ class Journal:
         if header != self.header:
             raise InputError(f"{self.path} was made with {header}, not with {self.header}; use the same or remove it")
         held = self.vectors_path.stat().st_size if self.vectors_path.exists() else 0
-        if held < 4 * _SIZE * sum(len(entry["starts"]) for entry in entries):
+        if held < 4 * self.size * sum(len(entry["starts"]) for entry in entries):
             raise InputError(f"{self.vectors_path}: shorter than {self.path} says; remove both to start anew")
         return entries
 
@@ -110,7 +116,7 @@ class Journal:
                 file.writelines(json.dumps(line) + "\n" for line in (self.header, *self._lines))
             self._file = stack.enter_context(self.path.open("a", encoding="utf-8"))
             self._vectors = stack.enter_context(self.vectors_path.open("ab"))
-            self._vectors.truncate(4 * _SIZE * self._rows)
+            self._vectors.truncate(4 * self.size * self._rows)
             self._open = stack.pop_all()
         return self
 
@@ -137,7 +143,7 @@ class Journal:
 
     def passages(self, clips: Sequence[CorpusClip]) -> Passages:
         """All that is known of some clips in the journal, in their order."""
-        every = np.fromfile(self.vectors_path, "<f4").reshape(-1, _SIZE)
+        every = np.fromfile(self.vectors_path, "<f4").reshape(-1, self.size)
         entries = [self.entries[clip.track] for clip in clips]
         counts = np.array([len(entry["starts"]) for entry in entries])
         rows = [np.arange(entry["first"], entry["first"] + count) for entry, count in zip(entries, counts)]
@@ -147,8 +153,13 @@ class Journal:
             np.concatenate([entry["starts"] for entry in entries]).astype(np.float32),
             every[np.concatenate(rows)],
             FRAMES * HOP / SR,
-            tuple(_WIDTHS.values()),
-            {"name": "musicnn", "model": MODEL, "segments": self.header["segments"], "outputs": list(_WIDTHS)},
+            self.widths,
+            {
+                "name": "musicnn",
+                "model": self.header["model"],
+                "segments": self.header["segments"],
+                "outputs": [output for output in OUTPUTS for _ in range(len(self.widths) // len(OUTPUTS))],
+            },
         )
 
 
@@ -169,15 +180,16 @@ def finished_clips(root: Path, part: str, builders: Iterable[str]) -> list[Corpu
 
 
 def clip_vectors(
-    forward: Forward, root: Path, clips: Sequence[CorpusClip], *, segments: int, pool: ThreadPoolExecutor
+    networks: Sequence[Network], root: Path, clips: Sequence[CorpusClip], *, segments: int, pool: ThreadPoolExecutor
 ) -> Iterator[ClipVectors]:
     """What each clip's patches sound like; a clip that cannot be read is named and left out."""
     features = list(zip(clips, pool.map(lambda clip: _patches(root / clip.clip, segments), clips)))
     heard = [(clip, *x) for clip, x in features if x is not None]
     if not heard:
         return
-    penultimate, logits = forward(np.concatenate([x for _, _, x in heard]))
-    values = np.concatenate([logits, penultimate], axis=1)
+    x = np.concatenate([x for _, _, x in heard])
+    penultimate, logits = zip(*(network.forward(x) for network in networks))
+    values = np.concatenate([*logits, *penultimate], axis=1)
     for (clip, starts, _), rows in zip(heard, np.split(values, np.cumsum([len(x) for _, _, x in heard])[:-1])):
         yield clip, starts, rows
 
@@ -196,35 +208,61 @@ def _patches(path: Path, segments: int) -> tuple[np.ndarray, np.ndarray] | None:
     return starts * HOP / SR, patches_at(frames, starts)
 
 
-def write_vectors(root: Path, part: str, journal: Journal, clips: Sequence[CorpusClip]) -> int:
-    """The three npz of the clips that are in the journal; how many those are."""
+def write_vectors(
+    root: Path, part: str, journal: Journal, clips: Sequence[CorpusClip], networks: Sequence[Network]
+) -> int:
+    """The npz files of the clips that are in the journal; how many those are.
+
+    Raises:
+        InputError: if a network says the same of all clips; nothing is written then.
+    """
     done = [clip for clip in clips if clip in journal]
     if not done:
         return 0
     passages = journal.passages(done)
     firsts = np.cumsum(passages.counts) - passages.counts
     means = np.add.reduceat(passages.vectors, firsts, axis=0) / passages.counts[:, None]
-    if len(done) > 1 and np.ptp(means, axis=0).max() < 1e-6:
-        raise InputError("all vectors are the same: the network does not listen, nothing was written")
-    logits, penultimate = np.split(means, [_WIDTHS["logits"]], axis=1)
-    for output, vectors, stem, title in (
-        ("logits", logits, "tags", "musicnn tags"),
-        ("penultimate", penultimate, "penultimate", "musicnn"),
-    ):
-        meta = {"name": title, "model": MODEL, "segments": journal.header["segments"], "output": output}
-        if output == "logits":
-            meta["tags"] = list(TAGS)
-        path = root / f"teacher-{part}-{stem}.npz"
-        save_embeddings(path, identifiers=passages.identifiers, embeddings=vectors, meta=meta)
+    outputs = np.split(means, np.cumsum(journal.widths)[:-1], axis=1)
+    if len(done) > 1 and any(np.ptp(vectors, axis=0).max() < 1e-6 for vectors in outputs):
+        raise InputError("all vectors are the same: a network does not listen, nothing was written")
+    logits, penultimate = outputs[: len(networks)], outputs[len(networks) :]
+    names = passages.identifiers
+    _save_outputs(root / f"teacher-{part}", names, networks, np.concatenate(logits, axis=1), _side_by_side(penultimate))
+    if len(networks) > 1:
+        for network, own_logits, own_penultimate in zip(networks, logits, penultimate):
+            _save_outputs(root / f"teacher-{part}-{network.name}", names, [network], own_logits, own_penultimate)
     save_passages(root / f"teacher-{part}-passages.npz", passages)
     return len(done)
+
+
+def _side_by_side(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """Several networks' vectors, each of length 1; a single one's as they are."""
+    if len(blocks) == 1:
+        return blocks[0]
+    return np.concatenate([x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in blocks], axis=1)
+
+
+def _save_outputs(
+    stem: Path, identifiers: Sequence[str], networks: Sequence[Network], logits: np.ndarray, penultimate: np.ndarray
+) -> None:
+    """STEM-tags.npz and STEM-penultimate.npz."""
+    model = model_name(networks)
+    tags: dict[str, Any] = {"tags": joined_tag_names([(network.name, network.tags) for network in networks])}
+    if len(networks) > 1:
+        tags["teachers"] = [network.name for network in networks]
+    for kind, vectors, meta in (
+        ("tags", logits, {"name": f"{model} tags", "model": model, "output": "logits", **tags}),
+        ("penultimate", penultimate, {"name": model, "model": model, "output": "penultimate"}),
+    ):
+        path = stem.with_name(f"{stem.name}-{kind}.npz")
+        save_embeddings(path, identifiers=identifiers, embeddings=vectors, meta=meta)
 
 
 def teach(
     root: Path,
     part: str,
     *,
-    forward: Forward,
+    networks: Sequence[Network],
     segments: int = 10,
     builders: Sequence[str] = ("games",),
     threads: int = 2,
@@ -234,7 +272,7 @@ def teach(
     Args:
         root: the corpus.
         part: "train" or "test".
-        forward: from ``musicnn_embeddings.compiled``.
+        networks: from ``musicnn_embeddings.load_network``; all hear the same patches.
         segments: patches per clip, at most.
         builders: whose clips.
         threads: that decode.
@@ -243,23 +281,30 @@ def teach(
         Number of clips with vectors, and of those that could not be read.
     """
     clips = finished_clips(root, part, builders)
-    with Journal(root / f"teacher-{part}.jsonl", segments=segments) as journal, ThreadPoolExecutor(threads) as pool:
+    path = root / f"teacher-{part}.jsonl"
+    with Journal(path, networks, segments=segments) as journal, ThreadPoolExecutor(threads) as pool:
         missing = [clip for clip in clips if clip not in journal]
         step = max(1, _BATCH // segments)
         start = time.monotonic()
         for first in range(0, len(missing), step):
             batch = missing[first : first + step]
-            journal.add(clip_vectors(forward, root, batch, segments=segments, pool=pool))
+            journal.add(clip_vectors(networks, root, batch, segments=segments, pool=pool))
             if first // step % 20 == 0:
                 speed = (first + len(batch)) / (time.monotonic() - start)
                 print(f"{part}: {first + len(batch)} of {len(missing)} new clips, {speed:.1f} clips/s", flush=True)
-        done = write_vectors(root, part, journal, clips)
+        done = write_vectors(root, part, journal, clips, networks)
     return done, len(clips) - done
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--weights", type=Path, required=True, help="folder MSD_musicnn of the unpacked wheel")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        nargs="+",
+        help="networks' folders of the unpacked wheel, MSD_musicnn ...",
+    )
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--part", choices=PARTS, required=True)
     parser.add_argument("--segments", type=int, default=10, help="patches of 3 s per clip, at most (default 10)")
@@ -271,7 +316,7 @@ def main() -> int:
     done, skipped = teach(
         arguments.corpus,
         arguments.part,
-        forward=compiled(load_weights(arguments.weights)),
+        networks=[load_network(folder) for folder in arguments.weights],
         segments=arguments.segments,
         builders=arguments.builders,
         threads=arguments.threads,
