@@ -7,6 +7,7 @@ import importlib.util
 from msim_tf.errors import InputError
 
 EXTRAS = {
+    "beets": "beets",
     "faiss": "faiss",
     "jams": "train",
     "jinja2": "evaluate",

@@ -253,7 +253,7 @@ class Library:
         """
         if isinstance(track, np.ndarray):
             return track
-        identifier = self._identifier(track)
+        identifier = self.identifier_of(track)
         if identifier is not None:
             return identifier
         if not Path(track).is_file():
@@ -266,12 +266,13 @@ class Library:
         Raises:
             InputError: if the library does not have it, with names that are alike.
         """
-        identifier = self._identifier(track)
+        identifier = self.identifier_of(track)
         if identifier is None:
             self.index.row(str(track))  # raises
         return str(identifier)
 
-    def _identifier(self, track: str | Path) -> str | None:
+    def identifier_of(self, track: str | Path) -> str | None:
+        """The identifier of a track of the library, from that or from its file; None if the library lacks it."""
         # As it is called, or as a listing prints names that a terminal cannot show.
         for name in (str(track), unprintable(str(track))):
             if name in self.index:

@@ -21,6 +21,7 @@ class Filters:
         tags: tags, all of them, whatever their dimension.
         artists: any of them.
         years: first and last year, both included.
+        tracks: identifiers, any of them; None for every track.
     """
 
     bpm: tuple[float, float] | None = None
@@ -29,6 +30,7 @@ class Filters:
     tags: tuple[str, ...] = ()
     artists: tuple[str, ...] = ()
     years: tuple[int, int] | None = None
+    tracks: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         for name, limits, lowest in (("bpm", self.bpm, 0), ("years", self.years, None)):

@@ -110,6 +110,8 @@ def filter_expression(filters: Filters | None, exclude: Iterable[str] = ()) -> s
     if filters.artists:
         artists = [comparable_artist(artist) for artist in filters.artists if artist]
         conditions.append(f"artist in {_texts(artists)}" if artists else 'id == ""')
+    if filters.tracks is not None:
+        conditions.append(f"id in {json.dumps(sorted(map(track_id, filters.tracks)))}")
     ids = sorted(track_id(identifier) for identifier in exclude)
     if ids:
         conditions.append(f"id not in {json.dumps(ids)}")

@@ -238,6 +238,10 @@ def allowed_rows(index: Index, filters: Filters | None, exclude: Iterable[str] =
         passing = passing[passing < len(allowed)]
         allowed = np.zeros(len(allowed), bool)
         allowed[passing] = index.alive[passing]
+        if filters.tracks is not None:
+            listed = np.zeros(len(allowed), bool)
+            listed[index.rows_of(filters.tracks)] = True
+            allowed &= listed
     allowed[index.rows_of(exclude)] = False
     return allowed
 

@@ -86,6 +86,7 @@ FILTERS = [
     Filters(artists=("",)),
     Filters(years=(1970, 1975)),
     Filters(years=(-5, 1965)),
+    Filters(tracks=frozenset({"t0003.ogg", "t0007.ogg", "nowhere"})),
     Filters(bpm=(80, 150), keys=("C major", "F# minor"), tags=("calm",), artists=("artist 1", "artist 2")),
 ]
 

@@ -186,6 +186,16 @@ def test_octaves_of_a_tempo_are_off_by_default(index):
     assert {"t0000.ogg", "t0001.ogg"} <= names(Filters(bpm=(118, 122), octaves=True))
 
 
+def test_filters_keep_to_named_tracks(index):
+    query = track_query(index, "t0040.ogg")
+    some = frozenset({"t0001.ogg", "t0041.ogg", "t0040.ogg", "nowhere.ogg"})
+    everything = [match.identifier for match in search(index, query, k=300)]
+    expected = [name for name in everything if name in some]
+    assert sorted(expected) == ["t0001.ogg", "t0041.ogg"]
+    assert [match.identifier for match in search(index, query, filters=Filters(tracks=some))] == expected
+    assert search(index, query, filters=Filters(tracks=frozenset())) == []
+
+
 def test_filters_see_changes_of_the_index(index):
     query = track_query(index, "t0002.ogg")
     index.update_metadata({"t0000.ogg": {"tags": ["rare"]}})
