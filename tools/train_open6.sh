@@ -21,12 +21,13 @@ mkdir -p "$corpus"
 trap 'kill $games 2> /dev/null || true; wait' EXIT
 part renders --clips 1200
 part scores
+part recordings ${MIRROR:+--mirror "$MIRROR"} # a folder that holds them; else they are fetched
 wait $games || [ $? = 3 ] # 3: a package is gone from the archive; the rest is built
 trap - EXIT
 part stretched --parts test
 part mixes --count 4000
-teacher --part train --builders games renders scores mixes
-teacher --part test --builders games renders scores stretched
+teacher --part train --builders games recordings renders scores mixes
+teacher --part test --builders games recordings renders scores stretched
 for which in train test; do
     "$msim" extract "$corpus/$which" "$corpus/store-$which"
     "$msim" label "$corpus/store-$which" "$corpus"/*-labels-$which.csv "$corpus/teacher-$which-tags.npz" \

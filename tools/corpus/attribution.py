@@ -17,7 +17,7 @@ from msim_tf.files import atomic_file
 from tools.corpus.command import run
 from tools.corpus.ledger import CorpusClip, Ledger
 
-BUILDERS = ("games", "scores", "renders")
+BUILDERS = ("games", "recordings", "scores", "renders")
 
 
 def originals(corpus: Path, tracks: set[str]) -> dict[tuple[str, ...], int]:
