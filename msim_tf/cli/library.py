@@ -247,7 +247,9 @@ def import_(embeddings: Path, library: Path, name: str, engine: str) -> None:
 @click.option("--length", type=click.IntRange(min=2), default=10, help="Tracks, both ends included.")
 @click.option("-w", "--weight", "--weights", "weights", multiple=True, help=_WEIGHTS_HELP)
 @profile_option
-@click.option("--per-artist", type=click.IntRange(min=1), help="Most tracks of one artist.")
+@click.option(
+    "--per-artist", type=click.IntRange(min=1), help="Most tracks of one artist; by default 2 while others are left."
+)
 @click.option("--per-album", type=click.IntRange(min=1), help="Most tracks of one album.")
 @listing_options
 def path(
@@ -271,7 +273,7 @@ def path(
     library = Library(directory)
     shown = listing(printed, library.catalog.music)
     start, end = map(library.identify, ends)
-    diversity = Diversity(per_artist, per_album)
+    diversity = Diversity(per_artist, per_album) if per_artist or per_album else None
     steps = track_path(
         library.index, start, end, length=length, weights=chosen_weights(weights, profile), diversity=diversity
     )

@@ -87,7 +87,7 @@ def path(state: LibraryState, body: requests.PathRequest) -> responses.Path:
         length=body.length,
         weights=body.weights,
         filters=search_filters(body.filters),
-        diversity=search_diversity(body.diversity),
+        diversity=None if body.diversity is None else search_diversity(body.diversity),
     )
     # Each step is explained by the metadata of the one before; the first has only itself.
     names = state.index.source.layout.names

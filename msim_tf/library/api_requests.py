@@ -180,7 +180,7 @@ class ExplainRequest(Body):
 
 
 class PathRequest(Body):
-    """Which way to take."""
+    """Which way to take. Without diversity two tracks of an artist, and more only where no other track is left."""
 
     start: TrackId = Field(alias="from")
     end: TrackId = Field(alias="to")

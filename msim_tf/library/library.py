@@ -215,20 +215,23 @@ class Library:
         matches = search(self.index, query, weights=weights or None, k=k, filters=filters, diversity=diversity)
         return self._hits(query, matches)
 
-    def path(self, start: str, end: str, *, length: int = 10, **weights: float) -> Hits:
+    def path(
+        self, start: str, end: str, *, length: int = 10, diversity: Diversity | None = None, **weights: float
+    ) -> Hits:
         """A playlist from one track to another that turns gradually, without repeats.
 
         Args:
             start: the first track.
             end: the last track.
             length: tracks, both ends included.
+            diversity: limits per artist and album; by default two of an artist while others are left.
             **weights: by dimension, >= 0. Without any, all count alike.
 
         Raises:
             InputError: if an end is not there, or the library has too few tracks.
         """
         start, end = self.identify(start), self.identify(end)
-        steps = track_path(self.index, start, end, length=length, weights=weights or None)
+        steps = track_path(self.index, start, end, length=length, weights=weights or None, diversity=diversity)
         return Hits(self._hit(step, "") for step in steps)
 
     def query(self, tracks: Sequence[Track]) -> Query:

@@ -20,6 +20,8 @@ from msim_tf.search.query import Match, Query, allowed_rows, nearest_matches, qu
 from msim_tf.search.ranking import dimension_distances, normalised
 from msim_tf.search.tracks import album_of, artist_of
 
+PER_ARTIST = 2
+"""Most tracks of one artist where the caller does not say, as long as others are left."""
 _ANTIPODAL = 1e-6  # radians short of opposite at which no great circle is preferred; both halves then stay at their end
 
 
@@ -42,7 +44,8 @@ def track_path(
         length: tracks in the path, both ends included, >= 2.
         weights: by dimension, >= 0; None weighs all equally.
         filters: what may be found between the ends.
-        diversity: limits per artist and album; ``relevance`` has no meaning here.
+        diversity: limits per artist and album; ``relevance`` has no meaning here. None is ``PER_ARTIST`` tracks of an
+            artist, and more only where no other track is left.
 
     Returns:
         The path; distances and shares of each track are to the one before it (0 for the first).
@@ -59,14 +62,20 @@ def track_path(
         )
     if (turn < 0).any():
         raise InputError(f"path weights {dict(weights or {})}: expected none below 0")
-    names = _between(index, start, end, length, turn, filters, diversity or Diversity())
+    names = _between(index, start, end, length, turn, filters, diversity)
     return _steps(index, [start, *names, end], turn)
 
 
 def _between(
-    index: Index, start: str, end: str, length: int, turn: np.ndarray, filters: Filters | None, diversity: Diversity
+    index: Index,
+    start: str,
+    end: str,
+    length: int,
+    turn: np.ndarray,
+    filters: Filters | None,
+    diversity: Diversity | None,
 ) -> list[str]:
-    limits = Limits(diversity)
+    limits = Limits(diversity or Diversity(per_artist=PER_ARTIST))
     for name in (start, end):
         limits.accept(*_groups(index.metadata(name)))
     allowed = allowed_rows(index, filters, (start, end))
@@ -75,6 +84,8 @@ def _between(
     for step in range(1, length - 1):
         target = Query(turned(vectors[0], vectors[1], step / (length - 1), index), index.source.layout.names)
         nearest = _nearest_within(index, target, turn, allowed, limits)
+        if nearest is None and diversity is None:
+            nearest = _nearest_within(index, target, turn, allowed, Limits(Diversity()))
         if nearest is None:
             raise InputError(
                 f"path of length {length}: only {len(names) + 2} tracks are left by the filters and limits; shorten "

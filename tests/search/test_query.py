@@ -1,6 +1,7 @@
 """Queries against brute-force loops in plain Python."""
 
 import math
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -295,7 +296,7 @@ def circle(rng, embeddings):
 
 
 def test_a_path_turns_at_constant_speed_and_repeats_nothing(circle):
-    path = track_path(circle, "000", "120", length=13)
+    path = track_path(circle, "000", "120", length=13, diversity=Diversity())
     assert [match.identifier for match in path] == [f"{degrees:03d}" for degrees in range(0, 121, 10)]
     # A chord of 10 degrees: 4 sin(5 degrees)^2 in every dimension.
     chord = 4 * math.sin(math.radians(5)) ** 2
@@ -311,13 +312,27 @@ def test_a_path_longer_than_the_way_still_repeats_nothing(circle):
 
 
 def test_a_path_obeys_filters_and_limits(circle):
-    path = track_path(circle, "000", "120", length=13, filters=Filters(artists=("odd",)))
+    odd = Filters(artists=("odd",))
+    path = track_path(circle, "000", "120", length=13, filters=odd, diversity=Diversity())
     assert all(int(match.identifier) % 10 == 5 for match in path[1:-1])
     limited = track_path(circle, "000", "120", length=8, diversity=Diversity(per_artist=3))
     artists = [match.metadata.get("artist") for match in limited]
     assert artists.count("even") == 3 and artists.count("odd") == 3 and artists.count(None) == 2
     with pytest.raises(InputError, match="only 20 tracks are left"):
         track_path(circle, "000", "120", length=25, filters=Filters(artists=("odd",)))
+
+
+def test_a_path_has_two_tracks_of_an_artist_while_others_are_left(circle):
+    def artists(**options):
+        return [match.metadata.get("artist") for match in track_path(circle, "000", "120", **options)]
+
+    counts = Counter(artists(length=8))
+    assert counts == {"even": 2, "odd": 2, None: 4}  # both ends are even
+    # Among the odd alone the third to last are taken all the same, in the places nearest to the way.
+    path = track_path(circle, "000", "120", length=13, filters=Filters(artists=("odd",)))
+    assert Counter(match.metadata["artist"] for match in path) == {"even": 2, "odd": 11}
+    assert all(int(match.identifier) % 10 == 5 for match in path[1:-1])
+    assert Counter(artists(length=13, diversity=Diversity()))["even"] == 13
 
 
 def test_bad_paths_are_refused(circle):

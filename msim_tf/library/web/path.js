@@ -67,10 +67,11 @@ async function ask() {
   }
 }
 
-/** As for the hits, but the usual limit per artist: in a small library it would leave too few steps. */
+/** As for the hits. The usual limits are left to the server, which goes beyond them where no other track is left. */
 function restrictions(state) {
-  const usual = state.limits.perArtist === startLimits().perArtist;
-  return restrictionsOf(usual ? { ...state, limits: { ...state.limits, perArtist: "" } } : state);
+  const { filters, diversity } = restrictionsOf(state);
+  const usual = Object.entries(startLimits()).every(([limit, value]) => state.limits[limit] === value);
+  return usual ? { filters } : { filters, diversity };
 }
 
 /** There is no way "unlike" something to a given end. */
