@@ -30,7 +30,7 @@ KINDS = ("tag", "tempo", "key")
 # Names of other targets, signatures, rows of a label table, fields of a track's metadata and layers of the network.
 _RESERVED = frozenset(
     f"{TRACK} {TEACHER} embedding all audio tag tags artist album title year file seconds id path "
-    "mel onset cens tempogram join backbone projection parts".split()
+    "words mel onset cens tempogram join backbone projection parts".split()
 )
 
 

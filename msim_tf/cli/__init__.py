@@ -22,6 +22,7 @@ from msim_tf.extras import missing_extra
 _TASKS = {
     "Listen": {
         "index": ("library", "Make a searchable library of a folder of music, or update it."),
+        "describe": ("describe", "Say what music sounds like: words, tempo and key."),
         "query": ("library_query", "Find the tracks nearest to a track."),
         "path": ("library", "A playlist from one track to another."),
         "serve": ("serving", "A library's page in the browser; exported models over gRPC and REST."),

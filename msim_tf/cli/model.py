@@ -64,6 +64,7 @@ _NETWORK_OPTIONS = {
         "regression_weight": "Weight of predicting all that a teacher says of a track; 0 is off.",
         "augment": "Also hear tracks at other tempi and in other keys.",
         "head_epochs": "Epochs in which only the time-averaged heads learn, from whole clips; 0 for none.",
+        "describe_steps": "Batches from which the heads learn that say words, tempo and key; 0 for none.",
         "keep": "Which epoch's model is kept: best (least validation loss) or last.",
         "mixed_precision": "Compute in 16 bits.",
         "validation": "Share of tracks, by whole artists, that is held out.",
@@ -110,6 +111,7 @@ def train(
         click.echo(f"  no triplets, so untrained: {', '.join(without)}")
     if unseen := [name for name in unseen if name not in without]:
         click.echo(f"  no triplets among the held-out tracks, so not validated: {', '.join(unseen)} (see --validation)")
+    _print_heads(finished.path)
     click.echo(f"  watch: tensorboard --logdir {run / 'tensorboard'}")
 
 
@@ -159,6 +161,23 @@ def _train_params(
     if not network.heads:
         changes = {"head_epochs": 0, **changes}
     return dataclasses.replace(params, network=network, **changes)
+
+
+def _print_heads(run: Path) -> None:
+    """What the heads of a run can say, and how well on held-out tracks."""
+    from msim_tf.model.description_heads import load_heads
+
+    heads = load_heads(run)
+    if heads is None:
+        return
+    count = sum(map(len, heads.words.values()))
+    click.echo(
+        f"  describes music with {count} words" + "".join(f", {name}" for name in heads.models if name != "words")
+    )
+    for name, figures in heads.held_out.items():
+        if name != "words":
+            text = ", ".join(f"{what} {value:.2f}" for what, value in figures.items() if what != "tracks")
+            click.echo(f"    {name}: {text or 'not judged'} ({figures['tracks']} held-out tracks)")
 
 
 def _without_triplets(summary: dict[str, Any], dimensions: tuple[str, ...], part: str) -> list[str]:

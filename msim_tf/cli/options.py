@@ -124,11 +124,11 @@ def list_notes(notes: dict[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(what: str, unit: str = "track") -> Iterator[Callable[[int, int], None]]:
+def progress_bar(what: str, unit: str = "track", *, disable: bool = False) -> Iterator[Callable[[int, int], None]]:
     """Yields a function to be called with (done, total); draws on standard error, with rate and remaining time."""
     from tqdm import tqdm
 
-    with tqdm(desc=what, unit=unit, dynamic_ncols=True, file=sys.stderr, mininterval=0.2) as bar:
+    with tqdm(desc=what, unit=unit, dynamic_ncols=True, file=sys.stderr, mininterval=0.2, disable=disable) as bar:
 
         def report(done: int, total: int) -> None:
             bar.total = total

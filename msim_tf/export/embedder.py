@@ -8,7 +8,7 @@ chunks, so that a track of hours needs no more memory than its features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,19 @@ import numpy as np
 from msim_tf.audio.sandbox import DecodeLimits, Decoder
 from msim_tf.audio.tags import read_tags
 from msim_tf.data.outcome import file_outcome
+from msim_tf.errors import InputError
+from msim_tf.export.description import PROBABILITIES, Description, track_description
 from msim_tf.export.metadata import load_metadata
 from msim_tf.export.servable import Servable
 from msim_tf.features.extractor import Extractor, Features
 from msim_tf.features.from_file import extract_file, features_or_reason
 from msim_tf.features.segments import audible_segments, segments_at
+from msim_tf.parallel import in_order
 from msim_tf.params import FeatureParams
 from msim_tf.performance import release_pages
 
 _CHUNK = 16
+_WORKERS = 2  # extraction runs ahead of the model; more threads would only take its cores
 
 
 class Embedder:
@@ -76,6 +80,36 @@ class Embedder:
         """The track embedding, [size] float32: the mean over the segments that are not silent."""
         return self.embed_segments(features, audible_segments(features, self.metadata.features))
 
+    def hear(self, features: Features) -> tuple[np.ndarray, Description | None]:
+        """The track embedding, [size] float32, and what the model says of the track; None if it describes nothing."""
+        classes = self.metadata.classes
+        if not classes:
+            return self.embed_features(features), None
+        probabilities: dict[str, list[np.ndarray]] = {name: [] for name in classes}
+
+        def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
+            feeds = {name: inputs[name] for name in self.metadata.inputs}
+            outputs = self._servable.run("describe", feeds, ["embedding", *(name + PROBABILITIES for name in classes)])
+            for name, segments in probabilities.items():
+                segments.append(outputs[name + PROBABILITIES])
+            return outputs["embedding"]
+
+        starts = audible_segments(features, self.metadata.features)
+        vector = mean_embedding(run, features, starts, self.metadata.features)
+        return vector, track_description({name: np.concatenate(own) for name, own in probabilities.items()}, classes)
+
+    def validate_describes(self) -> None:
+        """Refuses a model that describes nothing.
+
+        Raises:
+            InputError: naming it.
+        """
+        if not self.metadata.classes:
+            raise InputError(
+                f"{self.metadata.directory}: this model places music but has no words for it; use one that was trained "
+                "with --describe-steps, such as the one that msim carries"
+            )
+
     def embed_segments(self, features: Features, starts: np.ndarray) -> np.ndarray:
         """The mean over the segments that begin at the frames ``starts`` ([n] int), [size] float32."""
         return mean_embedding(self._run, features, starts, self.metadata.features)
@@ -84,16 +118,24 @@ class Embedder:
         feeds = {name: inputs[name] for name in self.metadata.inputs}
         return self._servable.run("serving_default", feeds)["embedding"]
 
+    def extract_file(self, path: str | Path, *, pad: bool = False) -> Features:
+        """The features of one audio file.
+
+        Raises:
+            InputError: if it cannot be decoded, is silent, or too short.
+        """
+        return extract_file(Path(path), self._extractor, self._decoder.read_blocks, pad=pad)
+
     def embed_file(self, path: str | Path, *, pad: bool = False) -> np.ndarray:
         """The track embedding of one audio file, [size] float32.
 
         Raises:
             InputError: if it cannot be decoded, is silent, or too short.
         """
-        return self.embed_features(extract_file(Path(path), self._extractor, self._decoder.read_blocks, pad=pad))
+        return self.embed_features(self.extract_file(path, pad=pad))
 
-    def embed_waveform(self, y: np.ndarray, *, pad: bool = False) -> np.ndarray:
-        """The track embedding of a waveform, [size] float32.
+    def extract_waveform(self, y: np.ndarray, *, pad: bool = False) -> Features:
+        """The features of a waveform.
 
         Args:
             y: [samples] float32 mono at the sample rate of the model's features.
@@ -106,12 +148,22 @@ class Embedder:
         def read_blocks(path: str | Path, *, sr: int, notes: list[str] | None = None) -> Iterator[np.ndarray]:
             yield y
 
-        return self.embed_features(extract_file(Path("the waveform"), self._extractor, read_blocks, pad=pad))
+        return extract_file(Path("the waveform"), self._extractor, read_blocks, pad=pad)
 
     def close(self) -> None:
         """Releases the model and ends the decoders."""
         self._decoder.close()
         self._servable.close()
+
+    def extract_all(
+        self, root: Path, identifiers: Sequence[str], *, pad: bool = False
+    ) -> Iterator[tuple[str, Features | str]]:
+        """Every file below ``root`` with its features, or why it has none; a few are read ahead."""
+
+        def work(identifier: str) -> Features | str:
+            return self.outcome(root / identifier, pad=pad)
+
+        return in_order(work, identifiers, _WORKERS)
 
 
 def mean_embedding(

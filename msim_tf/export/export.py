@@ -6,20 +6,23 @@ signature          arguments                                results
 serving_default    mel, onset, cens of segments             embedding [batch, size]
 genre, mood, ...   the same                                 that subspace, under its name [batch, width]
 all                the same                                 every subspace, under its name
+describe           the same as genre                        embedding, and what the model hears in words, bpm and
+                                                            key (``model.description_heads``)
 audio              audio [batch, samples] at the model's    embedding and every subspace of whole tracks,
-                   sample rate                              the mean over their segments (paper, section 4.1)
+                   sample rate                              the mean over their segments (paper, section 4.1), and
+                                                            their description
 =================  =======================================  ==============================================
 
-A model without tempogram and chroma takes ``mel`` only. Written by ``keras.export.ExportArchive``:
-``tf.saved_model.save`` of a Keras 3 model loads in Python and fails in the real server. Before it is published the
-export is loaded the way the server loads it, and every signature is compared with the model in memory. ``assets.extra``
-holds ``msim.json`` (what this model is) and the server's warm-up requests.
+A model whose training made no heads has no ``describe``. One without tempogram and chroma takes ``mel`` only. Written
+by ``keras.export.ExportArchive``: ``tf.saved_model.save`` of a Keras 3 model loads in Python and fails in the real
+server. Before it is published the export is loaded the way the server loads it, and every signature is compared with
+the model in memory. ``assets.extra`` holds ``msim.json`` (what this model is) and the server's warm-up requests.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,7 @@ from msim_tf.features.extractor import clip_features
 from msim_tf.features.segments import segments
 from msim_tf.features.spectral import frame_features, halo
 from msim_tf.files import atomic_directory
+from msim_tf.model.description_heads import DescriptionHeads, described, load_heads, segment_logits
 from msim_tf.model.network import embedding_model
 from msim_tf.model.params import NetworkParams, layout
 from msim_tf.model.run import Run, load_model
@@ -70,7 +74,8 @@ def export_run(run: Run, features: FeatureParams, base: str | Path) -> Path:
         "summary": run.summary,
         "tracks": {k: len(v) for k, v in run.identifiers.items()},
     }
-    return export_model(model, run.params.network, features, base, training=training)
+    heads = load_heads(run.path)
+    return export_model(model, run.params.network, features, base, training=training, heads=heads)
 
 
 def export_model(
@@ -80,6 +85,7 @@ def export_model(
     base: str | Path,
     *,
     training: Mapping[str, Any],
+    heads: DescriptionHeads | None = None,
 ) -> Path:
     """Writes, verifies and publishes ``base/<next version>``.
 
@@ -89,13 +95,14 @@ def export_model(
         features: the parameters of its features.
         base: ``saved_models/NAME``.
         training: what to say of the training in ``msim.json``.
+        heads: what describes music beside it, if anything does.
 
     Returns:
         The new version directory.
     """
     base = Path(base)
     version = next_version(base)
-    endpoints = _endpoints(model, network, features)
+    endpoints = _endpoints(model, network, features, heads)
     with atomic_directory(base / str(version)) as directory:
         archive = keras.export.ExportArchive()
         for name, (function, specs) in endpoints.items():
@@ -105,6 +112,8 @@ def export_model(
         examples = _examples(network, features)
         _write_warmup(directory, base.name, endpoints, examples)
         metadata = _metadata(base.name, network, features, training)
+        if heads is not None:
+            metadata["description"] = heads.to_json()
         # The checksums of all other files, which are whole by now.
         save_checked_json(directory / METADATA_FILE, {**metadata, "files": checksums_of_files(directory)})
         _verify(directory, model, endpoints, examples)
@@ -114,7 +123,9 @@ def export_model(
 Endpoint = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
 
 
-def _endpoints(model: keras.Model, network: NetworkParams, features: FeatureParams) -> dict[str, Endpoint]:
+def _endpoints(
+    model: keras.Model, network: NetworkParams, features: FeatureParams, heads: DescriptionHeads | None
+) -> dict[str, Endpoint]:
     """Functions and argument specs by signature name."""
     embed = embedding_model(model)
     slices = layout(network).slices
@@ -135,14 +146,36 @@ def _endpoints(model: keras.Model, network: NetworkParams, features: FeaturePara
     def single(name: str) -> Callable[..., dict[str, tf.Tensor]]:
         return lambda *values: {name: embedding(*values)[:, slices[name]]}
 
+    # The embedding of segments and the logits of their description, side by side: [batch, size + classes].
+    @tf.function(input_signature=specs)
+    def heard(*values: tf.Tensor) -> tf.Tensor:
+        vectors = embedding(*values)
+        return tf.concat([vectors, *logits_of(values, vectors).values()], axis=1)
+
+    def logits_of(values: Sequence[tf.Tensor], vectors: tf.Tensor) -> dict[str, tf.Tensor]:
+        return segment_logits(heads, network, dict(zip(network.inputs, values)), vectors) if heads else {}
+
+    def describe(*values: tf.Tensor) -> dict[str, tf.Tensor]:
+        vectors = embedding(*values)
+        return {"embedding": vectors, **described(logits_of(values, vectors))}
+
+    widths = {name: len(own) for name, own in heads.classes.items()} if heads else {}
+
     def audio(audio: tf.Tensor) -> dict[str, tf.Tensor]:
-        track = _embed_waveform(audio, embedding, network, features)
-        return {"embedding": track, **_subspaces(track, slices)}
+        size = layout(network).size
+        parts = tf.split(
+            _hear_waveform(audio, heard, network, features, size + sum(widths.values())),
+            [size, *widths.values()],
+            axis=1,
+        )
+        description = described(dict(zip(widths, parts[1:])))
+        return {"embedding": parts[0], **_subspaces(parts[0], slices), **description}
 
     return {
         "serving_default": (full, specs),
         **{name: (single(name), specs) for name in network.dimensions},
         "all": (every, specs),
+        **({"describe": (describe, specs)} if heads else {}),
         "audio": (audio, [tf.TensorSpec([None, None], tf.float32, name="audio")]),
     }
 
@@ -151,10 +184,18 @@ def _subspaces(embedding: tf.Tensor, slices: Mapping[str, slice]) -> dict[str, t
     return {name: embedding[:, part] for name, part in slices.items()}
 
 
-def _embed_waveform(
-    y: tf.Tensor, embed: Callable[..., tf.Tensor], network: NetworkParams, features: FeatureParams
+def _hear_waveform(
+    y: tf.Tensor, hear: Callable[..., tf.Tensor], network: NetworkParams, features: FeatureParams, size: int
 ) -> tf.Tensor:
-    """[batch, samples] -> [batch, size]: features of the whole waveforms, cut into segments, embedded, averaged."""
+    """[batch, samples] -> [batch, size]: features of the whole waveforms, cut into segments, heard, averaged.
+
+    Args:
+        y: the waveforms.
+        hear: the network's inputs of n segments -> [n, size].
+        network: which inputs.
+        features: how to make them.
+        size: of what is averaged.
+    """
     margin, hop = halo(features), features.hop_length
     frames = 1 + tf.shape(y)[1] // hop
     too_short = f"audio is shorter than one segment of {features.segment_samples} samples"
@@ -165,13 +206,11 @@ def _embed_waveform(
     cut = segments({"mel": mel, "onset": onset, "cens": cens}, features)
     count = tf.shape(cut["mel"])[1]
     flat = {name: tf.reshape(cut[name], [-1, *features.input_shapes[name]]) for name in network.inputs}
-    size = layout(network).size
-    embedded = _embed_in_chunks(flat, embed, size)
-    return tf.reduce_mean(tf.reshape(embedded, [-1, count, size]), 1)
+    return tf.reduce_mean(tf.reshape(_in_chunks(flat, hear, size), [-1, count, size]), 1)
 
 
-def _embed_in_chunks(inputs: dict[str, tf.Tensor], embed: Callable[..., tf.Tensor], size: int) -> tf.Tensor:
-    """Embeds [n, ...] inputs a chunk at a time, so that an hour of audio needs no more memory than a minute."""
+def _in_chunks(inputs: dict[str, tf.Tensor], hear: Callable[..., tf.Tensor], size: int) -> tf.Tensor:
+    """Hears [n, ...] inputs a chunk at a time, so that an hour of audio needs no more memory than a minute."""
     count = tf.shape(next(iter(inputs.values())))[0]
     chunk = tf.minimum(count, _CHUNK)
     chunks = -(-count // chunk)
@@ -181,15 +220,15 @@ def _embed_in_chunks(inputs: dict[str, tf.Tensor], embed: Callable[..., tf.Tenso
         padded = tf.pad(value, [[0, rest]] + [[0, 0]] * (value.shape.rank - 1))
         return tf.reshape(padded, tf.concat([[chunks, chunk], tf.shape(value)[1:]], 0))
 
-    def embed_chunk(part: dict[str, tf.Tensor]) -> tf.Tensor:
+    def hear_chunk(part: dict[str, tf.Tensor]) -> tf.Tensor:
         for name, value in part.items():
             value.set_shape([None, *inputs[name].shape[1:]])
-        return embed(*part.values())
+        return hear(*part.values())
 
     spec = tf.TensorSpec([None, size], tf.float32)
     stacked = {name: chunked(value) for name, value in inputs.items()}
-    embedded = tf.map_fn(embed_chunk, stacked, fn_output_signature=spec, parallel_iterations=1)
-    return tf.reshape(embedded, [-1, size])[:count]
+    chunks_heard = tf.map_fn(hear_chunk, stacked, fn_output_signature=spec, parallel_iterations=1)
+    return tf.reshape(chunks_heard, [-1, size])[:count]
 
 
 def _write_out(archive: keras.export.ExportArchive, directory: Path) -> None:

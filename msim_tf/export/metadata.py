@@ -6,12 +6,12 @@ Needs no TensorFlow.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from msim_tf.checksums import file_checksum, load_checked_json
-from msim_tf.dimensions import EmbeddingLayout
+from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.files import validate_format
 from msim_tf.params import FeatureParams
@@ -34,6 +34,8 @@ class ModelMetadata:
         layout: its subspaces.
         inputs: names of its inputs.
         training: how it was trained, for people.
+        classes: dimension -> what its description is in: words, tempi in bpm, or names of keys; empty for a model that
+            describes nothing.
     """
 
     directory: Path
@@ -42,6 +44,7 @@ class ModelMetadata:
     layout: EmbeddingLayout
     inputs: tuple[str, ...]
     training: dict[str, Any]
+    classes: dict[str, list[Any]] = field(default_factory=dict)
 
 
 def load_metadata(path: str | Path) -> ModelMetadata:
@@ -65,9 +68,18 @@ def load_metadata(path: str | Path) -> ModelMetadata:
             layout=EmbeddingLayout.from_json(value),
             inputs=tuple(value["inputs"]),
             training=value["training"],
+            classes=_classes(value.get("description", {"classes": {}})),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: not the description of an exported model ({error!r}); {_CURE}") from error
+
+
+def _classes(description: dict[str, Any]) -> dict[str, list[Any]]:
+    """Dimension -> classes; fails as an unreadable field does where they are something else."""
+    classes = description["classes"]
+    if not all(name in DIMENSION_NAMES and isinstance(own, list) for name, own in classes.items()):
+        raise TypeError("classes that are no lists of a dimension")
+    return dict(classes)
 
 
 def load_description(directory: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
     model = msim_tf.load()
     track = model.embed("song.mp3")
     track.vector, track.mood
+    print(model.describe("song.mp3"))
 
 ``Embedder`` is what works underneath, for whole libraries.
 """
@@ -21,8 +22,10 @@ from msim_tf import settings
 from msim_tf.audio.decode import resampled_mono
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
+from msim_tf.export.description import Description
 from msim_tf.export.embedder import Embedder
 from msim_tf.export.metadata import ModelMetadata
+from msim_tf.features.extractor import Features
 
 Audio = str | Path | np.ndarray
 
@@ -114,14 +117,39 @@ class Model:
         Raises:
             InputError: if it cannot be decoded, is silent or too short, or a waveform comes without ``sr``.
         """
-        if isinstance(audio, (str, Path)):
-            return self._embedding(self._embedder.embed_file(audio, pad=pad))
-        if isinstance(audio, np.ndarray):
-            if sr is None:
-                raise InputError("a waveform needs its sample rate: embed(y, sr=44100)")
-            y = resampled_mono(audio, sr, self.metadata.features.sr)
-            return self._embedding(self._embedder.embed_waveform(y, pad=pad))
+        if isinstance(audio, (str, Path, np.ndarray)):
+            vector = self._embedder.embed_features(self._features(audio, sr, pad))
+            return TrackEmbedding(vector, self.metadata.layout)
         return [self.embed(one, sr=sr, pad=pad) for one in audio]
+
+    @overload
+    def describe(self, audio: Audio, *, sr: int | None = None, pad: bool = False) -> Description: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def describe(self, audio: Iterable[Audio], *, sr: int | None = None, pad: bool = False) -> list[Description]: ...
+
+    def describe(
+        self, audio: Audio | Iterable[Audio], *, sr: int | None = None, pad: bool = False
+    ) -> Description | list[Description]:
+        """Says what it hears in one track, or in several: words by dimension, the tempo, the key.
+
+        Args:
+            audio: as for ``embed``.
+            sr: likewise.
+            pad: likewise.
+
+        Returns:
+            The description; a list of them for an iterable.
+
+        Raises:
+            InputError: as ``embed``, or if the model has no words.
+        """
+        self._embedder.validate_describes()
+        if isinstance(audio, (str, Path, np.ndarray)):
+            description = self._embedder.hear(self._features(audio, sr, pad))[1]
+            assert description is not None
+            return description
+        return [self.describe(one, sr=sr, pad=pad) for one in audio]
 
     def close(self) -> None:
         """Releases the model and ends its decoders."""
@@ -136,8 +164,12 @@ class Model:
     def __repr__(self) -> str:
         return f"<Model {self.name} version {self.version}: {', '.join(self.dimensions)}>"
 
-    def _embedding(self, vector: np.ndarray) -> TrackEmbedding:
-        return TrackEmbedding(vector, self.metadata.layout)
+    def _features(self, audio: Audio, sr: int | None, pad: bool) -> Features:
+        if not isinstance(audio, np.ndarray):
+            return self._embedder.extract_file(audio, pad=pad)
+        if sr is None:
+            raise InputError("a waveform needs its sample rate: sr=44100")
+        return self._embedder.extract_waveform(resampled_mono(audio, sr, self.metadata.features.sr), pad=pad)
 
 
 def load(path: str | Path | None = None) -> Model:

@@ -20,6 +20,9 @@ from msim_tf.files import load_json, validate_format
 
 _PATH = Path(__file__).with_name("taxonomy.json")
 
+# Values of "instrument" for what is no music. They need not be denied: whatever is not labelled so is something else.
+NOT_MUSIC = ("speech", "noise")
+
 
 def tags(dimension: str) -> tuple[str, ...]:
     """The paper's tags of a dimension, most frequent first; none for a dimension that the table does not list.

@@ -18,8 +18,10 @@ import msim_tf
 from msim_tf.audio.scan import FileState, Scan, content_hash
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
+from msim_tf.export.description import Description
 from msim_tf.features.extractor import Features
 from msim_tf.library.catalog import CATALOG, Catalog
+from msim_tf.library.descriptions import annotated, with_description, without_description
 from msim_tf.library.file_table import FileRecord, FileTable
 from msim_tf.library.plan import Known, Plan, make_plan, vanished
 from msim_tf.parallel import in_order
@@ -49,8 +51,8 @@ class TrackEmbedder(Protocol):
     def read_tags(self, path: str | Path) -> dict[str, Any]:
         """Artist, album, title, year and genre as the file's tags tell them."""
 
-    def embed_features(self, features: Features) -> np.ndarray:
-        """The track embedding, [size] float32."""
+    def hear(self, features: Features) -> tuple[np.ndarray, Description | None]:
+        """The track embedding, [size] float32, and what the model says of the track."""
 
 
 @dataclass(frozen=True)
@@ -292,26 +294,28 @@ class Update:
                 return record, {}, _unforeseen(error)
 
         for name, (record, metadata, features) in in_order(work, names, _WORKERS):
-            result: np.ndarray | str = features if isinstance(features, str) else self._embedded(features)
-            if isinstance(result, str):
-                yield name, FileRecord(record.state, record.sha256, result)
+            heard = features if isinstance(features, str) else self._heard(features)
+            if isinstance(heard, str):
+                yield name, FileRecord(record.state, record.sha256, heard)
                 continue
             assert not isinstance(features, str)
+            vector, description = heard
             metadata["seconds"] = round(features.frames / self._embedder.metadata.features.frame_rate, 2)
             metadata = {**self._annotations_before(name, record, metadata), **metadata}
+            metadata = with_description(metadata, description)
             notes = tuple(getattr(features, "notes", ()))
-            yield name, _Embedded(result, metadata, FileRecord(record.state, record.sha256, notes=notes))
+            yield name, _Embedded(vector, metadata, FileRecord(record.state, record.sha256, notes=notes))
 
-    def _embedded(self, features: Features) -> np.ndarray | str:
-        """The vector [size] float32, or why an index cannot hold it."""
+    def _heard(self, features: Features) -> tuple[np.ndarray, Description | None] | str:
+        """The vector [size] float32 and the description, or why an index cannot hold the track."""
         try:
-            vector = self._embedder.embed_features(features)
+            vector, description = self._embedder.hear(features)
         except Exception as error:  # one file never ends a run
             return _unforeseen(error)
         if not np.isfinite(vector).all():
             return "the model's output is not finite"
         flat = [name for name, part in self._source.layout.slices.items() if not np.linalg.norm(vector[part]) > 1e-9]
-        return f"the model says nothing about its {', '.join(flat)}" if flat else vector
+        return f"the model says nothing about its {', '.join(flat)}" if flat else (vector, description)
 
     def _commit(self, waiting: dict[str, _Embedded], failed: dict[str, FileRecord]) -> None:
         """Puts a batch into the index and saves it; empties both arguments."""
@@ -357,7 +361,7 @@ class Update:
         index = self._before or self.index
         if index is None or name not in index:
             return {}
-        old, old_record = index.metadata(name), FileTable(index.table.database).record(name)
+        old, old_record = without_description(index.metadata(name)), FileTable(index.table.database).record(name)
         same = old_record.sha256 == record.sha256 or old.get("seconds") == metadata["seconds"]
         return {key: old[key] for key in ("tempo", "key") if same and key in old}
 
@@ -375,10 +379,10 @@ class Update:
         labels = annotation_labels(annotations).values
         changed = {}
         for name, old in metadata.items():
-            estimated = {key: value[0] for key, value in labels.get(name, {}).items()}
-            new = {**{key: value for key, value in old.items() if key not in ("tempo", "key")}, **estimated}
-            if "tempo" in new:
-                new["tempo"] = float(new["tempo"])
+            estimated: dict[str, Any] = {key: value[0] for key, value in labels.get(name, {}).items()}
+            if "tempo" in estimated:
+                estimated["tempo"] = float(estimated["tempo"])
+            new = annotated(old, estimated)
             if new != old:
                 changed[name] = new
         self.index.update_metadata(changed)

@@ -82,7 +82,7 @@ def build_network(network: NetworkParams | str, features: FeatureParams | None =
     backbone = keras.layers.Flatten(name="backbone")(x)
 
     # [batch, embedding_size], layer-normalised as a whole before the masks (paper, section 3.2).
-    embedding = _layer_normalisation(EMBEDDING)(_projection(backbone, maps, network))
+    embedding = layer_normalisation(EMBEDDING)(_projection(backbone, maps, network))
 
     # One output per dimension, and those that only a training needs.
     slices = layout(network)
@@ -268,7 +268,7 @@ def _projection(backbone: Any, maps: dict[str, Any], network: NetworkParams) -> 
     # Each part is normalised alone before all are together: else the part with the largest scale would decide the
     # common mean and variance, its mean would be added to every other subspace, and distances over the whole embedding
     # would be its.
-    projected = _layer_normalisation("projection_norm")(projected)
+    projected = layer_normalisation("projection_norm")(projected)
     parts = []
     for from_backbone, run in itertools.groupby(network.dimensions, key=lambda name: name in names):
         neighbours = tuple(run)
@@ -298,23 +298,23 @@ def _time_averaged_head(x: Any, network: NetworkParams, name: str) -> Any:
     # [batch, rows]: what is averaged is standardised over its rows. All entries of an averaged CENS are positive and
     # alike, and the key is in their contrast.
     mean = keras.layers.GlobalAveragePooling1D(data_format="channels_first", name=f"{name}_time_mean", dtype="float32")
-    statistics = _layer_normalisation(f"{name}_contrast")(mean(x))
+    statistics = layer_normalisation(f"{name}_contrast")(mean(x))
     if averaged == "cens":
-        statistics = keras.layers.Concatenate(name=f"{name}_statistics")([statistics, _chords(x, name)])
+        statistics = keras.layers.Concatenate(name=f"{name}_statistics")([statistics, chord_statistics(x, name)])
     hidden = keras.layers.Dense(_HEAD_UNITS[averaged], activation="relu", name=f"{name}_hidden")(statistics)
     projected = keras.layers.Dense(network.subspace_width, name=f"{name}_projection")(hidden)
-    return _layer_normalisation(f"{name}_norm")(projected)
+    return layer_normalisation(f"{name}_norm")(projected)
 
 
-def _chords(x: Any, name: str) -> Any:
+def chord_statistics(x: Any, name: str) -> Any:
     """[batch, rows, frames] -> [batch, units]: the mean over time of a perceptron's response to each frame."""
     frames = keras.layers.Permute((2, 1), name=f"{name}_frames")(x)
-    frames = _layer_normalisation(f"{name}_frame_contrast")(frames)
+    frames = layer_normalisation(f"{name}_frame_contrast")(frames)
     responses = keras.layers.Conv1D(_CHORD_UNITS, 1, activation="relu", name=f"{name}_frame_hidden")(frames)
     mean = keras.layers.GlobalAveragePooling1D(name=f"{name}_frame_mean", dtype="float32")(responses)
-    return _layer_normalisation(f"{name}_frame_norm")(mean)
+    return layer_normalisation(f"{name}_frame_norm")(mean)
 
 
-def _layer_normalisation(name: str) -> keras.layers.Layer:
+def layer_normalisation(name: str) -> keras.layers.Layer:
     """In float32, without affine parameters: a scale per coordinate would be a second, learned mask."""
     return keras.layers.LayerNormalization(center=False, scale=False, name=name, dtype="float32")

@@ -176,6 +176,8 @@ class TrainParams:
         head_steps: batches of such an epoch.
         head_crops: segments of each clip.
         head_learning_rate: initial learning rate of that stage; a cosine ends it at 0.
+        describe_steps: batches from which the heads that describe music (``model.description_heads``) learn after all
+            else; 0 for no such heads.
         keep: which model is kept: "best", of the epoch with the least validation loss, or "last".
         mixed_precision: compute in float16 on a GPU, bfloat16 on a CPU.
         validation: share of the tracks, by whole groups, that is held out.
@@ -207,6 +209,7 @@ class TrainParams:
     head_steps: int = 200
     head_crops: int = 4
     head_learning_rate: float = 2e-3
+    describe_steps: int = 0
     keep: str = "best"
     mixed_precision: bool = False
     validation: float = 0.15
@@ -252,6 +255,7 @@ TRAIN_PRESETS: dict[str, TrainParams] = {
         warmup_steps=40,
         clip_norm=1.0,
         batch_size=48,
+        describe_steps=300,
     ),
     "open6": TrainParams(
         network=dataclasses.replace(
@@ -271,6 +275,7 @@ TRAIN_PRESETS: dict[str, TrainParams] = {
         regression_weight=8.0,
         augment=True,
         head_epochs=90,
+        describe_steps=3_000,
         mixed_precision=True,
         validation=0.1,
         seed=1,
@@ -287,6 +292,7 @@ TRAIN_PRESETS: dict[str, TrainParams] = {
         objective="contrastive",
         augment=True,
         head_epochs=30,
+        describe_steps=3_000,
         mixed_precision=True,
     ),
 }

@@ -7,7 +7,8 @@ A run directory holds everything about one training::
     history.csv       one row per epoch
     tensorboard/      scalars per dimension, embedding statistics, input images, HParams, projector
     backup/           what a resumed training continues from; removed at the end
-    checksums.json    of the model that was kept
+    description.json  the words that the heads can say; beside it the heads, describe_NAME.keras
+    checksums.json    of the models that were kept
     summary.json      written last: the training is finished
 """
 
@@ -22,6 +23,7 @@ import keras
 from msim_tf.checksums import file_checksum, load_checked_json, save_checked_json
 from msim_tf.errors import InputError
 from msim_tf.model.callbacks import read_history
+from msim_tf.model.description_heads import load_heads
 from msim_tf.model.network import in_float32
 from msim_tf.model.params import TrainParams
 
@@ -100,9 +102,10 @@ def validate_model_file(run: Run) -> None:
 
 
 def check_run(path: str | Path) -> list[str]:
-    """Reads a run and compares its model with its checksum: one line per problem; an unfinished run is none."""
+    """Reads a run and compares its models with their checksums: one line per problem; an unfinished run is none."""
     try:
         validate_model_file(load_run(path))
+        load_heads(Path(path))
     except InputError as error:
         return [str(error)]
     return []

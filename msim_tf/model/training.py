@@ -28,6 +28,8 @@ from msim_tf.labels.encoding import EncodedLabels, encode
 from msim_tf.labels.splits import Split, training_rows
 from msim_tf.model import callbacks as own
 from msim_tf.model.backup import backed_up_epochs
+from msim_tf.model.description_heads import save_heads
+from msim_tf.model.description_training import train_heads_to_describe
 from msim_tf.model.evaluation_images import EvaluationImages
 from msim_tf.model.multi_worker import Hosts, hosts_of_environment
 from msim_tf.model.objectives import build_compiled_model
@@ -130,6 +132,9 @@ def train(
         _fit(job, train_part, job.part(parts["validation"], training=False))
         heads = _fit_heads(job, train_part) if params.head_epochs else {}
         if hosts.is_chief:
+            if params.describe_steps:
+                describing = train_heads_to_describe(load_model(run), store, labels, parts, params)
+                save_heads(describing, run.path)
             summary = {**kept_epoch(run.path / "history.csv", params.keep), **heads}
             finish_run(run, {**summary, "seconds": round(time.time() - started, 1)})
             shutil.rmtree(run.path / "backup", ignore_errors=True)

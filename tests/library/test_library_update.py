@@ -44,8 +44,8 @@ class Counting:
     def read_tags(self, path):
         return self._embedder.read_tags(path)
 
-    def embed_features(self, features):
-        return self._embedder.embed_features(features) if self._vector is None else self._vector
+    def hear(self, features):
+        return self._embedder.hear(features) if self._vector is None else (self._vector, None)
 
 
 def index_of(library):
@@ -295,10 +295,10 @@ class Exploding(Counting):
             raise RuntimeError("psf_fseek() failed")
         return super().extract(path, pad=pad)
 
-    def embed_features(self, features):
+    def hear(self, features):
         if len(self.extracted) == 3:
             raise MemoryError("no room")
-        return super().embed_features(features)
+        return super().hear(features)
 
 
 def test_an_unforeseen_error_costs_one_file(clips, tmp_path, embedder, monkeypatch):

@@ -1,0 +1,124 @@
+"""``msim describe``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from msim_tf.cli.options import import_tensorflow, list_failures, list_notes, printable, progress_bar
+from msim_tf.dimensions import TAG_DIMENSION_NAMES
+
+if TYPE_CHECKING:
+    from msim_tf.export.description import Description
+    from msim_tf.export.embedder import Embedder
+
+_PATH = click.Path(path_type=Path)
+_FORMATS = ("table", "json", "csv")
+_WORDS_SHOWN = 5  # of a dimension, however unlikely, where one file is described
+
+
+@click.command()
+@click.argument("source", type=_PATH)
+@click.option("--model", type=_PATH, help="Exported model; by default the one that msim carries.")
+@click.option("--format", "format", type=click.Choice(_FORMATS), default="table", show_default=True)
+@click.option("--pad", is_flag=True, help="Lengthen what is shorter than one segment with silence.")
+@click.option(
+    "--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out; default 12 hours."
+)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.pass_context
+def describe(
+    ctx: click.Context, source: Path, model: Path | None, format: str, pad: bool, max_seconds: float, quiet: bool
+) -> None:
+    """Say what SOURCE sounds like: words, tempo and key of a file, or of every file of a folder.
+
+    A word, tempo or key is stated from a probability of one half; for a single file all likely candidates are shown.
+    JSON holds the probabilities of all words. Files that cannot be used are listed with the reason, and the exit
+    status is then 1.
+    """
+    import_tensorflow()
+    from msim_tf import settings
+    from msim_tf.audio.sandbox import DecodeLimits
+    from msim_tf.export.embedder import Embedder
+
+    embedder = Embedder(model or settings.default_model(), DecodeLimits(max_seconds=max_seconds))
+    failures: dict[str, str] = {}
+    notes: dict[str, str] = {}
+    try:
+        embedder.validate_describes()
+        descriptions = _descriptions(embedder, source, failures, notes, pad=pad, quiet=quiet or source.is_file())
+        if format == "json":
+            click.echo(json.dumps([{"track": name, **said.to_json()} for name, said in descriptions], indent=1))
+        elif format == "csv":
+            _print_csv(descriptions)
+        else:
+            for name, said in descriptions:
+                click.echo(_details(name, said) if source.is_file() else f"{printable(name)}: {said}")
+    finally:
+        embedder.close()
+    list_notes(notes)
+    list_failures({printable(name): reason for name, reason in failures.items()})
+    if failures:
+        ctx.exit(1)
+
+
+def _descriptions(
+    embedder: Embedder, source: Path, failures: dict[str, str], notes: dict[str, str], *, pad: bool, quiet: bool
+) -> Iterator[tuple[str, Description]]:
+    """Every track that can be used, one after the other; the others and what is wrong go into the two dicts."""
+    from msim_tf.audio.scan import scan_folder
+
+    scan = scan_folder(source)
+    failures |= scan.failures
+    for notice in scan.notices():
+        click.echo(f"  left out, {notice}", err=True)
+    names = list(scan.files)
+    with progress_bar("describe", disable=quiet) as progress:
+        for done, (name, features) in enumerate(embedder.extract_all(scan.root, names, pad=pad), 1):
+            progress(done, len(names))
+            if isinstance(features, str):
+                failures[name] = features
+                continue
+            if features.notes:
+                notes[name] = "; ".join(features.notes)
+            description = embedder.hear(features)[1]
+            assert description is not None
+            yield name, description
+
+
+def _details(name: str, said: Description) -> str:
+    """A single track at length: every dimension with its likeliest values and their probabilities."""
+    lines = [f"{printable(name)}: {said}"]
+    for dimension, words in said.words.items():
+        likely = [f"{word} {p:.2f}" for word, p in list(words.items())[:_WORDS_SHOWN]]
+        lines.append(f"  {dimension:<12}{', '.join(likely)}")
+    if said.tempo:
+        lines.append(f"  {'tempo':<12}{', '.join(f'{bpm:.1f} bpm {p:.2f}' for bpm, p in said.tempo)}")
+    if said.key:
+        lines.append(f"  {'key':<12}{', '.join(f'{key} {p:.2f}' for key, p in said.key[:3])}")
+    return "\n".join(lines)
+
+
+def _print_csv(descriptions: Iterator[tuple[str, Description]]) -> None:
+    """A row for each track as soon as it is known; several words of a dimension are separated by semicolons."""
+    columns = ["track", "musical", *TAG_DIMENSION_NAMES, "bpm", "bpm_probability", "key", "key_probability"]
+    click.echo(_csv_line(columns), nl=False)
+    for name, said in descriptions:
+        bpm, bpm_probability = said.tempo[0] if said.musical and said.tempo else ("", "")
+        key, key_probability = said.key[0] if said.musical and said.key else ("", "")
+        row = [printable(name), said.musical, *(";".join(said.stated(tag)) for tag in TAG_DIMENSION_NAMES)]
+        row += [bpm and f"{bpm:.1f}", bpm_probability and f"{bpm_probability:.3f}"]
+        row += [key, key_probability and f"{key_probability:.3f}"]
+        click.echo(_csv_line(row), nl=False)
+
+
+def _csv_line(values: list) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(values)
+    return line.getvalue()
