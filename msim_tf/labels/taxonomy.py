@@ -111,4 +111,4 @@ def _all_spellings() -> Mapping[str, tuple[str, str]]:
     """Folded spelling -> (dimension, word); the paper's tags come before additional words and their synonyms."""
     spellings = {_folded(word): (name, word) for name in TAG_DIMENSION_NAMES for word in words(name)}
     aliases = {_folded(alias): spellings[_folded(word)] for alias, word in _table()["additional_aliases"].items()}
-    return aliases | spellings | _spellings()
+    return {**aliases, **spellings, **_spellings()}

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msim_tf.dimensions import TAG_DIMENSION_NAMES
 from msim_tf.embeddings import Embeddings
 from msim_tf.labels import taxonomy
 from msim_tf.labels.encoding import EncodedLabels
@@ -95,9 +94,9 @@ def _teacher_scores(teacher: Embeddings, identifiers: Iterable[str]) -> Iterable
     # Several tags may be one word: synonyms, or the same tag of two teachers.
     synonyms: dict[tuple[str, str], list[int]] = {}
     for column, tag in enumerate(teacher_tag_names(teacher)):
-        name = taxonomy.dimension_of(tag)
-        if name in TAG_DIMENSION_NAMES:
-            synonyms.setdefault((name, taxonomy.canonical(name, tag)), []).append(column)
+        word = taxonomy.resolve(tag)
+        if word is not None:
+            synonyms.setdefault(word, []).append(column)
     for (name, word), columns in synonyms.items():
         # [scored]: the mean opinion decides the order, the surest one whether it is enough.
         opinion = standardised(scores[:, columns]).mean(axis=1)
