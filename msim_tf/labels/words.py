@@ -15,7 +15,7 @@ import numpy as np
 from msim_tf.embeddings import Embeddings
 from msim_tf.labels import taxonomy
 from msim_tf.labels.encoding import EncodedLabels
-from msim_tf.labels.teacher import DISSIMILAR_SHARE, SIMILAR_SHARE, standardised, teacher_tag_names
+from msim_tf.labels.teacher import DISSIMILAR_SHARE, SIMILAR_SHARE, standardised, tag_columns
 
 # A tenth of any corpus scores highest for "country", also of one without country music. A teacher's own probability
 # must reach this, too: musicnn's exceed it for the one or two words that it would name first.
@@ -93,10 +93,9 @@ def _teacher_scores(teacher: Embeddings, identifiers: Iterable[str]) -> Iterable
     scores = teacher.embeddings[teacher.rows([track for track, there in zip(tracks, scored) if there])]
     # Several tags may be one word: synonyms, or the same tag of two teachers.
     synonyms: dict[tuple[str, str], list[int]] = {}
-    for column, tag in enumerate(teacher_tag_names(teacher)):
-        word = taxonomy.resolve(tag)
-        if word is not None:
-            synonyms.setdefault(word, []).append(column)
+    for index, column in enumerate(tag_columns(teacher)):
+        if column.dimension is not None:
+            synonyms.setdefault((column.dimension, column.word), []).append(index)
     for (name, word), columns in synonyms.items():
         # [scored]: the mean opinion decides the order, the surest one whether it is enough.
         opinion = standardised(scores[:, columns]).mean(axis=1)

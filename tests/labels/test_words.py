@@ -54,6 +54,15 @@ def test_synonyms_are_one_word_and_labels_overrule_the_teacher():
     assert column[0] == 1 and column[39] == -1 and column[38] == 1 and column[1] == -1
 
 
+def test_two_teachers_say_one_word():
+    logits = np.linspace(-6, 3, 40)
+    meta = {"tags": ["a/rock", "a/jazz", "b/rock", "b/piano"], "teachers": ["a", "b"]}
+    scores = np.stack([logits, -logits, logits - 1, logits], 1).astype(np.float32)
+    known = word_targets(encode(Labels(), TRACKS, ("genre", "instrument")), Embeddings("t", TRACKS, scores, None, meta))
+    assert known.words == {"genre": ("rock", "jazz"), "instrument": ("piano",)}
+    assert (known.targets["genre"][:, 0] > 0).sum() == 4
+
+
 def test_tracks_that_the_teacher_has_not_heard_are_unknown():
     teacher = Embeddings("t", TRACKS[:30], np.linspace(-6, 3, 30, dtype=np.float32)[:, None], None, {"tags": ["rock"]})
     known = word_targets(encode(Labels(), TRACKS, ("genre",)), teacher)
