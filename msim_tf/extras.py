@@ -9,6 +9,7 @@ from msim_tf.errors import InputError
 EXTRAS = {
     "beets": "beets",
     "faiss": "faiss",
+    "fsspec": "cloud",
     "jams": "train",
     "jinja2": "evaluate",
     "madmom": "annotate",

@@ -37,7 +37,7 @@ class FileState:
 
     Attributes:
         size: bytes.
-        modified: nanoseconds since 1970.
+        modified: nanoseconds since 1970; behind an URI, a number made of the etag.
     """
 
     size: int
@@ -56,6 +56,7 @@ class Scan:
         hidden: how many hidden files and folders were left out.
         unsupported: suffix -> how many files of a kind of music that cannot be decoded.
         root: the folder; that of the file, where a single file was scanned.
+        uri: of the folder, if the files are behind one; then there is no root.
     """
 
     files: dict[str, FileState]
@@ -64,6 +65,7 @@ class Scan:
     hidden: int = 0
     unsupported: dict[str, int] = field(default_factory=dict)
     root: Path = Path()
+    uri: str = ""
 
     def notices(self) -> list[str]:
         """What was left out without a reason of its own, each as a line for a summary."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msim_tf.cli.options import (
+    LocalPath,
+    SourcePath,
     import_tensorflow,
     list_failures,
     list_notes,
@@ -27,11 +29,11 @@ if TYPE_CHECKING:
     from msim_tf.audio.sandbox import DecodeLimits
     from msim_tf.data.writer import Extraction
 
-_PATH = click.Path(path_type=Path)
+_PATH = LocalPath(path_type=Path)
 
 
 @click.command()
-@click.argument("source", type=_PATH)
+@click.argument("source", type=SourcePath(path_type=Path))
 @click.argument("store", type=_PATH)
 @click.option("--features", default="paper", show_default=True, help=f"Feature preset: {', '.join(FEATURE_PRESETS)}.")
 @click.option(
@@ -50,8 +52,10 @@ _PATH = click.Path(path_type=Path)
 @click.option("--run", "run_file", type=click.File("r"), help="Only do the jobs of this file (- is standard input).")
 @click.option("--finish", "only_finish", is_flag=True, help="Only take finished jobs into STORE.")
 @click.pass_context
-def extract(ctx: click.Context, source: Path, store: Path, **options: Any) -> None:
+def extract(ctx: click.Context, source: Path | str, store: Path, **options: Any) -> None:
     """Extract mel-spectrogram, onset envelope and CENS chroma of every audio file below SOURCE into STORE.
+
+    SOURCE is a folder, a single file, or the URI of one (s3://, gs://, https://, ...; extra cloud).
 
     Run again after an interruption, or after files were added, changed or deleted: only what is new
     is extracted. Files that cannot be used are listed with the reason, and the exit status is then
@@ -87,14 +91,14 @@ def extract(ctx: click.Context, source: Path, store: Path, **options: Any) -> No
         ctx.exit(1)
 
 
-def _run_jobs(source: Path, store: Path, lines: Iterable[str], workers: int | None, limits: DecodeLimits) -> None:
+def _run_jobs(source: Path | str, store: Path, lines: Iterable[str], workers: int | None, limits: DecodeLimits) -> None:
     """Does the jobs that ``msim extract --plan`` wrote, one per line."""
+    from msim_tf.audio.source import source_root
     from msim_tf.data import writer
 
-    root = source if source.is_dir() else source.parent
     jobs = read_jobs(lines, writer.ShardJob.from_json, "extract")
     with progress_bar("extract", "shard") as progress:
-        for done, _ in enumerate(writer.run_jobs(jobs, root, store, workers=workers, limits=limits), 1):
+        for done, _ in enumerate(writer.run_jobs(jobs, source_root(source), store, workers=workers, limits=limits), 1):
             progress(done, len(jobs))
     click.echo(f"{store}: {len(jobs)} jobs done")
 

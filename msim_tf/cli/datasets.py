@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from msim_tf.cli.options import import_tensorflow, printable
+from msim_tf.cli.options import LocalPath, import_tensorflow, printable
 from msim_tf.datasets.catalogue import dataset_facts, datasets
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.errors import InputError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from msim_tf.datasets.collection import DatasetLabels
     from msim_tf.labels.tables import Labels
 
-_PATH = click.Path(path_type=Path)
+_PATH = LocalPath(path_type=Path)
 _SHOWN = 3
 
 

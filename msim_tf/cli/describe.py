@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from msim_tf.cli.options import import_tensorflow, list_failures, list_notes, printable, progress_bar
+from msim_tf.cli.options import LocalPath, import_tensorflow, list_failures, list_notes, printable, progress_bar
 from msim_tf.dimensions import TAG_DIMENSION_NAMES
 
 if TYPE_CHECKING:
     from msim_tf.export.description import Description
     from msim_tf.export.embedder import Embedder
 
-_PATH = click.Path(path_type=Path)
+_PATH = LocalPath(path_type=Path)
 _FORMATS = ("table", "json", "csv")
 _WORDS_SHOWN = 5  # of a dimension, however unlikely, where one file is described
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from msim_tf.cli.options import field_options, given, import_tensorflow, parse_weights, preset, progress_bar
+from msim_tf.cli.options import LocalPath, field_options, given, import_tensorflow, parse_weights, preset, progress_bar
 from msim_tf.errors import InputError
 from msim_tf.extras import require
 from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, NetworkParams, TrainParams
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from msim_tf.evaluate.triplet_scores import TripletResult
     from msim_tf.evaluate.triplets import Dropped, Triplets
 
-_PATH = click.Path(path_type=Path)
+_PATH = LocalPath(path_type=Path)
 _SHOWN = 10
 _FILE_HELP = "Judgements in any form that msim evaluate triplets reads."
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msim_tf.cli.listing import listing, listing_options, match_json, match_line, print_json
-from msim_tf.cli.options import import_tensorflow, list_failures, printable, profile_option, progress_bar
+from msim_tf.cli.options import LocalPath, import_tensorflow, list_failures, printable, profile_option, progress_bar
 from msim_tf.embeddings import load_embeddings
 from msim_tf.errors import InputError
 from msim_tf.settings import default_library, default_model
@@ -20,7 +20,7 @@ from msim_tf.settings import default_library, default_model
 if TYPE_CHECKING:
     from msim_tf.library.update import Summary, UpdateOptions
 
-_PATH = click.Path(path_type=Path)
+_PATH = LocalPath(path_type=Path)
 _SHOWN = 10
 _RETRY_SECONDS = 60.0
 _WEIGHTS_HELP = "DIMENSION=NUMBER, comma separated or repeated; 0 is off. Default all equal."

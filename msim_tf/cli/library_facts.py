@@ -11,7 +11,7 @@ import click
 
 from msim_tf.cli.library_query import chosen_filters, library_and_tracks
 from msim_tf.cli.listing import listing, listing_options, match_json, match_line, print_json, track_line
-from msim_tf.cli.options import filter_options, printable
+from msim_tf.cli.options import LocalPath, filter_options, printable
 from msim_tf.errors import InputError
 from msim_tf.library.catalog import is_library, load_catalog
 from msim_tf.library.file_table import FileTable
@@ -22,7 +22,7 @@ from msim_tf.search.query import allowed_rows, search
 from msim_tf.search.tracks import TAG_KEYS, TEXT_KEYS
 from msim_tf.settings import default_library
 
-_PATH = click.Path(path_type=Path)
+_PATH = LocalPath(path_type=Path)
 _WIDTH = 12
 
 

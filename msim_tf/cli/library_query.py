@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from msim_tf.cli.listing import Listing, listing, listing_options, match_json, match_line, print_json
-from msim_tf.cli.options import filter_options, parse_weights, printable, profile_option
+from msim_tf.cli.options import LocalPath, filter_options, parse_weights, printable, profile_option
 from msim_tf.errors import InputError
 from msim_tf.library.catalog import is_library
 from msim_tf.library.library import Library
@@ -25,7 +25,7 @@ from msim_tf.search.query import Match, Query, mixed_query, search
 from msim_tf.search.weights import load_profile
 from msim_tf.settings import default_library
 
-_PATH = click.Path(path_type=Path)
+_PATH = LocalPath(path_type=Path)
 
 
 @click.command(context_settings={"show_default": True})

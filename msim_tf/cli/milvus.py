@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from msim_tf.cli.options import filter_options, profile_option, progress_bar
+from msim_tf.cli.options import LocalPath, filter_options, profile_option, progress_bar
 
-_PATH = click.Path(path_type=Path)
+_PATH = LocalPath(path_type=Path)
 
 
 @click.group()

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from msim_tf.cli.options import field_options, given, import_tensorflow, preset
+from msim_tf.cli.options import LocalPath, field_options, given, import_tensorflow, preset
 from msim_tf.dimensions import DIMENSION_NAMES, dimension
 from msim_tf.errors import InputError
 from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, NetworkParams, TrainParams
 
-_PATH = click.Path(path_type=Path)
+_PATH = LocalPath(path_type=Path)
 _NETWORK_OPTIONS = {
     "width": "Scale of all filter counts; 1.0 is the paper's.",
     "trunk_width": "Scale of those after the inputs' branches have met; 0: as --width, the paper's.",

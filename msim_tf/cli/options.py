@@ -11,12 +11,40 @@ from typing import Any, TypeVar
 
 import click
 
+from msim_tf.audio.source import is_uri
 from msim_tf.errors import InputError
 from msim_tf.names import printable as printable  # what commands share, they take from here
 from msim_tf.search.profiles import PROFILES
 from msim_tf.startup import import_tensorflow as import_tensorflow
 
 Job = TypeVar("Job")
+
+
+class LocalPath(click.Path):
+    """A path of this machine or of a file system that it shares; an URI is refused in one line."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value as ``pathlib.Path``."""
+        if is_uri(value):
+            raise InputError(
+                f"{value}: stores, libraries and models need a local or shared file system; only the SOURCE of msim "
+                "extract and msim embed may be an URI"
+            )
+        return super().convert(value, param, ctx)
+
+
+class SourcePath(click.Path):
+    """A path, or the URI of sound files, which stays text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value as ``pathlib.Path``, or as it is."""
+        return value if is_uri(value) else super().convert(value, param, ctx)
+
+
+def absolute(source: Any) -> str:
+    """A source as a process in another directory names it."""
+    return source if is_uri(source) else str(source.absolute())
+
 
 _SHOWN = 10
 _FILTERS = (

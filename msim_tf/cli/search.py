@@ -8,17 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from msim_tf.cli.options import import_tensorflow, list_failures, one_step, printable, progress_bar, read_jobs
+from msim_tf.cli.options import (
+    LocalPath,
+    SourcePath,
+    import_tensorflow,
+    list_failures,
+    one_step,
+    printable,
+    progress_bar,
+    read_jobs,
+)
 from msim_tf.errors import InputError
 
 if TYPE_CHECKING:
     from msim_tf.export.embedding import EmbeddedTracks
 
-_PATH = click.Path(path_type=Path)
+_PATH = LocalPath(path_type=Path)
 
 
 @click.command()
-@click.argument("source", type=_PATH)
+@click.argument("source", type=SourcePath(path_type=Path))
 @click.option("--model", type=_PATH, required=True, help="Exported model: saved_models/NAME or one of its versions.")
 @click.option("--out", type=_PATH, required=True, help="The .npz file to write.")
 @click.option(
@@ -33,8 +42,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--run", "run_file", type=click.File("r"), help="Only do the jobs of this file (- is standard input).")
 @click.option("--finish", "only_finish", is_flag=True, help="Only join finished jobs to the .npz file.")
 @click.pass_context
-def embed(ctx: click.Context, source: Path, model: Path, out: Path, **options: Any) -> None:
-    """Embed every track of SOURCE: a folder of audio, a single file, or a feature store.
+def embed(ctx: click.Context, source: Path | str, model: Path, out: Path, **options: Any) -> None:
+    """Embed every track of SOURCE: a folder of audio, a single file, the URI of one, or a feature store.
 
     Writes identifiers, embeddings, dimensions and widths. Run again after an interruption, it goes on where it was.
     Files that cannot be used are listed with the reason, and the exit status is then 1.

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import click
 import numpy as np
 
-from msim_tf.cli.options import import_tensorflow, preset
+from msim_tf.cli.options import LocalPath, import_tensorflow, preset
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.errors import InputError
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
@@ -22,7 +22,7 @@ from msim_tf.settings import default_library, default_model
 if TYPE_CHECKING:
     from msim_tf.serving.server import Addresses
 
-_PATH = click.Path(path_type=Path)
+_PATH = LocalPath(path_type=Path)
 
 
 @click.command(context_settings={"show_default": True})

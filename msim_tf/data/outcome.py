@@ -7,32 +7,41 @@ elsewhere, and the file is not blamed for it.
 from __future__ import annotations
 
 import errno
-from pathlib import Path
 
 from msim_tf.audio.sandbox import Decoder, DecoderUnavailable
+from msim_tf.audio.scan import FileState
+from msim_tf.audio.source import Source, SourceUnavailable, local_file
+from msim_tf.errors import InputError
 from msim_tf.features.extractor import Extractor, Features
 from msim_tf.features.from_file import features_or_reason
 
 _MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.EROFS, errno.ENOMEM)
 
 
-def file_outcome(path: Path, extract: Extractor, decoder: Decoder, *, pad: bool) -> Features | str:
+def file_outcome(
+    root: Source, file: tuple[str, FileState], extract: Extractor, decoder: Decoder, *, pad: bool
+) -> Features | str:
     """The file's features, or whatever reading it raised, as its reason.
 
     Args:
-        path: the sound file.
+        root: the folder of music, or its URI.
+        file: identifier and state of the sound file.
         extract: the extractor.
         decoder: what decodes.
         pad: lengthen a clip that is shorter than one segment with silence.
 
     Raises:
         DecoderUnavailable: if no file at all can be decoded.
+        SourceUnavailable: if the file cannot be fetched now.
         OSError: if the disk is full, or the machine has no more memory or files.
     """
     try:
-        return features_or_reason(path, extract, decoder.read_blocks, pad=pad)
-    except DecoderUnavailable:
+        with local_file(root, *file) as path:
+            return features_or_reason(path, extract, decoder.read_blocks, pad=pad)
+    except (DecoderUnavailable, SourceUnavailable):
         raise
+    except InputError as error:
+        return str(error)
     except OSError as error:
         if error.errno in _MACHINE_FAULTS:
             raise

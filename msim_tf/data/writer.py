@@ -20,7 +20,8 @@ from itertools import groupby
 from pathlib import Path
 
 from msim_tf.audio.sandbox import DecodeLimits, Decoder
-from msim_tf.audio.scan import FileState, Scan, scan_folder
+from msim_tf.audio.scan import FileState, Scan
+from msim_tf.audio.source import Source, scan_source
 from msim_tf.data.joining import join_shards, sweep
 from msim_tf.data.outcome import file_outcome
 from msim_tf.data.shard_job import ShardJob
@@ -150,15 +151,19 @@ def run_job(
     store: str | Path,
     *,
     workers: int | None = None,
+    limits: DecodeLimits | None = None,
     progress: Callable[[ShardClip], None] = lambda clip: None,
 ) -> Shard:
     """Extracts the clips of one job into its shard, unless that is finished already.
 
+    The process keeps its extractor and decoders for its next job.
+
     Args:
         job: what to do.
-        source: the music folder; may be mounted elsewhere than where the job was planned.
+        source: the music folder, or its URI; may be mounted elsewhere than where the job was planned.
         store: directory of the store.
         workers: threads; default one per core.
+        limits: what decoding one file may cost.
         progress: called with each clip that is done.
 
     Returns:
@@ -167,8 +172,13 @@ def run_job(
     Raises:
         OSError: if the shard cannot be written. What one sound file raises becomes its reason in the description.
     """
-    (shard,) = run_jobs([job], source, store, workers=workers, progress=progress)
+    (shard,) = _run_jobs([job], source, store, _kept_decoder(limits), workers, progress)
     return shard
+
+
+@functools.lru_cache(maxsize=1)
+def _kept_decoder(limits: DecodeLimits | None) -> Decoder:
+    return Decoder(limits)
 
 
 def run_jobs(
@@ -181,7 +191,19 @@ def run_jobs(
     progress: Callable[[ShardClip], None] = lambda clip: None,
 ) -> Iterator[Shard]:
     """``run_job`` of one job after the other; the threads go on to the next while one is being written."""
-    root, unfinished = Path(source), {}
+    with Decoder(limits) as decoder:
+        yield from _run_jobs(jobs, source, store, decoder, workers, progress)
+
+
+def _run_jobs(
+    jobs: Sequence[ShardJob],
+    root: Source,
+    store: str | Path,
+    decoder: Decoder,
+    workers: int | None,
+    progress: Callable[[ShardClip], None],
+) -> Iterator[Shard]:
+    unfinished = {}
     for job in jobs:
         shard = _finished(job, store)
         if shard is None:
@@ -193,16 +215,21 @@ def run_jobs(
         for job in unfinished.values()
         for name, state in job.files.items()
     ]
-    with Decoder(limits) as decoder:
-        extracted = in_order(
-            lambda item: file_outcome(root / item[1].identifier, extractor(item[0].params), decoder, pad=item[0].pad),
-            clips,
-            workers or os.cpu_count() or 1,
-        )
-        results = (((job, clip), outcome) for (job, clip), outcome in extracted)
-        for number, of_shard in groupby(results, key=lambda result: result[0][0].shard):
-            outcomes = ((clip, outcome) for (_, clip), outcome in of_shard)
-            yield _write_shard(Path(store), unfinished[number], outcomes, progress)
+    extracted = in_order(
+        lambda item: file_outcome(
+            root,
+            (item[1].identifier, FileState(item[1].size, item[1].modified)),
+            extractor(item[0].params),
+            decoder,
+            pad=item[0].pad,
+        ),
+        clips,
+        workers or os.cpu_count() or 1,
+    )
+    results = (((job, clip), outcome) for (job, clip), outcome in extracted)
+    for number, of_shard in groupby(results, key=lambda result: result[0][0].shard):
+        outcomes = ((clip, outcome) for (_, clip), outcome in of_shard)
+        yield _write_shard(Path(store), unfinished[number], outcomes, progress)
 
 
 def _write_shard(
@@ -317,7 +344,7 @@ def extract_folder(
     """Extracts every audio file below ``source`` into the store, resuming what an earlier run left.
 
     Args:
-        source: a folder, or a single file.
+        source: a folder, a single file, or the URI of one.
         store: directory of the store; made when missing.
         params: the feature parameters; an existing store must have the same.
         pad: lengthen clips shorter than one segment with silence.
@@ -332,7 +359,7 @@ def extract_folder(
     Raises:
         InputError: if there is nothing to extract, the parameters differ, or another process is writing this store.
     """
-    root, listing = list_source(Path(source))
+    root, listing = list_source(source)
     store = Path(store)
     with _lock(store):
         jobs = _plan(listing, store, params, pad=pad, prune=prune)
@@ -350,14 +377,14 @@ def extract_folder(
         return dataclasses.replace(_finish(store), notices=tuple(listing.notices()))
 
 
-def list_source(source: Path) -> tuple[Path, Scan]:
-    """The music folder of a folder or a single file, and what is in it.
+def list_source(source: Source) -> tuple[Source, Scan]:
+    """The music folder of a folder, a single file or the URI of one, and what is in it.
 
     Raises:
         InputError: if there is nothing to extract.
     """
-    listing = scan_folder(source)
-    return listing.root, listing
+    listing = scan_source(source)
+    return listing.uri or listing.root, listing
 
 
 def _lock(store: Path) -> AbstractContextManager[None]:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from msim_tf.audio.sandbox import DecodeLimits, Decoder
+from msim_tf.audio.scan import FileState
+from msim_tf.audio.source import Source
 from msim_tf.audio.tags import read_tags
 from msim_tf.data.outcome import file_outcome
 from msim_tf.errors import InputError
@@ -59,14 +61,15 @@ class Embedder:
         """
         return features_or_reason(Path(path), self._extractor, self._decoder.read_blocks, pad=pad)
 
-    def outcome(self, path: Path, *, pad: bool) -> Features | str:
-        """The features of an audio file, or whatever reading it raised, as its reason.
+    def outcome(self, root: Source, file: tuple[str, FileState], *, pad: bool) -> Features | str:
+        """The features of an audio file (identifier, state) below a folder or URI, or whatever reading it raised.
 
         Raises:
             DecoderUnavailable: if no file at all can be decoded.
+            SourceUnavailable: if the file cannot be fetched now.
             OSError: if the disk is full, or the machine has no more memory or files.
         """
-        return file_outcome(path, self._extractor, self._decoder, pad=pad)
+        return file_outcome(root, file, self._extractor, self._decoder, pad=pad)
 
     def read_tags(self, path: str | Path) -> dict[str, Any]:
         """Artist, album, title, year and genre as the file's own tags tell them.
@@ -161,7 +164,7 @@ class Embedder:
         """Every file below ``root`` with its features, or why it has none; a few are read ahead."""
 
         def work(identifier: str) -> Features | str:
-            return self.outcome(root / identifier, pad=pad)
+            return self.outcome(root, (identifier, FileState(0, 0)), pad=pad)
 
         return in_order(work, identifiers, _WORKERS)
 

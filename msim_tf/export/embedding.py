@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from msim_tf.audio.sandbox import DecodeLimits
-from msim_tf.audio.scan import FileState, Scan, scan_folder
+from msim_tf.audio.scan import FileState, Scan
+from msim_tf.audio.source import Source, is_uri, scan_source, source_root
 from msim_tf.checksums import load_checked_json, save_checked_json
 from msim_tf.data.store import FeatureStore
 from msim_tf.data.store_database import OK, StoreDatabase, database_path, is_store
@@ -63,13 +64,13 @@ class EmbeddedTracks:
     pending: int = 0
 
 
-def plan(source: str | Path, model: str | Path, out: str | Path, *, pad: bool = False) -> list[EmbeddingJob]:
+def plan(source: Source, model: str | Path, out: str | Path, *, pad: bool = False) -> list[EmbeddingJob]:
     """Lists the tracks of a folder, a single file or a feature store, and divides what is to do into jobs.
 
     What an earlier plan for the same ``out`` has finished stays done if neither the track nor the model changed.
 
     Args:
-        source: the folder, file or store.
+        source: the folder, file or store, or the URI of a folder or file.
         model: ``saved_models/NAME``, or one of its versions.
         out: the npz that ``finish`` will write.
         pad: lengthen clips shorter than one segment with silence.
@@ -82,24 +83,30 @@ def plan(source: str | Path, model: str | Path, out: str | Path, *, pad: bool = 
             is writing this embedding.
     """
     metadata = load_metadata(model)
-    scan = _listed(Path(source), metadata)
+    scan = _listed(source, metadata)
     with _lock(out):
-        return _plan(scan, Recipe.of_model(metadata, pad=pad, stored=is_store(source)), metadata, Path(out))
+        return _plan(scan, Recipe.of_model(metadata, pad=pad, stored=_is_store(source)), metadata, Path(out))
 
 
-def _listed(source: Path, metadata: ModelMetadata) -> Scan:
+def _listed(source: Source, metadata: ModelMetadata) -> Scan:
     """The tracks, with the state by which a changed one is noticed; that of a store's track is that of its file."""
-    if not is_store(source):
-        return scan_folder(source)
+    if not _is_store(source):
+        return scan_source(source)
     with StoreDatabase(source) as database:
         _validate_features(source, database, metadata)
         states = {name: state for name, state in sorted(database.clip_states().items()) if state.status == OK}
     if not states:
         raise InputError(f"{source}: a store without clips; extract some first with msim extract")
-    return Scan({name: FileState(state.size, state.modified) for name, state in states.items()}, {}, (), root=source)
+    return Scan(
+        {name: FileState(state.size, state.modified) for name, state in states.items()}, {}, (), root=Path(source)
+    )
 
 
-def _validate_features(source: Path, store: StoreDatabase | FeatureStore, metadata: ModelMetadata) -> None:
+def _is_store(source: Source) -> bool:
+    return not is_uri(source) and is_store(source)
+
+
+def _validate_features(source: Source, store: StoreDatabase | FeatureStore, metadata: ModelMetadata) -> None:
     where, wanted = database_path(source), metadata.features.digest
     validate_digest(store.params.digest, where, wanted, f"the model {metadata.directory}")
 
@@ -127,7 +134,7 @@ def _plan(scan: Scan, recipe: Recipe, metadata: ModelMetadata, out: Path) -> lis
 
 def run_job(
     job: EmbeddingJob,
-    source: str | Path,
+    source: Source,
     model: str | Path,
     out: str | Path,
     *,
@@ -140,7 +147,7 @@ def run_job(
 
     Args:
         job: what to do.
-        source: the folder of music or the store; may be mounted elsewhere than where the job was planned.
+        source: the folder of music, its URI, or the store; may be mounted elsewhere than where the job was planned.
         model: the model; of several versions the one that the job names.
         out: the npz that ``finish`` will write.
         limits: what decoding one file may cost.
@@ -163,7 +170,7 @@ def _kept_embedder(model: Path, limits: DecodeLimits | None) -> Embedder:
 
 def run_jobs(
     jobs: Sequence[EmbeddingJob],
-    source: str | Path,
+    source: Source,
     embedder: Embedder,
     out: str | Path,
     *,
@@ -182,7 +189,7 @@ def run_jobs(
         else:
             yield part
     tracks = [(job, name) for job in unfinished.values() for name in job.files]
-    with closing(_features(tracks, Path(source), embedder)) as outcomes:
+    with closing(_features(tracks, source, embedder)) as outcomes:
         for number, of_job in groupby(outcomes, key=lambda item: item[0][0].number):
             job, done = unfinished[number], {}
             for (_, name), outcome in of_job:
@@ -197,13 +204,16 @@ def run_jobs(
 
 
 def _features(
-    tracks: list[tuple[EmbeddingJob, str]], source: Path, embedder: Embedder
+    tracks: list[tuple[EmbeddingJob, str]], source: Source, embedder: Embedder
 ) -> Generator[tuple[tuple[EmbeddingJob, str], Features | str], None, None]:
     """The features of every track, or why it has none, in the order of the tracks."""
     if not tracks or not tracks[0][0].recipe.stored:
-        root = source if source.is_dir() else source.parent
-        work = lambda item: embedder.outcome(root / item[1], pad=item[0].recipe.pad)  # noqa: E731
-        yield from in_order(work, tracks, _WORKERS)
+        root = source_root(source)
+        yield from in_order(
+            lambda item: embedder.outcome(root, (item[1], item[0].files[item[1]]), pad=item[0].recipe.pad),
+            tracks,
+            _WORKERS,
+        )
         return
     store = FeatureStore(source)
     _validate_features(source, store, embedder.metadata)
@@ -257,7 +267,7 @@ def _finish(out: Path) -> EmbeddedTracks:
 
 
 def embed_source(
-    source: str | Path,
+    source: Source,
     embedder: Embedder,
     out: str | Path,
     *,
@@ -267,7 +277,7 @@ def embed_source(
     """Embeds every track of a folder, a single file or a feature store into an npz, resuming what an earlier run left.
 
     Args:
-        source: the folder, file or store.
+        source: the folder, file or store, or the URI of a folder or file.
         embedder: the model.
         out: the npz to write.
         pad: lengthen clips shorter than one segment with silence.
@@ -280,9 +290,9 @@ def embed_source(
         InputError: as ``plan`` and ``finish``.
     """
     metadata = embedder.metadata
-    scan = _listed(Path(source), metadata)
+    scan = _listed(source, metadata)
     with _lock(out):
-        jobs = _plan(scan, Recipe.of_model(metadata, pad=pad, stored=is_store(source)), metadata, Path(out))
+        jobs = _plan(scan, Recipe.of_model(metadata, pad=pad, stored=_is_store(source)), metadata, Path(out))
         total = len(scan.files)
         done = total - sum(len(job.files) for job in jobs)
         progress(done, total)

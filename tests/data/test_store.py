@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from store_contents import contents
 from synthetic import write_clip
 
 from msim_tf.audio import decode
@@ -21,15 +22,6 @@ from msim_tf.data.store_database import StoreDatabase
 from msim_tf.errors import InputError
 from msim_tf.features.extractor import Extractor
 from msim_tf.params import FEATURE_PRESETS
-
-
-def contents(path: Path) -> dict[str, object]:
-    """The bytes of every file, but of the database its rows: where SQLite puts them depends on the order of writes."""
-    files = {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
-    del files["store.db"]
-    with StoreDatabase(path) as database:
-        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-        return files | {name: database.execute(f"SELECT * FROM {name} ORDER BY 1, 2") for name in tables}
 
 
 def test_stored_clips_equal_extracted_ones(store, clips_folder, small_params):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from store_contents import contents
 from synthetic import write_clip
-from test_store import contents
 
 from msim_tf.audio.scan import FileState, Scan
 from msim_tf.data import joining, outcome, writer

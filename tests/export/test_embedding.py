@@ -49,9 +49,9 @@ def decoded(monkeypatch):
     """The names of the files whose features were extracted."""
     names = []
 
-    def count(self, path, *, pad, _original=Embedder.outcome):
-        names.append(path.name)
-        return _original(self, path, pad=pad)
+    def count(self, root, file, *, pad, _original=Embedder.outcome):
+        names.append(file[0])
+        return _original(self, root, file, pad=pad)
 
     monkeypatch.setattr(Embedder, "outcome", count)
     return names
@@ -193,7 +193,7 @@ def test_a_killed_run_goes_on_where_it_was(model, embedder, clips_folder, few, d
 
 
 def test_what_is_not_the_fault_of_a_file_ends_the_job_and_not_the_file(embedder, clips_folder, monkeypatch, tmp_path):
-    def full(self, path, *, pad):
+    def full(self, root, file, *, pad):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Embedder, "outcome", full)
