@@ -14,19 +14,23 @@ networks=${NETWORKS:-MSD_musicnn MTT_musicnn} # MSD_musicnn alone taught version
 teacher() { part teacher --weights $(printf "$corpus/musicnn/musicnn/%s " $networks) "$@"; }
 
 mkdir -p "$corpus"
-"$python" -m pip install --quiet music21
+"$python" -m pip install --quiet music21 pyworld
 [ -d "$corpus/musicnn" ] || "$python" -m pip install --quiet --no-deps --target "$corpus/musicnn" musicnn
 
 "$python" -m tools.corpus.games --corpus "$corpus" & games=$!
 trap 'kill $games 2> /dev/null || true; wait' EXIT
 part renders --clips 1200
 part scores
-part recordings ${MIRROR:+--mirror "$MIRROR"} # a folder that holds them; else they are fetched
+mirror=(${MIRROR:+--mirror "$MIRROR"}) # a folder that holds the recordings; else they are fetched
+part recordings "${mirror[@]}"
 wait $games || [ $? = 3 ] # 3: a package is gone from the archive; the rest is built
 trap - EXIT
 part stretched --parts test
 part mixes --count 4000
-teacher --part train --builders games recordings renders scores mixes
+part voices --count 2000 "${mirror[@]}"
+heard=(--part train --builders games recordings renders scores mixes voices)
+teacher "${heard[@]}"
+part voices_kept --drop && teacher "${heard[@]}" # forgets the mixes in which no voice is heard
 teacher --part test --builders games recordings renders scores stretched
 for which in train test; do
     "$msim" extract "$corpus/$which" "$corpus/store-$which"

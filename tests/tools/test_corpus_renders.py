@@ -231,7 +231,7 @@ def test_mixing_keeps_length_is_loud_enough_and_repeats():
 def test_the_room_decays_by_60_db_in_its_reverberation_time():
     click = np.zeros(3 * SR)
     click[0] = 1.0
-    room = renders_mix._reverberated(click, seconds=1.0, wet=1.0, rng=np.random.default_rng(0))
+    room = renders_mix.reverberated(click, seconds=1.0, wet=1.0, rng=np.random.default_rng(0))
     # Schroeder's backward integral: -5 dB to -25 dB takes a third of the reverberation time.
     energy = np.cumsum(room[::-1] ** 2)[::-1]
     decibels = 10 * np.log10(energy[energy > 0] / energy[0])

@@ -3,19 +3,23 @@
     python -m tools.corpus.attribution --corpus ROOT --store TRAIN_STORE --out saved_models/open6/ATTRIBUTION.csv
 
 One row per original, however many clips were cut from it; only what the store holds
-counts. Mixes are made of these clips.
+counts. Mixes are made of these clips; of mixes with voices, the voices have rows of their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import functools
 from pathlib import Path
 
 from msim_tf.data.store import FeatureStore
 from msim_tf.files import atomic_file
 from tools.corpus.command import run
 from tools.corpus.ledger import CorpusClip, Ledger
+from tools.corpus.recordings import load_catalogue
+from tools.corpus.voices import BUILDER as VOICES
+from tools.corpus.voices import voices_of
 
 BUILDERS = ("games", "recordings", "scores", "renders")
 
@@ -28,7 +32,17 @@ def originals(corpus: Path, tracks: set[str]) -> dict[tuple[str, ...], int]:
             if clip.part == "train" and clip.track in tracks:
                 key = (builder, *_original(builder, clip))
                 found[key] = found.get(key, 0) + 1
+    for clip in Ledger(corpus, VOICES).clips.values():
+        for file in voices_of(clip) if clip.track in tracks else ():
+            found[_voice(file)] = found.get(_voice(file), 0) + 1
     return dict(sorted(found.items()))
+
+
+@functools.cache
+def _voice(file: str) -> tuple[str, ...]:
+    """The row of a recording whose voice is in a mix."""
+    one = next(one for one in load_catalogue() if one.file == file)
+    return (VOICES, one.repository, one.commit, one.path, one.artist, one.title, one.licence, one.sha256)
 
 
 def _original(builder: str, clip: CorpusClip) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ def mixed(y: np.ndarray, rng: random.Random) -> np.ndarray:
     numpy_rng = np.random.default_rng(rng.getrandbits(63))
     y = y / np.abs(y).max()
     if rng.random() < 0.75:
-        y = _reverberated(y, seconds=rng.uniform(0.2, 1.8), wet=rng.uniform(0.03, 0.4), rng=numpy_rng)
+        y = reverberated(y, seconds=rng.uniform(0.2, 1.8), wet=rng.uniform(0.03, 0.4), rng=numpy_rng)
     y = _filtered(y, tilt=rng.gauss(0, 1.2), highest=rng.choice((None, None, rng.uniform(4000, 10000))))
     if rng.random() < 0.4:
         drive = rng.uniform(0.5, 3.0)
@@ -94,7 +94,7 @@ def mixed(y: np.ndarray, rng: random.Random) -> np.ndarray:
     return y * (10 ** (rng.uniform(-20, -0.5) / 20) / np.abs(y).max())
 
 
-def _reverberated(y: np.ndarray, *, seconds: float, wet: float, rng: np.random.Generator) -> np.ndarray:
+def reverberated(y: np.ndarray, *, seconds: float, wet: float, rng: np.random.Generator) -> np.ndarray:
     """With a room: exponentially decaying noise, 60 dB down after ``seconds``, its high notes dying sooner."""
     time = np.arange(int(seconds * SR)) / SR
     room = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
