@@ -7,6 +7,7 @@ import importlib.util
 from msim_tf.errors import InputError
 
 EXTRAS = {
+    "apache_beam": "beam",
     "beets": "beets",
     "faiss": "faiss",
     "fsspec": "cloud",
@@ -18,6 +19,7 @@ EXTRAS = {
     "mirdata": "datasets",
     "prometheus_client": "metrics",
     "pymilvus": "milvus",
+    "pyspark": "spark",
     "tensorboard": "train",
     "watchfiles": "watch",
 }

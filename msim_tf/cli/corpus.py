@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from msim_tf.cli.engines import check_engine, engine_options, list_faults, run_jobs
 from msim_tf.cli.options import (
     LocalPath,
     SourcePath,
+    absolute,
     import_tensorflow,
     list_failures,
     list_notes,
@@ -45,12 +48,13 @@ _PATH = LocalPath(path_type=Path)
 @click.option(
     "--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out; default 12 hours."
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Threads; default one per core.")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads; default one per core, with --engine one per job.")
 @click.option(
     "--plan", "plan_file", type=click.File("w"), help="Only write the jobs that are to do, a line of JSON each."
 )
 @click.option("--run", "run_file", type=click.File("r"), help="Only do the jobs of this file (- is standard input).")
 @click.option("--finish", "only_finish", is_flag=True, help="Only take finished jobs into STORE.")
+@engine_options
 @click.pass_context
 def extract(ctx: click.Context, source: Path | str, store: Path, **options: Any) -> None:
     """Extract mel-spectrogram, onset envelope and CENS chroma of every audio file below SOURCE into STORE.
@@ -61,14 +65,17 @@ def extract(ctx: click.Context, source: Path | str, store: Path, **options: Any)
     is extracted. Files that cannot be used are listed with the reason, and the exit status is then
     1. They are tried again when they change.
 
-    On several machines with a shared file system: --plan on one, --run with parts of its file on all, --finish on one.
+    On several machines with a shared file system: --engine, or --plan on one, --run with parts of its file on all, and
+    --finish on one.
     """
     params = preset(FEATURE_PRESETS, options["features"], "feature")
     one_step(options)
+    check_engine(options)
     import_tensorflow()
     from msim_tf.audio.sandbox import DecodeLimits
     from msim_tf.data import writer
     from msim_tf.data.store_database import store_params
+    from msim_tf.engines.work import ExtractWork
 
     limits = DecodeLimits(max_seconds=options["max_seconds"])
     if options["plan_file"]:
@@ -82,6 +89,13 @@ def extract(ctx: click.Context, source: Path | str, store: Path, **options: Any)
         return
     if options["only_finish"]:
         done, params = writer.finish(store), store_params(store)
+    elif options["engine"]:
+        root, listing = writer.list_source(source)
+        jobs = writer.plan(listing, store, params, pad=options["pad"], prune=options["prune"])
+        threads = options["workers"] or 1
+        work = ExtractWork(absolute(root), str(store.absolute()), options["max_seconds"], threads)
+        list_faults(run_jobs(options, work, jobs, store))
+        done = dataclasses.replace(writer.finish(store), notices=tuple(listing.notices()))
     else:
         with progress_bar("extract") as progress:
             settings = {name: options[name] for name in ("pad", "prune", "workers")}

