@@ -10,8 +10,8 @@ corpus=${1:?"usage: tools/train_open6.sh FOLDER"}
 python=${PYTHON:-.venv/bin/python}
 msim=$(dirname "$python")/msim
 part() { "$python" -m "tools.corpus.$1" --corpus "$corpus" "${@:2}"; }
-networks=${NETWORKS:-MSD_musicnn MTT_musicnn} # MSD_musicnn alone taught version 3
-teacher() { part teacher --weights $(printf "$corpus/musicnn/musicnn/%s " $networks) "$@"; }
+networks=(${NETWORKS:-MSD_musicnn MTT_musicnn}) # MSD_musicnn alone taught version 3, without recordings and voices
+teacher() { part teacher --weights "${networks[@]/#/$corpus/musicnn/musicnn/}" "$@"; }
 
 mkdir -p "$corpus"
 "$python" -m pip install --quiet music21 pyworld

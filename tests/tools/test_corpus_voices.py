@@ -160,7 +160,9 @@ def test_mixes_without_an_audible_voice_are_dropped_for_good(corpus, capsys):
     silent, lines = voices_kept.silent_mixes(root, "renders")
     assert {clip.clip for clip in silent} == {mixes[index].clip for index in (1, 3, 4, 5)}
     kept = next(line for line in lines if line.startswith("kept"))
-    assert re.search(r"kept\s+2\s+0\.43", kept)  # halfway between sigmoid(-2) and sigmoid(1)
+    # Halfway, and at nine tenths of the way, between sigmoid(-2) and sigmoid(1).
+    assert re.search(r"kept\s+2\s+0\.43 \(0\.67\)", kept)
+    assert len({len(line) for line in lines}) == 1
     voices_kept.drop(root, silent)
     assert set(Ledger(root, "voices").clips) == {mixes[0].clip, mixes[2].clip}
     assert not (root / mixes[1].clip).exists()
