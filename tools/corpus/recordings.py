@@ -238,7 +238,7 @@ def build(root: Path, recordings: Iterable[Recording], sounds: Library) -> list[
     wanted = [recording for recording in recordings if recording.excerpts]
     known = {(recording.repository, recording.path, recording.part) for recording in wanted}
     ledger.remove([name for name, clip in ledger.clips.items() if (clip.source, clip.origin, clip.part) not in known])
-    missing, seconds = [], Counter[str]()
+    missing, seconds = [], dict.fromkeys(PARTS, 0.0)
     with ledger:
         for recording in wanted:
             try:
@@ -246,10 +246,10 @@ def build(root: Path, recordings: Iterable[Recording], sounds: Library) -> list[
             except InputError as error:
                 missing.append(str(error))
                 continue
-            for clip, part in excerpts(recording, y, checksum):
+            for clip, excerpt in excerpts(recording, y, checksum):
                 if clip.clip not in ledger or ledger.clips[clip.clip] != clip:
-                    ledger.add(clip, part)
-                seconds[clip.part] += len(part) / SR
+                    ledger.add(clip, excerpt)
+                seconds[clip.part] += len(excerpt) / SR
         ledger.write_tables()
     counts = Counter(clip.part for clip in ledger.clips.values())
     for part in PARTS:
