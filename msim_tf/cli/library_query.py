@@ -136,7 +136,10 @@ def _query_library(
         for place, match in enumerate(ranking, 1):
             click.echo(match_line(place, match))
             if options.explain:
-                click.echo(f"        {printable(explanation_of(index, query, match).line())}")
+                why = explanation_of(index, query, match)
+                if why.summary:
+                    click.echo(f"        {printable(why.summary)}")
+                click.echo(f"        {printable(why.line())}")
 
 
 def chosen_weights(texts: tuple[str, ...], profile: str | None) -> dict[str, float] | None:
@@ -155,7 +158,13 @@ def chosen_weights(texts: tuple[str, ...], profile: str | None) -> dict[str, flo
 
 def _hit_json(index: Index, query: Query, match: Match) -> dict[str, Any]:
     why = explanation_of(index, query, match)
-    return {**match_json(match), "evidence": why.evidence, "notes": list(why.notes), "explanation": why.line()}
+    return {
+        **match_json(match),
+        "evidence": why.evidence,
+        "notes": list(why.notes),
+        "explanation": why.line(),
+        "summary": why.summary,
+    }
 
 
 def _query(library: Library, tracks: tuple[str, ...], mix: tuple[str, ...]) -> Query:

@@ -150,6 +150,7 @@ def _hit(state: LibraryState, match: Match, reason: Explanation) -> responses.Hi
         "evidence": reason.evidence,
         "notes": list(reason.notes),
         "explanation": reason.line(),
+        "summary": reason.summary,
         "versions": list(match.versions),
     }
 

@@ -71,6 +71,7 @@ class Hit(TypedDict):
     evidence: dict[Dimension, str]
     notes: list[str]
     explanation: Annotated[str, Field(description="All of it in one readable line.")]
+    summary: Annotated[str, Field(description="What both share, in words, and what the hit sounds like; may be empty.")]
     versions: Annotated[list[TrackId], Field(description="Other versions of the same song that were found with it.")]
 
 

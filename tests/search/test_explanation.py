@@ -5,8 +5,8 @@ import json
 import pytest
 
 from msim_tf.errors import InputError
-from msim_tf.search.explanation import compared, explain, rounded_shares
-from msim_tf.search.query import examples_query, mixed_query, search, track_query
+from msim_tf.search.explanation import compared, explain, explanation, rounded_shares
+from msim_tf.search.query import Match, examples_query, mixed_query, search, track_query
 from msim_tf.search.tracks import track_metadata
 
 
@@ -145,3 +145,25 @@ def test_metadata_is_brought_to_one_spelling():
 def test_bad_metadata_is_refused(metadata, message):
     with pytest.raises(InputError, match=message):
         track_metadata(metadata, "x")
+
+
+def hit(distances, metadata):
+    return Match("t", sum(distances.values()), dict(distances), dict(distances), metadata)
+
+
+def test_a_summary_says_what_is_shared_what_differs_and_what_it_is():
+    query = {"tempo": 92.0, "key": "C major", "mood": ["calm"]}
+    found = {"tempo": 183.0, "key": "A minor", "mood": ["calm", "sad"], "instrument": ["piano"]}
+    distances = {"genre": 1.0, "mood": 0.2, "era": 2.0, "tempo": 0.9, "key": 0.1}
+    told = explanation(hit(distances, found), dict.fromkeys(distances, query))
+    # Known tempi and keys decide for theirs, whatever the distance: 183 is twice 92, A minor is not C major.
+    assert told.summary == "same mood and tempo, another era and key; calm, piano; 183 bpm, A minor"
+    assert told.to_json()["summary"] == told.summary
+
+
+def test_a_summary_without_metadata_goes_by_distance():
+    assert (
+        explanation(hit({"genre": 0.1, "mood": 0.3, "key": 2.5}, {}), {}).summary == "same genre and mood, another key"
+    )
+    assert explanation(hit({"genre": 2.0, "mood": 1.0}, {}), {}).summary == ""
+    assert explanation(hit({"genre": 2.0}, {"genre": ["jazz"]}), {}).summary == "jazz"
