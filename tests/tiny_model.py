@@ -49,5 +49,5 @@ def untrained_heads():
     """Heads for a network with subspaces of 4 coordinates."""
     from msim_tf.model.description_heads import DescriptionHeads, build_key_head, build_tempo_head, build_word_head
 
-    models = {"words": build_word_head(16, WORDS), "tempo": build_tempo_head(SMALL, 1), "key": build_key_head(SMALL)}
+    models = {"words": build_word_head(16, WORDS), "tempo": build_tempo_head(SMALL, 1), "key": build_key_head(SMALL, 1)}
     return DescriptionHeads(WORDS, models, {"key": {"exact": 0.04}})

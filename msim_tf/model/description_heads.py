@@ -6,7 +6,8 @@ They are small models of their own beside the network, and none of its subspaces
 * *tempo*, one of ``theory.TEMPO_STEPS``, from the tempogram's average over time, as a classification of finely spaced
   tempi (Schreiber and Müller, "A single-step approach to musical tempo estimation using a convolutional neural
   network", ISMIR 2018);
-* *key*, one of 24, from the average of CENS chroma and of features of its single frames.
+* *key*, one of 24, from the average of CENS chroma and of features of its single frames, as heard from each of the
+  twelve tonics by one and the same perceptron.
 
 Each gives logits per segment. A track's are the mean over its segments, which for probabilities is their geometric
 mean, made to sum to 1 again.
@@ -26,8 +27,8 @@ from msim_tf.checksums import file_checksum, load_checked_json, save_checked_jso
 from msim_tf.dimensions import TAG_DIMENSION_NAMES, dimension
 from msim_tf.errors import InputError
 from msim_tf.model.callbacks import save_model
-from msim_tf.model.layers import Tempogram
-from msim_tf.model.network import chord_statistics, layer_normalisation
+from msim_tf.model.layers import KeyLogits, Tempogram, Transpositions
+from msim_tf.model.network import HEAD_UNITS, chord_statistics, every_frame, layer_normalisation
 from msim_tf.model.params import NetworkParams, layout
 from msim_tf.params import FeatureParams
 from msim_tf.theory import KEYS, STEPS_PER_OCTAVE, TEMPO_STEPS, key_name, near_tempo_steps
@@ -39,7 +40,7 @@ CONFIDENCE = "_confidence"  # their probabilities
 _DESCRIPTION_FILE = "description.json"
 _FORMAT, _FORMAT_VERSION = "msim-description-heads", 1
 _CURE = "train again, or restore the run from a copy"
-_WORD_UNITS, _TEMPO_UNITS, _KEY_UNITS = 256, 256, 256
+_WORD_UNITS, _TEMPO_UNITS = 256, 256
 _DROPOUT = 0.3
 
 
@@ -92,23 +93,43 @@ def build_tempo_head(features: FeatureParams, stride: int) -> keras.Model:
     rows = Tempogram(features.tempogram_lags, stride, name="tempogram")(onset)
     pulse = keras.layers.GlobalAveragePooling1D(data_format="channels_first", name="pulse", dtype="float32")(rows)
     x = layer_normalisation("pulse_contrast")(pulse)
-    for number in (1, 2):
-        x = keras.layers.Dense(_TEMPO_UNITS, activation="relu", name=f"tempo_hidden{number}", dtype="float32")(x)
-        x = keras.layers.Dropout(_DROPOUT, name=f"tempo_dropout{number}", dtype="float32")(x)
-    logits = keras.layers.Dense(len(TEMPO_STEPS), name="tempo_logits", dtype="float32")(x)
+    for name, units in (("hidden", HEAD_UNITS["onset"]), ("combined", _TEMPO_UNITS)):
+        x = keras.layers.Dense(units, activation="relu", name=name, dtype="float32")(x)
+        x = keras.layers.Dropout(_DROPOUT, name=f"{name}_dropout", dtype="float32")(x)
+    logits = keras.layers.Dense(len(TEMPO_STEPS), name="logits", dtype="float32")(x)
     return keras.Model(onset, logits, name="tempo_head")
 
 
-def build_key_head(features: FeatureParams) -> keras.Model:
-    """CENS [batch, 12, frames] -> logits [batch, 24]."""
+def build_key_head(features: FeatureParams, stride: int) -> keras.Model:
+    """CENS [batch, 12, frames], of which every ``stride``-th is heard -> logits [batch, 24]."""
     cens = keras.Input(features.input_shapes["cens"], name="cens", dtype="float32")
-    # [batch, 12] and [batch, units]: the average chroma, and the average response to single frames, which hold chords.
-    mean = keras.layers.GlobalAveragePooling1D(data_format="channels_first", name="chroma", dtype="float32")(cens)
-    statistics = [layer_normalisation("chroma_contrast")(mean), chord_statistics(cens, "describe")]
+    heard = Transpositions(name="transpositions", dtype="float32")(every_frame(cens, stride))
+    # [batch * 12, 12] and [batch * 12, units]: the average chroma, and the average response to single frames, which
+    # hold chords.
+    mean = keras.layers.GlobalAveragePooling1D(data_format="channels_first", name="chroma", dtype="float32")(heard)
+    statistics = [layer_normalisation("chroma_contrast")(mean), chord_statistics(heard, "chords")]
     x = keras.layers.Concatenate(name="key_statistics", dtype="float32")(statistics)
-    x = keras.layers.Dense(_KEY_UNITS, activation="relu", name="key_hidden", dtype="float32")(x)
-    x = keras.layers.Dropout(_DROPOUT, name="key_dropout", dtype="float32")(x)
-    return keras.Model(cens, keras.layers.Dense(KEYS, name="key_logits", dtype="float32")(x), name="key_head")
+    x = keras.layers.Dense(HEAD_UNITS["cens"], activation="relu", name="hidden", dtype="float32")(x)
+    x = keras.layers.Dropout(_DROPOUT, name="hidden_dropout", dtype="float32")(x)
+    # [batch * 12, 2] -> [batch, 24]: major and minor on each tonic.
+    modes = keras.layers.Dense(2, name="logits", dtype="float32")(x)
+    return keras.Model(cens, KeyLogits(name="keys", dtype="float32")(modes), name="key_head")
+
+
+def copy_network_head(head: keras.Model, model: keras.Model, name: str) -> None:
+    """Starts a head of tempo or key where the network's own time-averaged head for that dimension ended.
+
+    Their first layers are the same, and the network has learnt them from more tracks: pairs need no labels.
+
+    Args:
+        head: of ``build_tempo_head`` or ``build_key_head``; changed in place.
+        model: the network; without a time-averaged head for the dimension nothing is copied.
+        name: the dimension.
+    """
+    of_network = {layer.name: layer for layer in model.layers}
+    for own, theirs in (("hidden", f"{name}_hidden"), ("chords_frame_hidden", f"{name}_frame_hidden")):
+        if theirs in of_network and own in {layer.name for layer in head.layers}:
+            head.get_layer(own).set_weights(of_network[theirs].get_weights())
 
 
 def tag_columns(network: NetworkParams) -> list[int]:

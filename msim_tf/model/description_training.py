@@ -31,6 +31,7 @@ from msim_tf.model.description_heads import (
     build_key_head,
     build_tempo_head,
     build_word_head,
+    copy_network_head,
     tag_columns,
 )
 from msim_tf.model.layers import FoldCrops, MeanOfCrops
@@ -96,7 +97,10 @@ def train_heads_to_describe(
         if task is None or task.source not in params.network.inputs:
             continue
         if labels.labelled(name)[training.rows].sum() >= FEWEST:
-            models[name], figures[name] = _train_classes(task, name, training, held_out, params)
+            head = task.build(store.params, params.network.slow_stride)
+            copy_network_head(head, model, name)
+            figures[name] = _train_classes(head, task, name, training, held_out, params)
+            models[name] = head
     return DescriptionHeads(known.words, models, figures)
 
 
@@ -260,7 +264,7 @@ _TASKS = {
     "tempo": _Task("onset", build_tempo_head, tempo_classes, _tempo_figures),
     "key": _Task(
         "cens",
-        lambda features, _: build_key_head(features),
+        build_key_head,
         lambda keys: np.eye(KEYS, dtype=np.float32)[keys.astype(int)],
         _key_figures,
     ),
@@ -268,22 +272,21 @@ _TASKS = {
 
 
 def _train_classes(
-    task: _Task, name: str, training: _Part, held_out: _Part, params: TrainParams
-) -> tuple[keras.Model, dict[str, Any]]:
-    """The calibrated head, and how well it does on held-out tracks."""
+    head: keras.Model, task: _Task, name: str, training: _Part, held_out: _Part, params: TrainParams
+) -> dict[str, Any]:
+    """Trains and calibrates a head in place; how well it does on held-out tracks."""
     store = training.store
-    head = task.build(store.params, params.network.slow_stride)
     batches = _augmented_batches(task, name, training, params)
     _fit(head, batches, _soft_cross_entropy, params.describe_steps)
     labels = held_out.labels
     rows = held_out.rows[labels.labelled(name)[held_out.rows]]
     if len(rows) < FEWEST:
-        return head, {"tracks": int(len(rows))}
+        return {"tracks": int(len(rows))}
     logits = np.stack([_clip_logits(head, task.source, store, int(row)) for row in rows])
     values = labels.arrays[name][rows].astype(np.float64)
     classes = task.soft_labels(values)
-    _calibrate_classes(head.layers[-1], logits, classes)
-    return head, task.figures(scipy.special.softmax(logits, axis=1), values)
+    _calibrate_classes(head.get_layer("logits"), logits, classes)
+    return task.figures(scipy.special.softmax(logits, axis=1), values)
 
 
 def _augmented_batches(

@@ -1,4 +1,4 @@
-"""The tempogram at the front of the model, the dimensional masks at its end, and two layers for crops of a clip.
+"""The tempogram at the front of the model, the dimensional masks at its end, layers for keys and for crops of a clip.
 
 They are plain TensorFlow operations without weights, so one source runs on Keras 2.15 and Keras 3 and the export needs
 only stock operations. They are registered, so a ``.keras`` file loads without ``custom_objects`` wherever this module
@@ -82,6 +82,31 @@ class SubspaceMask(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {**super().get_config(), "mask": self.mask}
+
+
+@keras.saving.register_keras_serializable(package="msim")
+class Transpositions(keras.layers.Layer):
+    """Chroma as heard from each of the twelve tonics: what follows answers one question, "is the first row the tonic?",
+    and has not to learn it twelve times.
+
+    Call:
+        chroma: [batch, 12, frames].
+        Returns [batch * 12, 12, frames]: of every chroma twelve, the k-th transposed down by k semitones.
+    """
+
+    def call(self, chroma: tf.Tensor) -> tf.Tensor:
+        """Transposes."""
+        rows = (np.arange(12)[:, None] + np.arange(12)) % 12
+        return tf.reshape(tf.gather(chroma, rows, axis=1), [-1, 12, chroma.shape[-1]])
+
+
+@keras.saving.register_keras_serializable(package="msim")
+class KeyLogits(keras.layers.Layer):
+    """[batch * 12, 2], major and minor on each tonic -> [batch, 24] in the order of ``theory.key_name``."""
+
+    def call(self, modes: tf.Tensor) -> tf.Tensor:
+        """Sorts by mode, then tonic."""
+        return tf.reshape(tf.transpose(tf.reshape(modes, [-1, 12, 2]), [0, 2, 1]), [-1, 24])
 
 
 class FoldCrops(keras.layers.Layer):

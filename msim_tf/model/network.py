@@ -39,7 +39,7 @@ _STEM = 64  # rows and frames after the stem, filters of its convolution
 _JOIN = 16  # rows and frames where branches meet
 _BRANCH_BLOCKS = 2
 _BLOCKS = 6
-_HEAD_UNITS = {"onset": 128, "cens": 256}  # hidden units of a time-averaged head, by its input
+HEAD_UNITS = {"onset": 128, "cens": 256}  # hidden units of a time-averaged head, by its input
 _CHORD_UNITS = 128
 
 
@@ -70,7 +70,7 @@ def build_network(network: NetworkParams | str, features: FeatureParams | None =
     maps = {"mel": zscore(inputs["mel"])}
     if "onset" in inputs:
         maps["onset"] = Tempogram(features.tempogram_lags, network.slow_stride, name="tempogram")(inputs["onset"])
-        maps["cens"] = _every_frame(inputs["cens"], network.slow_stride)
+        maps["cens"] = every_frame(inputs["cens"], network.slow_stride)
 
     # Each branch leads to [batch, 16, 16, channels]; there they are joined, and four more blocks halve both axes to 1 x
     # 1.
@@ -163,7 +163,7 @@ def filters(count: int, width: float) -> int:
     return max(4, 4 * round(count * width / 4))
 
 
-def _every_frame(x: Any, stride: int) -> Any:
+def every_frame(x: Any, stride: int) -> Any:
     """Every ``stride``-th frame: [batch, rows, frames] -> [batch, rows, ceil(frames / stride)]."""
     if stride == 1:
         return x
@@ -301,7 +301,7 @@ def _time_averaged_head(x: Any, network: NetworkParams, name: str) -> Any:
     statistics = layer_normalisation(f"{name}_contrast")(mean(x))
     if averaged == "cens":
         statistics = keras.layers.Concatenate(name=f"{name}_statistics")([statistics, chord_statistics(x, name)])
-    hidden = keras.layers.Dense(_HEAD_UNITS[averaged], activation="relu", name=f"{name}_hidden")(statistics)
+    hidden = keras.layers.Dense(HEAD_UNITS[averaged], activation="relu", name=f"{name}_hidden")(statistics)
     projected = keras.layers.Dense(network.subspace_width, name=f"{name}_projection")(hidden)
     return layer_normalisation(f"{name}_norm")(projected)
 

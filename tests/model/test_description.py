@@ -7,14 +7,24 @@ import numpy as np
 import pytest
 import scipy.special
 import tensorflow as tf
+from synthetic import SMALL
 
 from msim_tf.errors import InputError
-from msim_tf.model.description_heads import described, load_heads, segment_logits
+from msim_tf.model.description_heads import (
+    build_key_head,
+    build_tempo_head,
+    copy_network_head,
+    described,
+    load_heads,
+    segment_logits,
+)
 from msim_tf.model.description_training import (
     _calibrate_classes,
     _calibrate_words,
+    _fit,
     _key_figures,
     _known_cross_entropy,
+    _soft_cross_entropy,
     _tempo_figures,
     roc_area,
     tempo_classes,
@@ -169,9 +179,6 @@ def test_heads_learn_what_can_be_heard():
     """Key from chroma and tempo from pulses of which both are known; the stage's own loop, on features made for it."""
     from synthetic import SMALL
 
-    from msim_tf.model.description_heads import build_key_head
-    from msim_tf.model.description_training import _fit, _soft_cross_entropy
-
     rng = np.random.default_rng(3)
     scale = np.zeros(12)
     scale[[0, 4, 7]] = 1.0, 0.7, 0.8
@@ -186,11 +193,32 @@ def test_heads_learn_what_can_be_heard():
             yield cens.astype(np.float32), np.eye(24, dtype=np.float32)[keys]
 
     keras.utils.set_random_seed(7)
-    head = build_key_head(SMALL)
+    head = build_key_head(SMALL, 1)
     _fit(head, batches, _soft_cross_entropy, 150)
     clean = np.repeat(profiles[:, :, None], SMALL.segment_frames, axis=2).astype(np.float32)
     assert (head(clean, training=False).numpy().argmax(1) == np.arange(24)).mean() > 0.9
     assert parse_key("A minor") == 21  # the order of the profiles above is that of the keys' numbers
+
+
+def test_a_transposed_chroma_is_heard_in_the_transposed_key(rng):
+    head = build_key_head(SMALL, 1)
+    cens = rng.random((3, 12, SMALL.segment_frames)).astype(np.float32)
+    logits = head(cens, training=False).numpy()
+    for semitones in (1, 5, 11):
+        up = head(np.roll(cens, semitones, axis=1), training=False).numpy()
+        for mode in (slice(0, 12), slice(12, 24)):
+            np.testing.assert_allclose(up[:, mode], np.roll(logits[:, mode], semitones, axis=1), atol=1e-5)
+
+
+def test_heads_start_where_those_of_the_network_ended(labelled_store):
+    model = build_network(NETWORK, labelled_store.params)
+    key, tempo = build_key_head(labelled_store.params, 1), build_tempo_head(labelled_store.params, 1)
+    for head, name in ((key, "key"), (tempo, "tempo")):
+        copy_network_head(head, model, name)
+        expected = model.get_layer(f"{name}_hidden").get_weights()[0]
+        np.testing.assert_array_equal(head.get_layer("hidden").get_weights()[0], expected)
+    expected = model.get_layer("key_frame_hidden").get_weights()[0]
+    np.testing.assert_array_equal(key.get_layer("chords_frame_hidden").get_weights()[0], expected)
 
 
 def test_a_network_of_one_input_describes_by_words_only(labelled_store, tmp_path):
