@@ -1,6 +1,6 @@
 """Teaches an exported model to say words, tempo and key, and exports it as its next version.
 
-    python -m tools.add_heads saved_models/open6/3 STORE saved_models/open6 --steps 3000
+    python -m tools.add_heads saved_models/open6/3 STORE saved_models/open6 --steps 1000
 
 STORE holds the features and labels that the heads learn from. The network and its subspaces stay as they are: its
 weights are read from the version's own checkpoint, and the new version embeds as the old one does, to the last bit of

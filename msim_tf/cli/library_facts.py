@@ -14,6 +14,7 @@ from msim_tf.cli.listing import listing, listing_options, match_json, match_line
 from msim_tf.cli.options import LocalPath, filter_options, printable
 from msim_tf.errors import InputError
 from msim_tf.library.catalog import is_library, load_catalog
+from msim_tf.library.descriptions import DESCRIBED
 from msim_tf.library.file_table import FileTable
 from msim_tf.library.library import Library
 from msim_tf.library.status import library_status
@@ -99,6 +100,10 @@ def _fact_rows(metadata: Mapping[str, Any]) -> dict[str, str]:
     if "key" in metadata:
         rows["key"] = metadata["key"]
     rows |= {name: ", ".join(metadata[name]) for name in TAG_KEYS if metadata.get(name)}
+    for name in metadata.get(DESCRIBED, {}).get("fields", ()):
+        rows[name] += "  (heard by the model)"
+    if not metadata.get(DESCRIBED, {}).get("musical", True):
+        rows["music"] = "none, as far as the model hears"
     return {name: printable(text) for name, text in rows.items()}
 
 

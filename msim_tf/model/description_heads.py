@@ -130,6 +130,8 @@ def copy_network_head(head: keras.Model, model: keras.Model, name: str) -> None:
     for own, theirs in (("hidden", f"{name}_hidden"), ("chords_frame_hidden", f"{name}_frame_hidden")):
         if theirs in of_network and own in {layer.name for layer in head.layers}:
             head.get_layer(own).set_weights(of_network[theirs].get_weights())
+            # What single frames say of chords stays as the network learnt it: labelled tracks are too few for more.
+            head.get_layer(own).trainable = own == "hidden"
 
 
 def tag_columns(network: NetworkParams) -> list[int]:

@@ -275,7 +275,7 @@ TRAIN_PRESETS: dict[str, TrainParams] = {
         regression_weight=8.0,
         augment=True,
         head_epochs=90,
-        describe_steps=3_000,
+        describe_steps=1_000,
         mixed_precision=True,
         validation=0.1,
         seed=1,
@@ -292,7 +292,7 @@ TRAIN_PRESETS: dict[str, TrainParams] = {
         objective="contrastive",
         augment=True,
         head_epochs=30,
-        describe_steps=3_000,
+        describe_steps=1_000,
         mixed_precision=True,
     ),
 }
