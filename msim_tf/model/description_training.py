@@ -242,22 +242,29 @@ def tempo_classes(bpm: np.ndarray) -> np.ndarray:
 
 
 def _tempo_figures(probabilities: np.ndarray, bpm: np.ndarray) -> dict[str, Any]:
-    estimate = tempo_estimate(probabilities)[0][:, 0]
-    exact = np.abs(estimate / bpm - 1) <= _TEMPO_TOLERANCE
-    folded = octave_distance(estimate, bpm) <= np.log2(1 + _TEMPO_TOLERANCE)
+    exact, folded = tempo_hits(tempo_estimate(probabilities)[0][:, 0], bpm)
     return {"within 4 %": float(exact.mean()), "octaves folded": float(folded.mean()), "tracks": len(bpm)}
 
 
+def tempo_hits(estimate: np.ndarray, bpm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which estimates are within 4 % of the tempo, as MIREX counts, and which with octaves folded: [n] bool each."""
+    exact = np.abs(estimate / bpm - 1) <= _TEMPO_TOLERANCE
+    return exact, octave_distance(estimate, bpm) <= np.log2(1 + _TEMPO_TOLERANCE)
+
+
 def _key_figures(probabilities: np.ndarray, keys: np.ndarray) -> dict[str, Any]:
-    """Exact matches, and MIREX' weighted score: .5 for a fifth, .3 for the relative, .2 for the parallel key."""
     estimate = probabilities.argmax(axis=1)
+    exact, score = (estimate == keys).mean(), key_scores(estimate, keys).mean()
+    return {"exact": float(exact), "weighted score": float(score), "tracks": len(keys)}
+
+
+def key_scores(estimate: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """MIREX' weighted score of each estimated key: 1 exact, .5 a fifth above, .3 relative, .2 parallel."""
     same_mode = estimate // 12 == keys // 12
     score = np.where(same_mode & ((estimate - keys) % 12 == 7), 0.5, 0.0)
     score = np.where(estimate == relative_key(keys), 0.3, score)
     score = np.where(estimate == parallel_key(keys), 0.2, score)
-    score = np.where(estimate == keys, 1.0, score)
-    exact = float((estimate == keys).mean())
-    return {"exact": exact, "weighted score": float(score.mean()), "tracks": len(keys)}
+    return np.where(estimate == keys, 1.0, score)
 
 
 _TASKS = {

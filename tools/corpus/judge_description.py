@@ -1,0 +1,174 @@
+"""How well a model says what it hears in the corpus's held-out sources, with 95 % intervals over whole groups.
+
+    python -m tools.corpus.judge_description --store TEST_STORE [--json FILE] saved_models/NAME
+
+====================  ============================================================================================
+words                 area under the ROC curve of each word, over the teachers' clear cases and what is labelled
+calibration           of all cases together: how often a word fits, by the probability that was said
+tempo                 share within 4 % of the exact tempo, and with octaves folded
+key                   share of exact keys, and MIREX' weighted score
+music                 share of music that is taken for music, and of noise and speech that is not
+====================  ============================================================================================
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msim_tf.cli.options import progress_bar
+from msim_tf.data.store import FeatureStore
+from msim_tf.dimensions import DIMENSION_NAMES, TAG_DIMENSION_NAMES
+from msim_tf.evaluate.statistics import group_means, percentile_interval
+from msim_tf.export.description import Description
+from msim_tf.export.embedder import Embedder
+from msim_tf.files import save_json
+from msim_tf.labels.encoding import encode, groups_of
+from msim_tf.labels.taxonomy import NOT_MUSIC
+from msim_tf.labels.words import WordTargets, word_targets
+from msim_tf.model.description_training import key_scores, roc_area, tempo_hits
+from msim_tf.theory import parse_key
+from tools.corpus.command import run
+
+_BINS = 5
+_RESAMPLES = 200
+
+
+def judged(descriptions: Sequence[Description], known: WordTargets, groups: np.ndarray) -> dict[str, Any]:
+    """Areas, their mean and the calibration of words.
+
+    Args:
+        descriptions: of n tracks.
+        known: which words fit which of them.
+        groups: [n] int, never divided by the bootstrap.
+    """
+    columns = [
+        (f"{name}/{word}", np.array([said.words[name][word] for said in descriptions]), known.targets[name][:, place])
+        for name, words in known.words.items()
+        for place, word in enumerate(words)
+        if word in descriptions[0].words.get(name, {})
+    ]
+    areas = {title: area for title, scores, target in columns if (area := roc_area(scores, target)) is not None}
+    kept = [(scores, target) for title, scores, target in columns if title in areas]
+    # The mean area again with whole groups drawn with replacement.
+    rng = np.random.default_rng(0)
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    means = []
+    for _ in range(_RESAMPLES):
+        rows = np.concatenate([members[place] for place in rng.integers(len(members), size=len(members))])
+        again = [roc_area(scores[rows], target[rows]) for scores, target in kept]
+        means.append(np.mean([area for area in again if area is not None]))
+    interval = percentile_interval(np.array(means))
+    scores, targets = (np.concatenate([pair[side] for pair in kept]) for side in (0, 1))
+    return {
+        "areas": areas,
+        "mean": float(np.mean(list(areas.values()))),
+        "interval": [interval.low, interval.high],
+        "words": len(areas),
+        "calibration": calibration(scores[targets != 0], targets[targets != 0] > 0),
+    }
+
+
+def calibration(probabilities: np.ndarray, fits: np.ndarray) -> list[dict[str, float]]:
+    """For equal bins of probability: the mean probability, how often it was right, and of how many cases."""
+    bins = np.minimum((probabilities * _BINS).astype(int), _BINS - 1)
+    return [
+        {
+            "said": float(probabilities[bins == place].mean()),
+            "right": float(fits[bins == place].mean()),
+            "cases": int((bins == place).sum()),
+        }
+        for place in range(_BINS)
+        if (bins == place).any()
+    ]
+
+
+def _share(values: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+    """A mean with its interval over whole groups."""
+    interval = percentile_interval(group_means(values.astype(float), groups))
+    return {"share": float(values.mean()), "interval": [interval.low, interval.high], "tracks": len(values)}
+
+
+def judge(embedder: Embedder, store: FeatureStore) -> dict[str, Any]:
+    """Everything that is known of the tracks of a store against what the model says of them."""
+    labels = encode(store.labels, store.identifiers, DIMENSION_NAMES, teacher=store.teacher)
+    names = [groups_of(identifier, store.labels.groups)[0] for identifier in store.identifiers]
+    groups = np.unique(names, return_inverse=True)[1]
+    descriptions: list[Description] = []
+    with progress_bar("describe") as progress:
+        for row in range(len(store)):
+            said = embedder.hear(store.read_clip(row))[1]
+            assert said is not None
+            descriptions.append(said)
+            progress(row + 1, len(store))
+    result: dict[str, Any] = {"words": judged(descriptions, word_targets(labels, store.teacher), groups)}
+    for name in DIMENSION_NAMES:
+        rows = np.flatnonzero(labels.labelled(name)) if name not in TAG_DIMENSION_NAMES else np.zeros(0, int)
+        if len(rows):
+            truth = labels.arrays[name][rows].astype(float)
+            result[name] = _exact(name, [descriptions[row] for row in rows], truth, groups[rows])
+    spoken = np.array([bool(set(_instruments(store, name)) & set(NOT_MUSIC)) for name in store.identifiers])
+    musical = np.array([said.musical for said in descriptions])
+    result["music taken for music"] = _share(musical[~spoken], groups[~spoken])
+    if spoken.any():
+        result["noise and speech taken for none"] = _share(~musical[spoken], groups[spoken])
+    return result
+
+
+def _exact(name: str, said: Sequence[Description], truth: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+    if name == "tempo":
+        exact, folded = tempo_hits(np.array([own.tempo[0][0] for own in said]), truth)
+        return {"within 4 %": _share(exact, groups), "octaves folded": _share(folded, groups)}
+    estimate = np.array([parse_key(own.key[0][0]) for own in said])
+    return {
+        "exact": _share(estimate == truth, groups),
+        "weighted score": _share(key_scores(estimate, truth.astype(int)), groups),
+    }
+
+
+def _instruments(store: FeatureStore, identifier: str) -> tuple[str, ...]:
+    return store.labels.values.get(identifier, {}).get("instrument", ())
+
+
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """The figures for people."""
+    words = result["words"]
+    low, high = words["interval"]
+    text = [f"words: mean area {words['mean']:.3f} ({low:.3f}-{high:.3f}), {words['words']} words"]
+    text += [f"  {title:<32} {area:.3f}" for title, area in sorted(words["areas"].items(), key=lambda item: item[1])]
+    text += [
+        f"  said {one['said']:.2f}, right {one['right']:.2f}, {one['cases']} cases" for one in words["calibration"]
+    ]
+    for name, own in result.items():
+        if name != "words":
+            cells = {"": own} if "share" in own else own
+            for what, cell in cells.items():
+                low, high = cell["interval"]
+                text.append(f"{name} {what}: {cell['share']:.3f} ({low:.3f}-{high:.3f}), {cell['tracks']} tracks")
+    return text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", type=Path, help="saved_models/NAME, or one of its versions")
+    parser.add_argument("--store", type=Path, required=True, help="store of the test part, with labels and the teacher")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    embedder = Embedder(arguments.model)
+    try:
+        embedder.validate_describes()
+        result = judge(embedder, FeatureStore(arguments.store))
+    finally:
+        embedder.close()
+    print("\n".join(lines(result)))
+    if arguments.json:
+        save_json(arguments.json, result)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
