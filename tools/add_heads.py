@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from msim_tf.data.store import FeatureStore
@@ -45,7 +46,8 @@ def network_of_export(version: Path) -> tuple[keras.Model, NetworkParams]:
     value = load_description(version)
     stored = {_RENAMED.get(name, name): own for name, own in value["network"].items()}
     stored.pop(None, None)
-    network = NetworkParams.from_json(stored)
+    mean, variance = _mel_statistics(version)
+    network = dataclasses.replace(NetworkParams.from_json(stored), mel_mean=mean, mel_variance=variance)
     model = build_network(network, FeatureParams.from_json(value["feature_params"]))
     reader = tf.train.load_checkpoint(str(version / "variables" / "variables"))
     graph = TrackableObjectGraph.FromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
@@ -56,6 +58,26 @@ def network_of_export(version: Path) -> tuple[keras.Model, NetworkParams]:
             raise InputError(f"{version}: no weight {weight.path}; was it exported by another Keras?")
         weight.assign(reader.get_tensor(keys[weight.path]))
     return model, network
+
+
+def _mel_statistics(version: Path) -> tuple[float, float]:
+    """Mean and variance of the training split's mel-spectrograms, the two constants that the graph has outside of its
+    functions; msim.json of versions before 4 has the presets' instead.
+    """
+    saved = SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    scalars = {
+        node.name: float(values.ravel()[0])
+        for node in graph.node
+        if node.op == "Const" and (values := tf.make_ndarray(node.attr["value"].tensor)).size == 1
+        if values.dtype == np.float32
+    }
+    # Every call takes the mean first.
+    for node in graph.node:
+        captured = [scalars[name] for name in node.input if name in scalars]
+        if node.op == "StatefulPartitionedCall" and len(captured) == 2:
+            return captured[0], captured[1]
+    raise InputError(f"{version}: its graph does not hold the statistics of its inputs")
 
 
 def add_heads(version: Path, store: FeatureStore, base: Path, params: TrainParams) -> Path:
@@ -89,9 +111,9 @@ def add_heads(version: Path, store: FeatureStore, base: Path, params: TrainParam
         "tracks": {name: len(rows) for name, rows in parts.items()},
     }
     made = export_model(model, network, metadata.features, base, training=training, heads=heads)
-    _compare(version, made)
     for name, figures in heads.held_out.items():
         print(name, figures)
+    _compare(version, made)
     return made
 
 

@@ -21,6 +21,7 @@ the model in memory. ``assets.extra`` holds ``msim.json`` (what this model is) a
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -75,7 +76,11 @@ def export_run(run: Run, features: FeatureParams, base: str | Path) -> Path:
         "tracks": {k: len(v) for k, v in run.identifiers.items()},
     }
     heads = load_heads(run.path)
-    return export_model(model, run.params.network, features, base, training=training, heads=heads)
+    # The parameters of the command have the preset's statistics of the mel-spectrogram, the model those of its split.
+    zscore = model.get_layer("mel_zscore")
+    statistics = {"mel_mean": float(np.ravel(zscore.mean)[0]), "mel_variance": float(np.ravel(zscore.variance)[0])}
+    network = dataclasses.replace(run.params.network, **statistics)
+    return export_model(model, network, features, base, training=training, heads=heads)
 
 
 def export_model(
