@@ -78,8 +78,8 @@ def export_run(run: Run, features: FeatureParams, base: str | Path) -> Path:
     heads = load_heads(run.path)
     # The parameters of the command have the preset's statistics of the mel-spectrogram, the model those of its split.
     zscore = model.get_layer("mel_zscore")
-    statistics = {"mel_mean": float(np.ravel(zscore.mean)[0]), "mel_variance": float(np.ravel(zscore.variance)[0])}
-    network = dataclasses.replace(run.params.network, **statistics)
+    mean, variance = (float(np.ravel(value)[0]) for value in (zscore.mean, zscore.variance))
+    network = dataclasses.replace(run.params.network, mel_mean=mean, mel_variance=variance)
     return export_model(model, network, features, base, training=training, heads=heads)
 
 
