@@ -21,7 +21,8 @@ from tools.corpus.recordings import load_catalogue
 from tools.corpus.voices import BUILDER as VOICES
 from tools.corpus.voices import voices_of
 
-BUILDERS = ("games", "recordings", "scores", "renders")
+BUILDERS = ("games", "recordings", "scores", "renders", "unmusical")
+_OURS = "synthesized"  # source of clips that nobody else made
 
 
 def originals(corpus: Path, tracks: set[str]) -> dict[tuple[str, ...], int]:
@@ -29,7 +30,7 @@ def originals(corpus: Path, tracks: set[str]) -> dict[tuple[str, ...], int]:
     found: dict[tuple[str, ...], int] = {}
     for builder in BUILDERS:
         for clip in Ledger(corpus, builder).clips.values():
-            if clip.part == "train" and clip.track in tracks:
+            if clip.part == "train" and clip.track in tracks and clip.source != _OURS:
                 key = (builder, *_original(builder, clip))
                 found[key] = found.get(key, 0) + 1
     for clip in Ledger(corpus, VOICES).clips.values():
@@ -51,13 +52,24 @@ def _original(builder: str, clip: CorpusClip) -> tuple[str, ...]:
     return (clip.source, clip.version, clip.origin, clip.artist, clip.title, clip.licence, clip.sha256)
 
 
+def listed(path: Path) -> dict[tuple[str, ...], int]:
+    """The originals of a list that was written before, and how many clips of each."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))[1:]
+    return {tuple(row[:-1]): int(row[-1]) for row in rows}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--corpus", type=Path, required=True, help="folder of the corpus")
     parser.add_argument("--store", type=Path, required=True, help="feature store that the model was trained on")
     parser.add_argument("--out", type=Path, required=True, help="the table to write")
+    parser.add_argument("--also", type=Path, help="an earlier list, of what the network was trained on before; kept")
     arguments = parser.parse_args()
     found = originals(arguments.corpus, set(FeatureStore(arguments.store).identifiers))
+    for key, count in (listed(arguments.also) if arguments.also else {}).items():
+        found[key] = max(count, found.get(key, 0))
+    found = dict(sorted(found.items()))
     with atomic_file(arguments.out, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("builder", "source", "version", "original", "artist", "title", "licence", "sha256", "clips"))
