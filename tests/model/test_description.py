@@ -10,6 +10,8 @@ import tensorflow as tf
 from synthetic import SMALL
 
 from msim_tf.errors import InputError
+from msim_tf.labels import words
+from msim_tf.model import description_training
 from msim_tf.model.description_heads import (
     build_key_head,
     build_tempo_head,
@@ -221,8 +223,12 @@ def test_heads_start_where_those_of_the_network_ended(labelled_store):
     np.testing.assert_array_equal(key.get_layer("chords_frame_hidden").get_weights()[0], expected)
 
 
-def test_a_network_of_one_input_describes_by_words_only(labelled_store, tmp_path):
+def test_a_network_of_one_input_describes_by_words_only(labelled_store, tmp_path, monkeypatch):
+    for module in (words, description_training):
+        monkeypatch.setattr(module, "FEWEST", 2)  # the store has but a dozen tracks
     network = dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, subspace_width=4)
     run = train(labelled_store, tmp_path / "run", dataclasses.replace(PARAMS, network=network), strategy=one_device())
-    assert set(load_heads(run.path).models) == {"words"}
+    heads = load_heads(run.path)
+    assert set(heads.models) == {"words"} and set(heads.classes) == {"genre", "mood", "instrument", "era"}
+    assert all(0 <= area <= 1 for area in heads.held_out["words"].values() if area is not None)
     assert build_network(network, labelled_store.params).get_layer("embedding").output.shape[-1] == 24
