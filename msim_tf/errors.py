@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong, the program is not".
+"""The exception that means "the input is wrong, the program is not", and the warning that a file was used as it is.
 
 The command line prints an ``InputError`` as a single line and exits with status 2; anything
 else is a bug and keeps its traceback.
@@ -7,3 +7,7 @@ else is a bug and keeps its traceback.
 
 class InputError(ValueError):
     """Wrong input from the caller: the message says what, where, and what to do about it."""
+
+
+class AudioWarning(UserWarning):
+    """A file that was used although something is wrong with it, and what."""

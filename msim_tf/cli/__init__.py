@@ -15,8 +15,9 @@ from typing import Any
 import click
 
 import msim_tf
-from msim_tf.errors import InputError
+from msim_tf.errors import AudioWarning, InputError
 from msim_tf.extras import missing_extra
+from msim_tf.names import printable
 
 # Task -> command -> (module, one line for the overview), in the order in which a user needs them.
 _TASKS = {
@@ -90,10 +91,27 @@ def cli() -> None:
     """
 
 
+def _print_audio_warnings() -> None:
+    """What is wrong with a file that is used is a line for people, each time; other warnings stay as they are."""
+    import warnings
+
+    shown = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, AudioWarning):
+            click.echo(f"  note: {printable(str(message))}", err=True)
+        else:
+            shown(message, category, *where, **more)
+
+    warnings.simplefilter("always", AudioWarning)
+    warnings.showwarning = show
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point of the ``msim`` program."""
     # TensorFlow logs its start-up from C++; a user of a command has no use for it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _print_audio_warnings()
     try:
         return cli.main(args=arguments, prog_name="msim", standalone_mode=True)
     except SystemExit as end:

@@ -8,6 +8,7 @@ chunks, so that a track of hours needs no more memory than its features.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from msim_tf.audio.scan import FileState
 from msim_tf.audio.source import Source
 from msim_tf.audio.tags import read_tags
 from msim_tf.data.outcome import file_outcome
-from msim_tf.errors import InputError
+from msim_tf.errors import AudioWarning, InputError
 from msim_tf.export.description import PROBABILITIES, Description, track_description
 from msim_tf.export.metadata import load_metadata
 from msim_tf.export.servable import Servable
@@ -122,12 +123,15 @@ class Embedder:
         return self._servable.run("serving_default", feeds)["embedding"]
 
     def extract_file(self, path: str | Path, *, pad: bool = False) -> Features:
-        """The features of one audio file.
+        """The features of one audio file; what is wrong with one that is used all the same is an ``AudioWarning``.
 
         Raises:
             InputError: if it cannot be decoded, is silent, or too short.
         """
-        return extract_file(Path(path), self._extractor, self._decoder.read_blocks, pad=pad)
+        features = extract_file(Path(path), self._extractor, self._decoder.read_blocks, pad=pad)
+        for note in features.notes:
+            warnings.warn(f"{path}: {note}", AudioWarning, stacklevel=4)
+        return features
 
     def embed_file(self, path: str | Path, *, pad: bool = False) -> np.ndarray:
         """The track embedding of one audio file, [size] float32.

@@ -69,7 +69,7 @@ def test_a_worker_is_killed_and_the_store_is_that_of_one_machine(cluster, music,
     driver = cluster.driver("extract", music, tmp_path / "store", "--features", "small")
     left = wait_for_a_shard(tmp_path / "store", driver)
     cluster.kill_worker(0)
-    output, errors = driver.communicate(timeout=300)
+    output, errors = driver.communicate(timeout=900)
     assert left > 2, "the worker was not killed in the middle"
     assert driver.returncode == 1, errors  # two files cannot be used
     assert "12 clips" in output
@@ -87,7 +87,7 @@ def test_a_driver_is_killed_and_the_same_command_goes_on(cluster, music, alone, 
     driver.communicate()
     shutil.copytree(store, tmp_path / "before")
     again = cluster.driver("extract", music, store, "--features", "small")
-    output, errors = again.communicate(timeout=300)
+    output, errors = again.communicate(timeout=900)
     assert again.returncode == 1 and "12 clips" in output, errors
     assert contents(store) == contents(alone)
 
@@ -95,7 +95,7 @@ def test_a_driver_is_killed_and_the_same_command_goes_on(cluster, music, alone, 
 def test_embeddings_are_those_of_one_machine(cluster, music, tmp_path):
     model = tiny_model_path()
     driver = cluster.driver("embed", music, "--model", model, "--out", tmp_path / "spark.npz")
-    output, errors = driver.communicate(timeout=300)
+    output, errors = driver.communicate(timeout=900)
     assert driver.returncode == 1 and "12 tracks" in output, errors
     assert "left out: 04-SIGSEGV.wav: its decoder crashed (SIGSEGV)" in errors
     (tmp_path / "music").mkdir()

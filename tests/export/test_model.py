@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import re
 import subprocess
 import sys
 
@@ -11,10 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 from synthetic import SMALL
-from tiny_model import tiny_model_path
+from tiny_model import describing_model_path, tiny_model_path
 
 import msim_tf
-from msim_tf.errors import InputError
+from msim_tf.errors import AudioWarning, InputError
 from msim_tf.export.embedder import Embedder
 
 
@@ -43,6 +44,19 @@ def test_a_file_is_embedded_as_a_library_would(model, sound):
     np.testing.assert_array_equal(np.concatenate([embedding.subspaces[name] for name in model.dimensions]), expected)
     np.testing.assert_array_equal(embedding.mood, embedding.subspaces["mood"])
     assert embedding.tempo.shape == (len(expected) // len(model.dimensions),)
+
+
+def test_what_is_wrong_with_a_file_that_is_used_is_a_warning(model, sound, tmp_path):
+    torn = tmp_path / "torn.flac"
+    samples, sr = soundfile.read(sound)
+    soundfile.write(torn, samples, sr)
+    torn.write_bytes(torn.read_bytes()[: torn.stat().st_size * 3 // 4])
+    with pytest.warns(AudioWarning, match=r"torn\.flac: damaged: 7\d % of 4\.0 s decodes"):
+        model.embed(torn)
+    # The command line prints it as a line, without the place in the code.
+    arguments = ["describe", str(torn), "--model", str(describing_model_path())]
+    done = subprocess.run([sys.executable, "-m", "msim_tf", *arguments], capture_output=True, text=True, check=True)
+    assert re.search(r"torn\.flac: damaged: 7\d % of 4\.0 s decodes", done.stderr) and "Warning" not in done.stderr
 
 
 def test_a_waveform_is_embedded_like_its_file(model, sound):
