@@ -26,11 +26,13 @@ from msim_tf.errors import InputError
 TRACK = "track"  # the relation "same clip" over the whole embedding, for Lee's track regularisation; no dimension
 TEACHER = "teacher"  # target and output that predict all that a teacher says of a track; no dimension
 TEACHER_SUFFIX = "_teacher"  # of targets and outputs that compare a subspace with the tags of a teacher
+PROBABILITIES = "_probabilities"  # of outputs that describe: those of a dimension's words, tempi or keys
 KINDS = ("tag", "tempo", "key")
 # Names of other targets, signatures, rows of a label table, fields of a track's metadata and layers of the network.
 _RESERVED = frozenset(
     f"{TRACK} {TEACHER} embedding all audio tag tags artist album title year file seconds id path "
-    "words mel onset cens tempogram join backbone projection parts".split()
+    "mel onset cens tempogram join backbone projection parts "
+    "words describe described fold crops musical bpm".split()
 )
 
 

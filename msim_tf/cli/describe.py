@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 
 from msim_tf.cli.options import LocalPath, import_tensorflow, list_failures, list_notes, printable, progress_bar
 from msim_tf.dimensions import TAG_DIMENSION_NAMES
@@ -38,9 +38,9 @@ def describe(
 ) -> None:
     """Say what SOURCE sounds like: words, tempo and key of a file, or of every file of a folder.
 
-    A word, tempo or key is stated from a probability of one half; for a single file all likely candidates are shown.
-    JSON holds the probabilities of all words. Files that cannot be used are listed with the reason, and the exit
-    status is then 1.
+    A word, tempo or key is stated from a probability of one half; for a single file the likeliest candidates are shown
+    as well. JSON has the probability of every word; CSV gives the likeliest tempo and key with theirs. Files that
+    cannot be used are listed with the reason, and the exit status is then 1.
     """
     import_tensorflow()
     from msim_tf import settings
@@ -54,16 +54,16 @@ def describe(
         embedder.validate_describes()
         descriptions = _descriptions(embedder, source, failures, notes, pad=pad, quiet=quiet or source.is_file())
         if format == "json":
-            click.echo(json.dumps([{"track": name, **said.to_json()} for name, said in descriptions], indent=1))
+            print_json([{"track": name, **description.to_json()} for name, description in descriptions])
         elif format == "csv":
             _print_csv(descriptions)
         else:
-            for name, said in descriptions:
-                click.echo(_details(name, said) if source.is_file() else f"{printable(name)}: {said}")
+            for name, description in descriptions:
+                click.echo(_details(name, description) if source.is_file() else f"{printable(name)}: {description}")
     finally:
         embedder.close()
-    list_notes(notes)
-    list_failures({printable(name): reason for name, reason in failures.items()})
+        list_notes(notes)
+        list_failures({printable(name): printable(reason) for name, reason in failures.items()})
     if failures:
         ctx.exit(1)
 
@@ -87,21 +87,27 @@ def _descriptions(
                 continue
             if features.notes:
                 notes[name] = "; ".join(features.notes)
-            description = embedder.hear(features)[1]
-            assert description is not None
+            try:
+                vector, description = embedder.hear(features)
+            except Exception as error:  # one file never ends a run
+                failures[name] = f"unforeseen error, please report it ({type(error).__name__}: {error})"
+                continue
+            if description is None or not np.isfinite(vector).all():
+                failures[name] = "the model's output is not finite"
+                continue
             yield name, description
 
 
-def _details(name: str, said: Description) -> str:
+def _details(name: str, description: Description) -> str:
     """A single track at length: every dimension with its likeliest values and their probabilities."""
-    lines = [f"{printable(name)}: {said}"]
-    for dimension, words in said.words.items():
+    lines = [f"{printable(name)}: {description}"]
+    for dimension, words in description.words.items():
         likely = [f"{word} {p:.2f}" for word, p in list(words.items())[:_WORDS_SHOWN]]
         lines.append(f"  {dimension:<12}{', '.join(likely)}")
-    if said.tempo:
-        lines.append(f"  {'tempo':<12}{', '.join(f'{bpm:.1f} bpm {p:.2f}' for bpm, p in said.tempo)}")
-    if said.key:
-        lines.append(f"  {'key':<12}{', '.join(f'{key} {p:.2f}' for key, p in said.key[:3])}")
+    if description.tempo:
+        lines.append(f"  {'tempo':<12}{', '.join(f'{bpm:.1f} bpm {p:.2f}' for bpm, p in description.tempo)}")
+    if description.key:
+        lines.append(f"  {'key':<12}{', '.join(f'{key} {p:.2f}' for key, p in description.key[:3])}")
     return "\n".join(lines)
 
 
@@ -109,10 +115,14 @@ def _print_csv(descriptions: Iterator[tuple[str, Description]]) -> None:
     """A row for each track as soon as it is known; several words of a dimension are separated by semicolons."""
     columns = ["track", "musical", *TAG_DIMENSION_NAMES, "bpm", "bpm_probability", "key", "key_probability"]
     click.echo(_csv_line(columns), nl=False)
-    for name, said in descriptions:
-        bpm, bpm_probability = said.tempo[0] if said.musical and said.tempo else ("", "")
-        key, key_probability = said.key[0] if said.musical and said.key else ("", "")
-        row = [printable(name), said.musical, *(";".join(said.stated(tag)) for tag in TAG_DIMENSION_NAMES)]
+    for name, description in descriptions:
+        bpm, bpm_probability = description.tempo[0] if description.musical and description.tempo else ("", "")
+        key, key_probability = description.key[0] if description.musical and description.key else ("", "")
+        row = [
+            printable(name),
+            description.musical,
+            *(";".join(description.stated(tag)) for tag in TAG_DIMENSION_NAMES),
+        ]
         row += [bpm and f"{bpm:.1f}", bpm_probability and f"{bpm_probability:.3f}"]
         row += [key, key_probability and f"{key_probability:.3f}"]
         click.echo(_csv_line(row), nl=False)

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 
 from msim_tf.dimensions import dimension
+from msim_tf.labels.taxonomy import NOT_MUSIC
 from msim_tf.theory import key_name, tempo_estimate
 
-PROBABILITIES = "_probabilities"  # follows a dimension's name in the names of outputs
 LIKELY = 0.5  # probability from which a word, a tempo or a key is stated
-# Values of "instrument" for what is no music (``labels.taxonomy.NOT_MUSIC``).
-_NOT_MUSIC = ("speech", "noise")
 _EDGE = 1e-6  # probabilities are at least so far from 0 and 1, so that one segment cannot decide for a track
 
 
@@ -41,7 +39,7 @@ class Description:
     def stated(self, name: str) -> list[str]:
         """The words of a tag dimension that are likely; none of what is no music but what it is instead."""
         likely = [word for word, probability in self.words.get(name, {}).items() if probability >= LIKELY]
-        return likely if self.musical else [word for word in likely if word in _NOT_MUSIC]
+        return likely if self.musical else [word for word in likely if name == "instrument" and word in NOT_MUSIC]
 
     @property
     def bpm(self) -> float | None:
@@ -54,7 +52,7 @@ class Description:
         return self.key[0][0] if self.musical and self.key and self.key[0][1] >= LIKELY else None
 
     def to_json(self) -> dict[str, Any]:
-        """The description as a JSON object, probabilities with three digits."""
+        """All words, the three tempi and the three likeliest keys as a JSON object, probabilities with three digits."""
         return {
             "musical": self.musical,
             "words": {name: {word: round(p, 3) for word, p in own.items()} for name, own in self.words.items()},
@@ -126,4 +124,4 @@ def joined_classes(probabilities: np.ndarray) -> np.ndarray:
 
 def _is_musical(words: Mapping[str, Mapping[str, float]]) -> bool:
     """Whether no word for what is no music is likely; a model without such words calls everything music."""
-    return not any(own.get(word, 0.0) >= LIKELY for own in words.values() for word in _NOT_MUSIC)
+    return not any(words.get("instrument", {}).get(word, 0.0) >= LIKELY for word in NOT_MUSIC)

@@ -20,8 +20,9 @@ from msim_tf.audio.scan import FileState
 from msim_tf.audio.source import Source
 from msim_tf.audio.tags import read_tags
 from msim_tf.data.outcome import file_outcome
+from msim_tf.dimensions import PROBABILITIES
 from msim_tf.errors import AudioWarning, InputError
-from msim_tf.export.description import PROBABILITIES, Description, track_description
+from msim_tf.export.description import Description, track_description
 from msim_tf.export.metadata import load_metadata
 from msim_tf.export.servable import Servable
 from msim_tf.features.extractor import Extractor, Features

@@ -48,7 +48,9 @@ from msim_tf.model.run import Run, load_model
 from msim_tf.params import FeatureParams
 
 _CHUNK = 32  # segments embedded at a time: bounds the memory of the audio signature for long tracks
-_TOLERANCE = 1e-4  # the server's kernels may sum in another order; embeddings are layer-normalised, so their scale is 1
+# The server's kernels may sum in another order. Embeddings are layer-normalised, so their scale is 1; what is larger is
+# compared relatively.
+_TOLERANCE = 1e-4
 
 
 def export_run(run: Run, features: FeatureParams, base: str | Path) -> Path:
@@ -151,14 +153,14 @@ def _endpoints(
     def single(name: str) -> Callable[..., dict[str, tf.Tensor]]:
         return lambda *values: {name: embedding(*values)[:, slices[name]]}
 
-    # The embedding of segments and the logits of their description, side by side: [batch, size + classes].
-    @tf.function(input_signature=specs)
-    def heard(*values: tf.Tensor) -> tf.Tensor:
-        vectors = embedding(*values)
-        return tf.concat([vectors, *logits_of(values, vectors).values()], axis=1)
-
     def logits_of(values: Sequence[tf.Tensor], vectors: tf.Tensor) -> dict[str, tf.Tensor]:
         return segment_logits(heads, network, dict(zip(network.inputs, values)), vectors) if heads else {}
+
+    # The embedding of segments and the logits of their description, side by side: [batch, size + classes].
+    @tf.function(input_signature=specs)
+    def embedding_and_logits(*values: tf.Tensor) -> tf.Tensor:
+        vectors = embedding(*values)
+        return tf.concat([vectors, *logits_of(values, vectors).values()], axis=1)
 
     def describe(*values: tf.Tensor) -> dict[str, tf.Tensor]:
         vectors = embedding(*values)
@@ -169,7 +171,7 @@ def _endpoints(
     def audio(audio: tf.Tensor) -> dict[str, tf.Tensor]:
         size = layout(network).size
         parts = tf.split(
-            _hear_waveform(audio, heard, network, features, size + sum(widths.values())),
+            _hear_waveform(audio, embedding_and_logits, network, features, size + sum(widths.values())),
             [size, *widths.values()],
             axis=1,
         )
@@ -232,8 +234,8 @@ def _in_chunks(inputs: dict[str, tf.Tensor], hear: Callable[..., tf.Tensor], siz
 
     spec = tf.TensorSpec([None, size], tf.float32)
     stacked = {name: chunked(value) for name, value in inputs.items()}
-    chunks_heard = tf.map_fn(hear_chunk, stacked, fn_output_signature=spec, parallel_iterations=1)
-    return tf.reshape(chunks_heard, [-1, size])[:count]
+    chunk_outputs = tf.map_fn(hear_chunk, stacked, fn_output_signature=spec, parallel_iterations=1)
+    return tf.reshape(chunk_outputs, [-1, size])[:count]
 
 
 def _write_out(archive: keras.export.ExportArchive, directory: Path) -> None:
@@ -300,9 +302,11 @@ def _verify(
         for signature, (function, specs) in endpoints.items():
             feeds = {spec.name: examples[spec.name] for spec in specs}
             expected = function(*(tf.constant(value) for value in feeds.values()))
-            found = servable.run(signature, feeds)
+            outputs = servable.run(signature, feeds)
             for name, value in expected.items():
-                worst = float(np.abs(found[name] - np.asarray(value)).max())
+                # Relative to what is above 1, such as beats per minute.
+                scale = np.maximum(1, np.abs(value))
+                worst = float((np.abs(outputs[name] - np.asarray(value)) / scale).max())
                 if not worst <= _TOLERANCE:
                     raise RuntimeError(
                         f"exported signature {signature!r} differs from the model by {worst} in {name!r}"

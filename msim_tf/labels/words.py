@@ -59,9 +59,9 @@ def word_targets(labels: EncodedLabels, teacher: Embeddings | None = None) -> Wo
         InputError: if the names of the teacher's tags are missing.
     """
     columns: dict[str, dict[str, np.ndarray]] = {name: {} for name in labels.vocabularies}
-    for name, word, scores in _teacher_scores(teacher, labels.identifiers) if teacher else ():
+    for name, word, clear_cases in _teacher_scores(teacher, labels.identifiers) if teacher else ():
         if name in columns:
-            columns[name][word] = scores
+            columns[name][word] = clear_cases
     for name, vocabulary in labels.vocabularies.items():
         has_word = labels.arrays[name]
         # Who names values of a dimension would have named this one, too: a labelled track without it is a "no".
@@ -70,7 +70,7 @@ def word_targets(labels: EncodedLabels, teacher: Embeddings | None = None) -> Wo
             guessed = columns[name].get(word, np.zeros(len(labelled), np.int8))
             settled = np.where(has_word[:, column], 1, -1)
             # Nobody writes of music that it is not noise: a track that is not labelled so is a "no", too.
-            certain = labelled | (word in taxonomy.NOT_MUSIC)
+            certain = labelled | (name == "instrument" and word in taxonomy.NOT_MUSIC)
             columns[name][word] = np.where(certain, settled, guessed).astype(np.int8)
     words = {name: tuple(own) for name, own in columns.items() if own}
     return WordTargets(words, {name: np.stack([columns[name][word] for word in own], 1) for name, own in words.items()})

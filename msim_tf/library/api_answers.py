@@ -13,6 +13,7 @@ from msim_tf.library import api_responses as responses
 from msim_tf.library.api_errors import ApiError
 from msim_tf.library.api_queries import UploadedVector, search_diversity, search_filters, search_query
 from msim_tf.library.api_state import LibraryState
+from msim_tf.library.descriptions import DESCRIBED
 from msim_tf.search.explanation import Explanation, explain, explanation
 from msim_tf.search.path import track_path
 from msim_tf.search.query import Match, Query, nearest_matches, query_weights, search, track_query
@@ -31,7 +32,8 @@ def track(state: LibraryState, identifier: str) -> responses.Track:
 def _track(state: LibraryState, identifier: str, metadata: Mapping[str, Any]) -> responses.Track:
     fields = {name: metadata[name] for name in _TRACK_FIELDS if name in metadata}
     audio = f"{state.root_path}/api/v1/audio/{quote(identifier, safe='')}"
-    return cast(responses.Track, {"id": identifier, **fields, "audio": audio})
+    described = metadata.get(DESCRIBED, {}).get("fields", [])
+    return cast(responses.Track, {"id": identifier, **fields, "described": described, "audio": audio})
 
 
 def tracks(state: LibraryState, *, text: str, limit: int, offset: int) -> responses.Tracks:

@@ -31,6 +31,7 @@ class Track(TypedDict):
     tempo: NotRequired[Annotated[float, Field(description="Beats per minute.")]]
     key: NotRequired[str]
     seconds: NotRequired[float]
+    described: Annotated[list[str], Field(description="Fields that the model filled in, as no tag told them.")]
     audio: Annotated[str, Field(description="Address of its sound.")]
 
 

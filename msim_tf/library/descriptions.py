@@ -23,7 +23,9 @@ def with_description(metadata: Mapping[str, Any], description: Description | Non
     plain = without_description(metadata)
     if description is None:
         return plain
-    filled = {name: value for name, value in description.metadata().items() if name not in plain}
+    # The year in a file's tags is better than a guessed decade.
+    better = {*plain, *(["era"] if "year" in plain else [])}
+    filled = {name: value for name, value in description.metadata().items() if name not in better}
     details = description.to_json()
     details["words"] = {
         name: {word: probability for word, probability in words.items() if probability >= _KEPT}
@@ -45,5 +47,5 @@ def annotated(metadata: Mapping[str, Any], annotations: Mapping[str, Any]) -> di
     result = {**kept, **annotations}
     if details is None:
         return result
-    said = {name: metadata[name] for name in details["fields"] if name not in result}
-    return {**result, **said, DESCRIBED: {**details, "fields": sorted(said)}}
+    still_described = {name: metadata[name] for name in details["fields"] if name not in result}
+    return {**result, **still_described, DESCRIBED: {**details, "fields": sorted(still_described)}}

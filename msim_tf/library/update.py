@@ -294,19 +294,19 @@ class Update:
                 return record, {}, _unforeseen(error)
 
         for name, (record, metadata, features) in in_order(work, names, _WORKERS):
-            heard = features if isinstance(features, str) else self._heard(features)
-            if isinstance(heard, str):
-                yield name, FileRecord(record.state, record.sha256, heard)
+            outcome = features if isinstance(features, str) else self._embedded(features)
+            if isinstance(outcome, str):
+                yield name, FileRecord(record.state, record.sha256, outcome)
                 continue
             assert not isinstance(features, str)
-            vector, description = heard
+            vector, description = outcome
             metadata["seconds"] = round(features.frames / self._embedder.metadata.features.frame_rate, 2)
             metadata = {**self._annotations_before(name, record, metadata), **metadata}
             metadata = with_description(metadata, description)
             notes = tuple(getattr(features, "notes", ()))
             yield name, _Embedded(vector, metadata, FileRecord(record.state, record.sha256, notes=notes))
 
-    def _heard(self, features: Features) -> tuple[np.ndarray, Description | None] | str:
+    def _embedded(self, features: Features) -> tuple[np.ndarray, Description | None] | str:
         """The vector [size] float32 and the description, or why an index cannot hold the track."""
         try:
             vector, description = self._embedder.hear(features)

@@ -24,7 +24,7 @@ import keras
 import tensorflow as tf
 
 from msim_tf.checksums import file_checksum, load_checked_json, save_checked_json
-from msim_tf.dimensions import TAG_DIMENSION_NAMES, dimension
+from msim_tf.dimensions import PROBABILITIES, TAG_DIMENSION_NAMES, dimension
 from msim_tf.errors import InputError
 from msim_tf.model.callbacks import save_model
 from msim_tf.model.layers import KeyLogits, Tempogram, Transpositions
@@ -34,7 +34,6 @@ from msim_tf.params import FeatureParams
 from msim_tf.theory import KEYS, STEPS_PER_OCTAVE, TEMPO_STEPS, key_name, near_tempo_steps
 
 WORDS = "words"  # the head of all tag dimensions
-PROBABILITIES = "_probabilities"  # follows a dimension's name in the names of outputs
 CANDIDATES = "_candidates"  # bpm of the likeliest tempo, its half and its double
 CONFIDENCE = "_confidence"  # their probabilities
 _DESCRIPTION_FILE = "description.json"
@@ -103,11 +102,11 @@ def build_tempo_head(features: FeatureParams, stride: int) -> keras.Model:
 def build_key_head(features: FeatureParams, stride: int) -> keras.Model:
     """CENS [batch, 12, frames], of which every ``stride``-th is heard -> logits [batch, 24]."""
     cens = keras.Input(features.input_shapes["cens"], name="cens", dtype="float32")
-    heard = Transpositions(name="transpositions", dtype="float32")(every_frame(cens, stride))
+    transposed = Transpositions(name="transpositions", dtype="float32")(every_frame(cens, stride))
     # [batch * 12, 12] and [batch * 12, units]: the average chroma, and the average response to single frames, which
     # hold chords.
-    mean = keras.layers.GlobalAveragePooling1D(data_format="channels_first", name="chroma", dtype="float32")(heard)
-    statistics = [layer_normalisation("chroma_contrast")(mean), chord_statistics(heard, "chords")]
+    mean = keras.layers.GlobalAveragePooling1D(data_format="channels_first", name="chroma", dtype="float32")(transposed)
+    statistics = [layer_normalisation("chroma_contrast")(mean), chord_statistics(transposed, "chords")]
     x = keras.layers.Concatenate(name="key_statistics", dtype="float32")(statistics)
     x = keras.layers.Dense(HEAD_UNITS["cens"], activation="relu", name="hidden", dtype="float32")(x)
     x = keras.layers.Dropout(_DROPOUT, name="hidden_dropout", dtype="float32")(x)

@@ -91,7 +91,9 @@ def train_heads_to_describe(
     figures: dict[str, Any] = {}
     known = learnable(word_targets(labels, store.teacher), training.rows)
     if known.words:
-        models[WORDS], known, figures[WORDS] = _train_words(model, known, training, held_out, params)
+        head, known, figures[WORDS] = _train_words(model, known, training, held_out, params)
+        if head is not None:
+            models[WORDS] = head
     for name in params.network.dimensions:
         task = _TASKS.get(dimension(name).kind)
         if task is None or task.source not in params.network.inputs:
@@ -109,8 +111,8 @@ def train_heads_to_describe(
 
 def _train_words(
     model: keras.Model, known: WordTargets, training: _Part, held_out: _Part, params: TrainParams
-) -> tuple[keras.Model, WordTargets, dict[str, Any]]:
-    """The head, the words that it can tell, and how well."""
+) -> tuple[keras.Model | None, WordTargets, dict[str, Any]]:
+    """The head (None if no word is left), the words that it can tell, and how well."""
     columns = tag_columns(params.network)
     # [tracks, segments, tag coordinates] of both parts.
     embeddings = {part: _embeddings(model, part)[:, :, columns] for part in (training, held_out)}
@@ -141,7 +143,7 @@ def _train_words(
         figures |= {f"{name}/{word}": area for word, area, keep in zip(words, areas, chosen[name]) if keep}
         _calibrate_words(head.get_layer(f"{name}_words"), logits[name], targets[held_out][name])
     kept = known.select(chosen)
-    return _with_words(head, kept, chosen), kept, figures
+    return _with_words(head, kept, chosen) if kept.words else None, kept, figures
 
 
 def _embeddings(model: keras.Model, part: _Part) -> np.ndarray:
@@ -161,8 +163,8 @@ def _embeddings(model: keras.Model, part: _Part) -> np.ndarray:
 def _known_cross_entropy(target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Binary cross-entropy over what is known; targets [batch, words] are +1, -1 or, where nothing is known, 0."""
     loss = tf.nn.softplus(-target * logits)
-    known = tf.abs(target)
-    return tf.reduce_sum(loss * known) / tf.maximum(tf.reduce_sum(known), 1.0)
+    is_known = tf.abs(target)
+    return tf.reduce_sum(loss * is_known) / tf.maximum(tf.reduce_sum(is_known), 1.0)
 
 
 def roc_area(scores: np.ndarray, target: np.ndarray) -> float | None:
@@ -187,10 +189,10 @@ def _calibrate_words(layer: keras.layers.Layer, logits: np.ndarray, target: np.n
     """Platt's scaling of each word on held-out tracks, folded into the layer; too few tracks change nothing."""
     kernel, bias = layer.get_weights()
     for column in range(logits.shape[1]):
-        known = target[:, column] != 0
+        is_known = target[:, column] != 0
         if min((target[:, column] > 0).sum(), (target[:, column] < 0).sum()) < FEWEST:
             continue
-        z, sign = logits[known, column].astype(np.float64), target[known, column]
+        z, sign = logits[is_known, column].astype(np.float64), target[is_known, column]
 
         def loss(scaling: np.ndarray, z: np.ndarray = z, sign: np.ndarray = sign) -> float:
             # The last term draws towards no change where tracks are few.
@@ -234,13 +236,14 @@ class _Task:
 
 
 def tempo_classes(bpm: np.ndarray) -> np.ndarray:
-    """[n] bpm -> [n, steps]: a bell over ``TEMPO_STEPS`` around each tempo; one outside them counts an octave off."""
+    """[n] bpm -> [n, steps]: a bell over ``TEMPO_STEPS`` around each tempo; one outside them is moved in by octaves."""
     bpm = np.asarray(bpm, np.float64)
     low, high = TEMPO_STEPS[0], TEMPO_STEPS[-1]
-    bpm = np.where(bpm > high, bpm / 2, np.where(bpm < low, bpm * 2, bpm))
+    octaves = np.ceil(np.maximum(np.log2(low / bpm), 0)) - np.ceil(np.maximum(np.log2(bpm / high), 0))
+    bpm = bpm * np.exp2(octaves)
     steps = STEPS_PER_OCTAVE * np.log2(bpm / low)
     bell = np.exp(-0.5 * np.square((np.arange(len(TEMPO_STEPS)) - steps[:, None]) / _TEMPO_BLUR))
-    return (bell / np.maximum(bell.sum(1, keepdims=True), 1e-12)).astype(np.float32)
+    return (bell / bell.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _tempo_figures(probabilities: np.ndarray, bpm: np.ndarray) -> dict[str, Any]:
@@ -304,7 +307,6 @@ def _augmented_batches(
     """Crops of labelled tracks, at any tempo or in any key."""
     store, length = training.store, training.store.params.segment_frames
     rows = training.rows[training.labels.labelled(name)[training.rows]]
-    rows = rows[store.frames[rows] >= length]
     values = training.labels.arrays[name]
     rng = np.random.default_rng(params.seed)
 

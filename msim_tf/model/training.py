@@ -134,7 +134,8 @@ def train(
         if hosts.is_chief:
             if params.describe_steps:
                 describing = train_heads_to_describe(load_model(run), store, labels, parts, params)
-                save_heads(describing, run.path)
+                if describing.models:
+                    save_heads(describing, run.path)
             summary = {**kept_epoch(run.path / "history.csv", params.keep), **heads}
             finish_run(run, {**summary, "seconds": round(time.time() - started, 1)})
             shutil.rmtree(run.path / "backup", ignore_errors=True)

@@ -1,7 +1,7 @@
 """Why a track was found: what each dimension adds to its distance, and what the metadata of both tracks say about it.
 
-The shares sum to the distance, and so do the rounded ones of the readable line. Evidence is stated, never invented: a
-dimension of which one of the tracks tells nothing has none.
+The shares sum to the distance, and so do the rounded ones of the readable line. Evidence is what tags, annotations or a
+model's own description say of both tracks; a dimension of which one of them says nothing has none.
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def explanation(match: Match, references: Mapping[str, Mapping[str, Any]]) -> Ex
 
 def _summary(match: Match, references: Mapping[str, Mapping[str, Any]]) -> str:
     alike, different = [], []
-    for name, distance in match.distances.items():
+    # A track is not compared with itself.
+    compares = not (references and all(reference is match.metadata for reference in references.values()))
+    for name, distance in match.distances.items() if compares else ():
         same = _same(name, references.get(name, {}), match.metadata)
         if same or (same is None and distance <= _ALIKE):
             alike.append(name)
@@ -110,7 +112,9 @@ def _summary(match: Match, references: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _same(name: str, query: Mapping[str, Any], hit: Mapping[str, Any]) -> bool | None:
-    """Whether two tracks are known to have one tempo or key; None where that is unknown, and in other dimensions."""
+    """Whether two tracks are known to have one tempo, octaves folded, or one key; None where that is unknown, and in
+    other dimensions.
+    """
     kind = dimension(name).kind
     if kind not in ("tempo", "key") or kind not in query or kind not in hit:
         return None

@@ -27,6 +27,9 @@ def test_what_is_not_labelled_as_noise_is_not_noise():
     known = word_targets(encode(labels, TRACKS[:3], ("instrument",)))
     assert known.words["instrument"] == ("guitar", "noise")
     np.testing.assert_array_equal(known.targets["instrument"], [[-1, 1], [1, -1], [0, -1]])
+    # Of genres it is one like any other.
+    noisy = word_targets(encode(Labels({"t00": {"genre": ("noise",)}}), TRACKS[:2], ("genre",)))
+    np.testing.assert_array_equal(noisy.targets["genre"], [[1], [0]])
 
 
 def test_a_teacher_settles_its_clear_cases_only():

@@ -36,6 +36,12 @@ def test_a_description_fills_what_nobody_else_says():
     json.dumps(told)
 
 
+def test_a_year_is_better_than_a_guessed_decade():
+    eighties = dataclasses.replace(SAID, words={"era": {"80s": 0.9}})
+    assert "era" not in with_description({"year": 1994}, eighties)
+    assert with_description({}, eighties)["era"] == ["80s"]
+
+
 def test_another_description_replaces_the_first():
     first = with_description({"title": "Song"}, SAID)
     second = with_description(first, dataclasses.replace(SAID, words={"mood": {"sad": 0.8}}, tempo=(), key=()))

@@ -11,6 +11,7 @@ from synthetic import SMALL
 
 from msim_tf.errors import InputError
 from msim_tf.labels import words
+from msim_tf.labels.encoding import encode
 from msim_tf.model import description_training
 from msim_tf.model.description_heads import (
     build_key_head,
@@ -30,6 +31,7 @@ from msim_tf.model.description_training import (
     _tempo_figures,
     roc_area,
     tempo_classes,
+    train_heads_to_describe,
 )
 from msim_tf.model.network import build_network, embedding_model
 from msim_tf.model.params import NETWORK_PRESETS, TrainParams
@@ -65,8 +67,9 @@ def test_tempo_classes_are_read_back_as_the_tempo():
     np.testing.assert_allclose(estimate[:, 0], bpm, rtol=0.004)
     np.testing.assert_allclose(estimate[:, 1:], bpm[:, None] * [0.5, 2.0], rtol=0.004)
     assert (confidence[:, 0] > 0.95).all() and (confidence[:, 1:] < 1e-6).all()
-    # Beyond the steps a tempo is learnt an octave off.
-    np.testing.assert_allclose(tempo_estimate(tempo_classes(np.array([20.0, 400.0])))[0][:, 0], [40, 200], rtol=0.004)
+    # Beyond the steps a tempo is moved in by octaves.
+    folded = tempo_estimate(tempo_classes(np.array([20.0, 400.0, 700.0, 12.0])))[0][:, 0]
+    np.testing.assert_allclose(folded, [40, 200, 175, 48], rtol=0.004)
 
 
 def test_octaves_are_told_with_their_probability():
@@ -154,6 +157,20 @@ def test_a_training_leaves_heads_that_its_network_can_use(finished, labelled_sto
         assert value.shape == (3, len(heads.classes[name]))
     outputs = described(logits)
     np.testing.assert_allclose(outputs["key_probabilities"].numpy().sum(1), 1, rtol=1e-5)
+
+
+def test_words_that_are_all_guessed_leave_no_head(labelled_store, monkeypatch):
+    for module in (words, description_training):
+        monkeypatch.setattr(module, "FEWEST", 2)
+    monkeypatch.setattr(description_training, "_TELLS_APART", 1.1)
+    monkeypatch.setattr(description_training, "roc_area", lambda scores, target: 0.5)
+    network = dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, subspace_width=4)
+    model = build_network(network, labelled_store.params)
+    labels = encode(labelled_store.labels, labelled_store.identifiers, network.dimensions)
+    rows = np.arange(len(labelled_store))
+    params = dataclasses.replace(PARAMS, network=network, describe_steps=2)
+    heads = train_heads_to_describe(model, labelled_store, labels, {"train": rows, "validation": rows}, params)
+    assert heads.models == {} and heads.words == {}
 
 
 def test_the_stage_changes_no_subspace(finished, labelled_store, tmp_path):

@@ -31,6 +31,7 @@ from msim_tf.labels.encoding import encode, groups_of
 from msim_tf.labels.taxonomy import NOT_MUSIC
 from msim_tf.labels.words import WordTargets, word_targets
 from msim_tf.model.description_training import key_scores, roc_area, tempo_hits
+from msim_tf.params import validate_digest
 from msim_tf.theory import parse_key
 from tools.corpus.command import run
 
@@ -95,6 +96,9 @@ def _share(values: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
 
 def judge(embedder: Embedder, store: FeatureStore) -> dict[str, Any]:
     """Everything that is known of the tracks of a store against what the model says of them."""
+    validate_digest(
+        store.params.digest, store.path, embedder.metadata.features.digest, f"the model {embedder.metadata.directory}"
+    )
     labels = encode(store.labels, store.identifiers, DIMENSION_NAMES, teacher=store.teacher)
     names = [groups_of(identifier, store.labels.groups)[0] for identifier in store.identifiers]
     groups = np.unique(names, return_inverse=True)[1]
@@ -107,15 +111,17 @@ def judge(embedder: Embedder, store: FeatureStore) -> dict[str, Any]:
             progress(row + 1, len(store))
     result: dict[str, Any] = {"words": judged(descriptions, word_targets(labels, store.teacher), groups)}
     for name in DIMENSION_NAMES:
-        rows = np.flatnonzero(labels.labelled(name)) if name not in TAG_DIMENSION_NAMES else np.zeros(0, int)
+        if name in TAG_DIMENSION_NAMES or name not in embedder.metadata.classes:
+            continue
+        rows = np.flatnonzero(labels.labelled(name))
         if len(rows):
             truth = labels.arrays[name][rows].astype(float)
             result[name] = _exact(name, [descriptions[row] for row in rows], truth, groups[rows])
-    spoken = np.array([bool(set(_instruments(store, name)) & set(NOT_MUSIC)) for name in store.identifiers])
+    not_music = np.array([bool(set(_instruments(store, name)) & set(NOT_MUSIC)) for name in store.identifiers])
     musical = np.array([said.musical for said in descriptions])
-    result["music taken for music"] = _share(musical[~spoken], groups[~spoken])
-    if spoken.any():
-        result["noise and speech taken for none"] = _share(~musical[spoken], groups[spoken])
+    result["music taken for music"] = _share(musical[~not_music], groups[~not_music])
+    if not_music.any():
+        result["noise and speech taken for none"] = _share(~musical[not_music], groups[not_music])
     return result
 
 
