@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from msim_tf.cli.listing import print_json
 from msim_tf.cli.options import LocalPath, import_tensorflow, list_failures, list_notes, printable, progress_bar
 from msim_tf.dimensions import TAG_DIMENSION_NAMES
 

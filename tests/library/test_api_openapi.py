@@ -67,6 +67,7 @@ def test_objects_of_requests_and_answers_have_no_other_fields():
         "tempo",
         "key",
         "seconds",
+        "described",
     }
 
 

@@ -296,7 +296,8 @@ class Exploding(Counting):
         return super().extract(path, pad=pad)
 
     def hear(self, features):
-        if len(self.extracted) == 3:
+        self.calls = getattr(self, "calls", 0) + 1
+        if self.calls == 2:
             raise MemoryError("no room")
         return super().hear(features)
 
