@@ -161,6 +161,13 @@ class Ledger:
             write_labels_csv(self.root / f"{self.builder}-labels-{part}.csv", table.labels())
 
 
+def finished_clips(root: Path, part: str, builders: Iterable[str]) -> list[CorpusClip]:
+    """The clips of a part that the builders have finished so far, in order of their names."""
+    ledgers = [Ledger(root, builder) for builder in builders]
+    clips = [clip for ledger in ledgers for clip in ledger.clips.values() if clip.part == part and clip.clip in ledger]
+    return sorted(clips, key=lambda clip: clip.clip)
+
+
 def _add_labels(table: LabelTable, clip: CorpusClip) -> None:
     for name in divided_groups(clip.group):
         table.add(clip.track, "artist", name)

@@ -32,7 +32,7 @@ from msim_tf.audio.decode import load_clip
 from msim_tf.errors import InputError
 from msim_tf.labels.tables import joined_groups
 from tools.corpus.command import reported, run
-from tools.corpus.ledger import SR, CorpusClip, Ledger
+from tools.corpus.ledger import SR, CorpusClip, Ledger, finished_clips
 from tools.corpus.renders_mix import mixed
 
 BUILDER = "mixes"
@@ -134,11 +134,7 @@ def build(root: Path, count: int, *, seed: int = 0, builders: Sequence[str] = ("
     Raises:
         InputError: if there is nothing to mix.
     """
-    ledgers = [Ledger(root, builder) for builder in builders]
-    clips = [
-        clip for ledger in ledgers for clip in ledger.clips.values() if clip.part == "train" and clip.clip in ledger
-    ]
-    clips.sort(key=lambda clip: clip.clip)
+    clips = finished_clips(root, "train", builders)
     if not clips:
         raise InputError(f"{root}: no finished clip for training by {' or '.join(builders)}; build those first")
     mixes = [Mix.drawn(clips, number, seed=seed) for number in range(count)]

@@ -106,6 +106,21 @@ class Recording:
         """Whether it is a single voice of a song, without its accompaniment."""
         return "vocal stem" in self.kind
 
+    def clip(self, name: str, start: int, checksum: str) -> CorpusClip:
+        """The record of a clip called ``name`` that begins ``start`` seconds into the recording."""
+        return CorpusClip(
+            clip=name,
+            source=self.repository,
+            version=self.commit,
+            origin=self.path,
+            start_seconds=float(start),
+            artist=self.artist,
+            title=self.title,
+            licence=self.licence,
+            sha256=checksum,
+            group=self.group,
+        )
+
     def url(self, site: str = SITE) -> str:
         """Where it is public."""
         return f"{site}/{self.repository}/{self.commit}/{urllib.parse.quote(self.path)}"
@@ -213,19 +228,8 @@ def excerpts(recording: Recording, y: np.ndarray, checksum: str) -> Iterable[tup
     for start in range(0, recording.excerpts * EXCERPT_SECONDS, EXCERPT_SECONDS):
         part = y[start * SR : (start + EXCERPT_SECONDS) * SR]
         if len(part) >= MIN_SECONDS * SR and not is_silent(part):
-            clip = CorpusClip(
-                clip=f"{recording.part}/{BUILDER}/{recording.source}/{stem}-{start:04d}.flac",
-                source=recording.repository,
-                version=recording.commit,
-                origin=recording.path,
-                start_seconds=float(start),
-                artist=recording.artist,
-                title=recording.title,
-                licence=recording.licence,
-                sha256=checksum,
-                group=recording.group,
-            )
-            yield clip, part
+            name = f"{recording.part}/{BUILDER}/{recording.source}/{stem}-{start:04d}.flac"
+            yield recording.clip(name, start, checksum), part
 
 
 def build(root: Path, recordings: Iterable[Recording], sounds: Library) -> list[str]:
@@ -236,8 +240,10 @@ def build(root: Path, recordings: Iterable[Recording], sounds: Library) -> list[
     """
     ledger = Ledger(root, BUILDER)
     wanted = [recording for recording in recordings if recording.excerpts]
-    known = {(recording.repository, recording.path, recording.part) for recording in wanted}
-    ledger.remove([name for name, clip in ledger.clips.items() if (clip.source, clip.origin, clip.part) not in known])
+    catalogued = {(recording.repository, recording.path, recording.part) for recording in wanted}
+    ledger.remove(
+        [name for name, clip in ledger.clips.items() if (clip.source, clip.origin, clip.part) not in catalogued]
+    )
     missing, seconds = [], dict.fromkeys(PARTS, 0.0)
     with ledger:
         for recording in wanted:

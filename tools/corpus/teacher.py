@@ -42,7 +42,7 @@ from msim_tf.files import atomic_file, exclusive
 from msim_tf.labels.passages import Passages, save_passages
 from msim_tf.labels.teacher import joined_tag_names
 from tools.corpus.command import run
-from tools.corpus.ledger import PARTS, CorpusClip, Ledger
+from tools.corpus.ledger import PARTS, CorpusClip, finished_clips
 from tools.musicnn_embeddings import FRAMES, HOP, SR, Network, load_network, log_mel, patch_starts, patches_at
 
 _BATCH = 64  # patches per pass through a network
@@ -170,13 +170,6 @@ def _to_disk(file: IO[Any]) -> None:
 
 def _origin(clip: CorpusClip) -> list[Any]:
     return [clip.sha256, clip.start_seconds]
-
-
-def finished_clips(root: Path, part: str, builders: Iterable[str]) -> list[CorpusClip]:
-    """The clips of a part that the builders have finished so far, in order of their names."""
-    ledgers = [Ledger(root, builder) for builder in builders]
-    found = [clip for ledger in ledgers for clip in ledger.clips.values() if clip.part == part and clip.clip in ledger]
-    return sorted(found, key=lambda clip: clip.clip)
 
 
 def clip_vectors(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,16 +157,9 @@ def speech_clips(
             continue
         for number in range(min(_MOST_SPEECH, len(y) // (SPEECH_SECONDS * SR))):
             start = number * SPEECH_SECONDS
-            clip = CorpusClip(
-                clip=f"{part}/{BUILDER}/speech/{Path(recording.file).stem}-{start:04d}.flac",
-                source=recording.repository,
-                version=recording.commit,
-                origin=recording.path,
-                start_seconds=float(start),
-                artist=recording.artist,
-                title=recording.title,
-                licence=recording.licence,
-                sha256=checksum,
+            name = f"{part}/{BUILDER}/speech/{Path(recording.file).stem}-{start:04d}.flac"
+            clip = replace(
+                recording.clip(name, start, checksum),
                 group=f"speaker {recording.file}",
                 labels={"instrument": ("speech",)},
                 labels_from={"instrument": "exact"},

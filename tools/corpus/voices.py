@@ -35,7 +35,7 @@ from msim_tf.errors import InputError
 from msim_tf.labels.tables import joined_groups
 from msim_tf.theory import parse_key
 from tools.corpus.command import reported, run
-from tools.corpus.ledger import SR, CorpusClip, Ledger
+from tools.corpus.ledger import SR, CorpusClip, Ledger, finished_clips
 from tools.corpus.mixes import played
 from tools.corpus.recordings import Library, Recording, library, load_catalogue
 from tools.corpus.renders_mix import mixed
@@ -282,11 +282,7 @@ def build(
     Raises:
         InputError: if there is no accompaniment or no voice.
     """
-    ledgers = [Ledger(root, builder) for builder in builders]
-    clips = [
-        clip for ledger in ledgers for clip in ledger.clips.values() if clip.part == "train" and clip.clip in ledger
-    ]
-    clips.sort(key=lambda clip: clip.clip)
+    clips = finished_clips(root, "train", builders)
     if not clips or not singers.speech:
         raise InputError(f"{root}: no finished clip for training by {' or '.join(builders)}, or no voice")
     dropped = unheard(root)
