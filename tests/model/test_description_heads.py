@@ -12,7 +12,7 @@ from synthetic import SMALL
 from msim_tf.errors import InputError
 from msim_tf.labels import words
 from msim_tf.labels.encoding import encode
-from msim_tf.model import description_training
+from msim_tf.model import description_training, word_training
 from msim_tf.model.description_heads import (
     build_key_head,
     build_tempo_head,
@@ -23,20 +23,18 @@ from msim_tf.model.description_heads import (
 )
 from msim_tf.model.description_training import (
     _calibrate_classes,
-    _calibrate_words,
-    _fit,
     _key_figures,
-    _known_cross_entropy,
     _soft_cross_entropy,
     _tempo_figures,
-    roc_area,
     tempo_classes,
     train_heads_to_describe,
 )
+from msim_tf.model.head_fitting import fit_on_crops
 from msim_tf.model.network import build_network, embedding_model
 from msim_tf.model.params import NETWORK_PRESETS, TrainParams
 from msim_tf.model.run import load_model
 from msim_tf.model.training import train
+from msim_tf.model.word_training import _calibrate_words, _known_cross_entropy, roc_area
 from msim_tf.theory import TEMPO_STEPS, parse_key, tempo_estimate
 
 NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, subspace_width=4, time_averaged_heads=True)
@@ -160,10 +158,10 @@ def test_a_training_leaves_heads_that_its_network_can_use(finished, labelled_sto
 
 
 def test_words_that_are_all_guessed_leave_no_head(labelled_store, monkeypatch):
-    for module in (words, description_training):
+    for module in (words, description_training, word_training):
         monkeypatch.setattr(module, "FEWEST", 2)
-    monkeypatch.setattr(description_training, "_TELLS_APART", 1.1)
-    monkeypatch.setattr(description_training, "roc_area", lambda scores, target: 0.5)
+    monkeypatch.setattr(word_training, "_TELLS_APART", 1.1)
+    monkeypatch.setattr(word_training, "roc_area", lambda scores, target: 0.5)
     network = dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, subspace_width=4)
     model = build_network(network, labelled_store.params)
     labels = encode(labelled_store.labels, labelled_store.identifiers, network.dimensions)
@@ -213,7 +211,7 @@ def test_heads_learn_what_can_be_heard():
 
     keras.utils.set_random_seed(7)
     head = build_key_head(SMALL, 1)
-    _fit(head, batches, _soft_cross_entropy, 150)
+    fit_on_crops(head, batches, _soft_cross_entropy, 150)
     clean = np.repeat(profiles[:, :, None], SMALL.segment_frames, axis=2).astype(np.float32)
     assert (head(clean, training=False).numpy().argmax(1) == np.arange(24)).mean() > 0.9
     assert parse_key("A minor") == 21  # the order of the profiles above is that of the keys' numbers
@@ -241,7 +239,7 @@ def test_heads_start_where_those_of_the_network_ended(labelled_store):
 
 
 def test_a_network_of_one_input_describes_by_words_only(labelled_store, tmp_path, monkeypatch):
-    for module in (words, description_training):
+    for module in (words, description_training, word_training):
         monkeypatch.setattr(module, "FEWEST", 2)  # the store has but a dozen tracks
     network = dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, subspace_width=4)
     run = train(labelled_store, tmp_path / "run", dataclasses.replace(PARAMS, network=network), strategy=one_device())

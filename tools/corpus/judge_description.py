@@ -30,7 +30,8 @@ from msim_tf.files import save_json
 from msim_tf.labels.encoding import encode, groups_of
 from msim_tf.labels.taxonomy import NOT_MUSIC
 from msim_tf.labels.words import WordTargets, word_targets
-from msim_tf.model.description_training import key_scores, roc_area, tempo_hits
+from msim_tf.model.description_training import key_scores, tempo_hits
+from msim_tf.model.word_training import roc_area
 from msim_tf.params import validate_digest
 from msim_tf.theory import parse_key
 from tools.corpus.command import run
