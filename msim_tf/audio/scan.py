@@ -13,8 +13,10 @@ import os
 import re
 import stat
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from msim_tf.audio.kinds import AUDIO_SUFFIXES, UNSUPPORTED_SUFFIXES
 from msim_tf.errors import InputError
@@ -42,6 +44,16 @@ class FileState:
 
     size: int
     modified: int
+
+
+def states_to_json(files: Mapping[str, FileState]) -> list[list[Any]]:
+    """Identifiers and states as a job's JSON has them."""
+    return [[name, state.size, state.modified] for name, state in files.items()]
+
+
+def states_from_json(value: Any) -> dict[str, FileState]:
+    """The inverse of ``states_to_json``; a ``TypeError`` or ``ValueError`` says that it is something else."""
+    return {str(name): FileState(int(size), int(modified)) for name, size, modified in value}
 
 
 @dataclass(frozen=True)

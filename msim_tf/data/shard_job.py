@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from msim_tf.audio.scan import FileState
+from msim_tf.audio.scan import FileState, states_from_json, states_to_json
 from msim_tf.errors import InputError
 from msim_tf.files import validate_format
 from msim_tf.params import FeatureParams
@@ -38,7 +38,7 @@ class ShardJob:
             "shard": self.shard,
             "feature_params": self.params.to_json(),
             "pad": self.pad,
-            "files": [[name, state.size, state.modified] for name, state in self.files.items()],
+            "files": states_to_json(self.files),
         }
 
     @classmethod
@@ -50,7 +50,7 @@ class ShardJob:
         """
         validate_format(value, "the job", name=_FORMAT, version=_FORMAT_VERSION)
         try:
-            files = {str(name): FileState(int(size), int(modified)) for name, size, modified in value["files"]}
-            return cls(int(value["shard"]), FeatureParams.from_json(value["feature_params"]), bool(value["pad"]), files)
+            params, files = FeatureParams.from_json(value["feature_params"]), states_from_json(value["files"])
+            return cls(int(value["shard"]), params, bool(value["pad"]), files)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not the job of a shard ({error!r}); plan again with msim extract --plan") from error

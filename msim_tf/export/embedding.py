@@ -24,14 +24,24 @@ import numpy as np
 from msim_tf.audio.sandbox import DecodeLimits
 from msim_tf.audio.scan import FileState, Scan
 from msim_tf.audio.source import Source, is_uri, scan_source, source_root
-from msim_tf.checksums import load_checked_json, save_checked_json
 from msim_tf.data.store import FeatureStore
 from msim_tf.data.store_database import OK, StoreDatabase, database_path, is_store
-from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.embeddings import save_embeddings
 from msim_tf.errors import InputError
 from msim_tf.export.embedder import Embedder
-from msim_tf.export.embedding_job import EmbeddingJob, Part, PartTrack, Recipe, load_part, part_path, save_part
+from msim_tf.export.embedding_job import (
+    EmbeddingJob,
+    Part,
+    PartTrack,
+    Plan,
+    Recipe,
+    load_part,
+    load_plan,
+    part_path,
+    plan_path,
+    save_part,
+    save_plan,
+)
 from msim_tf.export.metadata import ModelMetadata, load_metadata
 from msim_tf.features.extractor import Features
 from msim_tf.files import exclusive
@@ -40,7 +50,6 @@ from msim_tf.params import validate_digest
 
 TRACKS_PER_JOB = 64
 _WORKERS = 2  # extraction runs ahead of the model; more threads would only take its cores
-_PLAN_FORMAT, _PLAN_VERSION = "msim-embedding-plan", 1
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,7 @@ def _validate_features(source: Source, store: StoreDatabase | FeatureStore, meta
 
 def _plan(scan: Scan, recipe: Recipe, metadata: ModelMetadata, out: Path) -> list[EmbeddingJob]:
     directory = parts_directory(out)
-    previous = _stored_plan(directory).jobs if _plan_path(directory).exists() else []
+    previous = load_plan(directory).jobs if plan_path(directory).exists() else []
     # Jobs that were planned before keep their unchanged tracks, so that their parts stay of use.
     assigned = {
         job.number: {name: state for name, state in job.files.items() if scan.files.get(name) == state}
@@ -128,7 +137,7 @@ def _plan(scan: Scan, recipe: Recipe, metadata: ModelMetadata, out: Path) -> lis
         assigned.setdefault(first + position // TRACKS_PER_JOB, {})[name] = scan.files[name]
     jobs = [EmbeddingJob(number, recipe, files) for number, files in sorted(assigned.items()) if files]
     failures = {name.encode("utf-8", "backslashreplace").decode(): reason for name, reason in scan.failures.items()}
-    _save_plan(directory, _Plan(jobs, metadata.layout, failures, scan.notices()))
+    save_plan(directory, Plan(jobs, metadata.layout, failures, scan.notices()))
     return [job for job in jobs if _finished(directory, job) is None]
 
 
@@ -231,15 +240,15 @@ def finish(out: str | Path) -> EmbeddedTracks:
         InputError: if there is no plan, a part is damaged or was made with another model, no track at all could be
             embedded, or another process is writing this embedding.
     """
-    if not _plan_path(parts_directory(out)).exists():
-        raise InputError(f"{_plan_path(parts_directory(out))} not found; plan first with msim embed --plan")
+    if not plan_path(parts_directory(out)).exists():
+        raise InputError(f"{plan_path(parts_directory(out))} not found; plan first with msim embed --plan")
     with _lock(out):
         return _finish(Path(out))
 
 
 def _finish(out: Path) -> EmbeddedTracks:
     directory = parts_directory(out)
-    planned = _stored_plan(directory)
+    planned = load_plan(directory)
     tracks: dict[str, PartTrack] = {}
     pending = 0
     for job in planned.jobs:
@@ -310,40 +319,6 @@ def embed_source(
 def parts_directory(out: str | Path) -> Path:
     """Where the plan and the parts of the npz ``out`` lie."""
     return Path(out).with_name(Path(out).name + ".parts")
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """All jobs of one embedding, finished ones included, and what the scan left out."""
-
-    jobs: list[EmbeddingJob]
-    layout: EmbeddingLayout
-    failures: dict[str, str]
-    notices: list[str]
-
-
-def _plan_path(directory: Path) -> Path:
-    return directory / "plan.json"
-
-
-def _save_plan(directory: Path, planned: _Plan) -> None:
-    value = {
-        "format": _PLAN_FORMAT,
-        "format_version": _PLAN_VERSION,
-        "layout": planned.layout.to_json(),
-        "failures": planned.failures,
-        "notices": planned.notices,
-        "jobs": [job.to_json() for job in planned.jobs],
-    }
-    save_checked_json(_plan_path(directory), value)
-
-
-def _stored_plan(directory: Path) -> _Plan:
-    path = _plan_path(directory)
-    what, header = "the plan of an embedding (msim embed --plan)", (_PLAN_FORMAT, _PLAN_VERSION)
-    value = load_checked_json(path, what, cure=f"remove {directory} and plan again", header=header)
-    jobs = [EmbeddingJob.from_json(job) for job in value["jobs"]]
-    return _Plan(jobs, EmbeddingLayout.from_json(value["layout"]), value["failures"], value["notices"])
 
 
 def _finished(directory: Path, job: EmbeddingJob) -> Part | None:

@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from msim_tf.audio.scan import FileState
-from msim_tf.checksums import file_checksum
+from msim_tf.audio.scan import FileState, states_from_json, states_to_json
+from msim_tf.checksums import file_checksum, load_checked_json, save_checked_json
+from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.embeddings import load_arrays, save_arrays
 from msim_tf.errors import InputError
 from msim_tf.export.metadata import METADATA_FILE, ModelMetadata
 from msim_tf.files import validate_format
 
 _JOB_FORMAT, _PART_FORMAT, _FORMAT_VERSION = "msim-embedding-job", "msim-embedding-part", 1
+_PLAN_FORMAT, _PLAN_VERSION = "msim-embedding-plan", 1
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class EmbeddingJob:
             "format_version": _FORMAT_VERSION,
             "number": self.number,
             "recipe": dataclasses.asdict(self.recipe),
-            "files": [[name, state.size, state.modified] for name, state in self.files.items()],
+            "files": states_to_json(self.files),
         }
 
     @classmethod
@@ -91,10 +93,50 @@ class EmbeddingJob:
         """
         validate_format(value, "the job", name=_JOB_FORMAT, version=_FORMAT_VERSION)
         try:
-            files = {str(name): FileState(int(size), int(modified)) for name, size, modified in value["files"]}
-            return cls(int(value["number"]), Recipe(**value["recipe"]), files)
+            return cls(int(value["number"]), Recipe(**value["recipe"]), states_from_json(value["files"]))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not a job of an embedding ({error!r}); plan again with msim embed --plan") from error
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All jobs of one embedding, finished ones included, and what the scan left out."""
+
+    jobs: list[EmbeddingJob]
+    layout: EmbeddingLayout
+    failures: dict[str, str]
+    notices: list[str]
+
+
+def plan_path(directory: Path) -> Path:
+    """Where the plan lies."""
+    return directory / "plan.json"
+
+
+def save_plan(directory: Path, planned: Plan) -> None:
+    """Writes a plan, atomically."""
+    value = {
+        "format": _PLAN_FORMAT,
+        "format_version": _PLAN_VERSION,
+        "layout": planned.layout.to_json(),
+        "failures": planned.failures,
+        "notices": planned.notices,
+        "jobs": [job.to_json() for job in planned.jobs],
+    }
+    save_checked_json(plan_path(directory), value)
+
+
+def load_plan(directory: Path) -> Plan:
+    """Reads a plan.
+
+    Raises:
+        InputError: if it is missing or damaged.
+    """
+    path = plan_path(directory)
+    what, header = "the plan of an embedding (msim embed --plan)", (_PLAN_FORMAT, _PLAN_VERSION)
+    value = load_checked_json(path, what, cure=f"remove {directory} and plan again", header=header)
+    jobs = [EmbeddingJob.from_json(job) for job in value["jobs"]]
+    return Plan(jobs, EmbeddingLayout.from_json(value["layout"]), value["failures"], value["notices"])
 
 
 @dataclass(frozen=True)
