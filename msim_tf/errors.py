@@ -9,5 +9,10 @@ class InputError(ValueError):
     """Wrong input from the caller: the message says what, where, and what to do about it."""
 
 
+def unforeseen(error: Exception) -> str:
+    """The reason of a file on which the program itself failed."""
+    return f"unforeseen error, please report it ({type(error).__name__}: {error})"
+
+
 class AudioWarning(UserWarning):
     """A file that was used although something is wrong with it, and what."""

@@ -14,6 +14,7 @@ import numpy as np
 from msim_tf.cli.listing import print_json
 from msim_tf.cli.options import LocalPath, import_tensorflow, list_failures, list_notes, printable, progress_bar
 from msim_tf.dimensions import TAG_DIMENSION_NAMES
+from msim_tf.errors import unforeseen
 
 if TYPE_CHECKING:
     from msim_tf.export.description import Description
@@ -91,7 +92,7 @@ def _descriptions(
             try:
                 vector, description = embedder.hear(features)
             except Exception as error:  # one file never ends a run
-                failures[name] = f"unforeseen error, please report it ({type(error).__name__}: {error})"
+                failures[name] = unforeseen(error)
                 continue
             if description is None or not np.isfinite(vector).all():
                 failures[name] = "the model's output is not finite"

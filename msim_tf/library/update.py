@@ -17,7 +17,7 @@ import numpy as np
 import msim_tf
 from msim_tf.audio.scan import FileState, Scan, content_hash
 from msim_tf.embeddings import Embeddings
-from msim_tf.errors import InputError
+from msim_tf.errors import InputError, unforeseen
 from msim_tf.export.description import Description
 from msim_tf.features.extractor import Features
 from msim_tf.library.catalog import CATALOG, Catalog
@@ -291,7 +291,7 @@ class Update:
             except InputError:
                 raise  # not this file's fault
             except Exception as error:  # one file never ends a run
-                return record, {}, _unforeseen(error)
+                return record, {}, unforeseen(error)
 
         for name, (record, metadata, features) in in_order(work, names, _WORKERS):
             outcome = features if isinstance(features, str) else self._embedded(features)
@@ -311,7 +311,7 @@ class Update:
         try:
             vector, description = self._embedder.hear(features)
         except Exception as error:  # one file never ends a run
-            return _unforeseen(error)
+            return unforeseen(error)
         if not np.isfinite(vector).all():
             return "the model's output is not finite"
         flat = [name for name, part in self._source.layout.slices.items() if not np.linalg.norm(vector[part]) > 1e-9]
@@ -397,10 +397,6 @@ class Update:
             self.index.build_engine(chosen)
         elif chosen == "auto" and not isinstance(engine, FaissEngine):
             self.index.build_engine("auto")
-
-
-def _unforeseen(error: Exception) -> str:
-    return f"unforeseen error, please report it ({type(error).__name__}: {error})"
 
 
 def _dated(record: FileRecord, state: FileState) -> FileRecord:
