@@ -118,13 +118,13 @@ class MsimPlugin(BeetsPlugin):
             diversity=msim_tf.Diversity(per_artist=limit or None, versions=not options.all_versions),
             **weights,
         )
-        found = [_with_distances(songs[hit.track], hit) for hit in hits]
+        similar_items = [_with_distances(songs[hit.track], hit) for hit in hits]
         if not options.playlist:
-            for item in found:
+            for item in similar_items:
                 ui.print_(format(item))
             return
-        _write_playlist(Path(options.playlist).expanduser(), found, options.relative_to, " ".join(query))
-        ui.print_(f"{options.playlist}: {len(found)} songs")
+        _write_playlist(Path(options.playlist).expanduser(), similar_items, options.relative_to, " ".join(query))
+        ui.print_(f"{options.playlist}: {len(similar_items)} songs")
 
     def _tracks(self, library: msim_tf.Library, items: Iterable[Item]) -> dict[str, Item]:
         """Identifiers of the songs that the msim library has.
@@ -132,23 +132,23 @@ class MsimPlugin(BeetsPlugin):
         Raises:
             UserError: if it has none of them, or there is none.
         """
-        found = {}
+        songs = {}
         missing = []
         for item in items:
             identifier = library.identifier_of(_file(item))
             if identifier is None:
                 missing.append(item)
             else:
-                found[identifier] = item
-        if not found and not missing:
+                songs[identifier] = item
+        if not songs and not missing:
             raise ui.UserError("no song matches the query")
-        if not found:
+        if not songs:
             raise ui.UserError(
                 f"none of {len(missing)} matching songs is in the msim library {library.catalog.path}: beet msimupdate"
             )
         if missing:
-            self._log.debug("not in the msim library: {} of {}", len(missing), len(missing) + len(found))
-        return found
+            self._log.debug("not in the msim library: {} of {}", len(missing), len(missing) + len(songs))
+        return songs
 
     def _update(self, beets: BeetsLibrary, options: optparse.Values, query: list[str]) -> None:
         if (query or options.overwrite) and not options.write_fields:
@@ -242,13 +242,13 @@ def _new_fields(item: Item, metadata: Mapping[str, Any], *, overwrite: bool) -> 
         metadata: what the msim library knows of it, as ``msim_tf.search.tracks`` spells it.
         overwrite: whether a bpm or initial_key that is there may be replaced.
     """
-    known: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if "tempo" in metadata and (overwrite or not item.get("bpm")):
-        known["bpm"] = round(metadata["tempo"])
+        fields["bpm"] = round(metadata["tempo"])
     if "key" in metadata and (overwrite or not item.get("initial_key")):
-        known["initial_key"] = beets_key(metadata["key"])
-    known |= {name: metadata[dimension] for name, dimension in _WORDS.items() if metadata.get(dimension)}
-    return {name: value for name, value in known.items() if item.get(name) != value}
+        fields["initial_key"] = beets_key(metadata["key"])
+    fields |= {name: metadata[dimension] for name, dimension in _WORDS.items() if metadata.get(dimension)}
+    return {name: value for name, value in fields.items() if item.get(name) != value}
 
 
 def beets_key(key: str) -> str:

@@ -125,16 +125,16 @@ def _listed(system: Any, uri: str, path: str) -> Scan:
         return Scan({name: _state(system.info(path))}, {}, (), uri=str(source_root(uri)))
     # A folder that cannot be listed must not look empty; object stores list without folders and raise by themselves.
     strict = {"on_error": "raise"} if _is_web(system) else {}
-    found = {
+    entries = {
         _unquoted(system, name[len(path) :].lstrip("/")): (name, information)
         for name, information in system.find(path, detail=True, **strict).items()
         if name.startswith(f"{path}/")
     }
-    if "store.db" in found:
+    if "store.db" in entries:
         raise InputError(f"{uri}: a feature store; stores need a local or shared file system, copy it there")
-    suffixes = Counter(os.path.splitext(name)[1].lower() for name in found)
+    suffixes = Counter(os.path.splitext(name)[1].lower() for name in entries)
     unsupported = {suffix: count for suffix, count in sorted(suffixes.items()) if suffix in UNSUPPORTED_SUFFIXES}
-    sounds = {name: entry for name, entry in sorted(found.items()) if _is_sound(name)}
+    sounds = {name: entry for name, entry in sorted(entries.items()) if _is_sound(name)}
     # A server may list what is not below the folder, and names that no file system has.
     visible = {name: entry for name, entry in sounds.items() if not any(map(_is_left_out, name.split("/")))}
     if not visible:

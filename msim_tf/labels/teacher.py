@@ -149,11 +149,11 @@ def tag_columns(teacher: Embeddings) -> tuple[TagColumn, ...]:
         InputError: if the names are missing, or not one for each column.
     """
     teachers = teacher.meta.get("teachers")
-    known = {str(name) for name in teachers} if isinstance(teachers, list) else set()
+    teacher_names = {str(name) for name in teachers} if isinstance(teachers, list) else set()
     columns = []
     for text in teacher_tag_names(teacher):
         name, separator, tag = text.partition(_SEPARATOR)
-        if not separator or name not in known:
+        if not separator or name not in teacher_names:
             name, tag = "", text
         dimension, word = taxonomy.resolve(tag) or (None, tag)
         columns.append(TagColumn(name, tag, dimension, word))
