@@ -39,7 +39,7 @@ from msim_tf.data.store_database import (
 from msim_tf.errors import InputError
 from msim_tf.features.extractor import Extractor, Features
 from msim_tf.files import exclusive
-from msim_tf.parallel import in_order
+from msim_tf.parallel import counted, in_order
 from msim_tf.params import FeatureParams, validate_digest
 
 CLIPS_PER_SHARD = 64
@@ -365,13 +365,7 @@ def extract_folder(
         jobs = _plan(listing, store, params, pad=pad, prune=prune)
         total = len(listing.files)
         done = total - sum(len(job.files) for job in jobs)
-        progress(done, total)
-
-        def count(_: ShardClip) -> None:
-            nonlocal done
-            done += 1
-            progress(done, total)
-
+        count = counted(progress, done, total)
         for _ in run_jobs(jobs, root, store, workers=workers, limits=limits, progress=count):
             pass
         return dataclasses.replace(_finish(store), notices=tuple(listing.notices()))

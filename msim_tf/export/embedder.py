@@ -28,12 +28,11 @@ from msim_tf.export.servable import Servable
 from msim_tf.features.extractor import Extractor, Features
 from msim_tf.features.from_file import extract_file, features_or_reason
 from msim_tf.features.segments import audible_segments, segments_at
-from msim_tf.parallel import in_order
+from msim_tf.parallel import READ_AHEAD, in_order
 from msim_tf.params import FeatureParams
 from msim_tf.performance import release_pages
 
 _CHUNK = 16
-_WORKERS = 2  # extraction runs ahead of the model; more threads would only take its cores
 
 
 class Embedder:
@@ -171,7 +170,7 @@ class Embedder:
         def work(identifier: str) -> Features | str:
             return self.outcome(root, (identifier, FileState(0, 0)), pad=pad)
 
-        return in_order(work, identifiers, _WORKERS)
+        return in_order(work, identifiers, READ_AHEAD)
 
 
 def mean_embedding(

@@ -45,11 +45,10 @@ from msim_tf.export.embedding_job import (
 from msim_tf.export.metadata import ModelMetadata, load_metadata
 from msim_tf.features.extractor import Features
 from msim_tf.files import exclusive
-from msim_tf.parallel import in_order
+from msim_tf.parallel import READ_AHEAD, counted, in_order
 from msim_tf.params import validate_digest
 
 TRACKS_PER_JOB = 64
-_WORKERS = 2  # extraction runs ahead of the model; more threads would only take its cores
 
 
 @dataclass(frozen=True)
@@ -221,7 +220,7 @@ def _features(
         yield from in_order(
             lambda item: embedder.outcome(root, (item[1], item[0].files[item[1]]), pad=item[0].recipe.pad),
             tracks,
-            _WORKERS,
+            READ_AHEAD,
         )
         return
     store = FeatureStore(source)
@@ -304,14 +303,7 @@ def embed_source(
         jobs = _plan(scan, Recipe.of_model(metadata, pad=pad, stored=_is_store(source)), metadata, Path(out))
         total = len(scan.files)
         done = total - sum(len(job.files) for job in jobs)
-        progress(done, total)
-
-        def count(_: str) -> None:
-            nonlocal done
-            done += 1
-            progress(done, total)
-
-        for _ in run_jobs(jobs, source, embedder, out, progress=count):
+        for _ in run_jobs(jobs, source, embedder, out, progress=counted(progress, done, total)):
             pass
         return _finish(Path(out))
 

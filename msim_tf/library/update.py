@@ -24,14 +24,13 @@ from msim_tf.library.catalog import CATALOG, Catalog
 from msim_tf.library.descriptions import annotated, with_description, without_description
 from msim_tf.library.file_table import FileRecord, FileTable
 from msim_tf.library.plan import Known, Plan, make_plan, vanished
-from msim_tf.parallel import in_order
+from msim_tf.parallel import READ_AHEAD, in_order
 from msim_tf.search.faiss_engine import FaissEngine
 from msim_tf.search.index import Index
 from msim_tf.search.schema import DATABASE
 from msim_tf.search.source import Source
 
 BATCH = 200
-_WORKERS = 2  # extraction runs ahead of the model; more threads would only take its cores
 _GROWN = 2.0  # an approximate engine is trained again when the library has so many times the tracks it was trained on
 
 _TRIED = "tried"  # the setting that says how unusable files were last tried
@@ -293,7 +292,7 @@ class Update:
             except Exception as error:  # one file never ends a run
                 return record, {}, unforeseen(error)
 
-        for name, (record, metadata, features) in in_order(work, names, _WORKERS):
+        for name, (record, metadata, features) in in_order(work, names, READ_AHEAD):
             outcome = features if isinstance(features, str) else self._embedded(features)
             if isinstance(outcome, str):
                 yield name, FileRecord(record.state, record.sha256, outcome)

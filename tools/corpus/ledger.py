@@ -23,7 +23,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,7 @@ from msim_tf.labels.tables import LabelTable, divided_groups, write_labels_csv
 
 SR = 22050  # of all clips: that of the features, so extraction need not resample
 PARTS = ("train", "test")
+_AT_ONCE = 64  # mixes between two reports of progress
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,23 @@ class Ledger:
         self._file.flush()
         os.fsync(self._file.fileno())
         self.clips[clip.clip] = clip
+
+    def add_made(self, missing: Mapping[int, CorpusClip], sound: Callable[[int], np.ndarray], threads: int) -> None:
+        """Opens the ledger, makes clips in some threads, records them in order, and writes the tables.
+
+        Args:
+            missing: number -> what is to be made.
+            sound: makes [samples] float of a number.
+            threads: that make.
+        """
+        numbers = list(missing)
+        with self, ThreadPoolExecutor(threads) as pool:
+            for first in range(0, len(numbers), _AT_ONCE):
+                some = numbers[first : first + _AT_ONCE]
+                for number, y in zip(some, pool.map(sound, some)):
+                    self.add(missing[number], y)
+                print(f"{self.builder}: {first + len(some)} of {len(numbers)}", flush=True)
+            self.write_tables()
 
     def remove(self, clips: Iterable[str]) -> int:
         """Forgets clips and removes their files, before the ledger is opened; how many."""

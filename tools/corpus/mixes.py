@@ -21,7 +21,6 @@ import argparse
 import hashlib
 import random
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,7 +40,6 @@ SOFTEST_DB = 12.0
 SECONDS = 30.0
 _SECOND = 2 / 3
 _ROOM = 0.5
-_AT_ONCE = 64  # mixes between two reports of progress
 
 
 def played(y: np.ndarray, speed: float) -> np.ndarray:
@@ -145,13 +143,7 @@ def build(root: Path, count: int, *, seed: int = 0, builders: Sequence[str] = ("
     if removed:
         print(f"{BUILDER}: {removed} removed that were made of other clips or with another seed", flush=True)
     missing = [number for number, record in enumerate(records) if record.clip not in ledger]
-    with ledger, ThreadPoolExecutor(threads) as pool:
-        for first in range(0, len(missing), _AT_ONCE):
-            numbers = missing[first : first + _AT_ONCE]
-            for number, y in zip(numbers, pool.map(lambda number: mixes[number].sound(root), numbers)):
-                ledger.add(records[number], y)
-            print(f"{BUILDER}: {first + len(numbers)} of {len(missing)}", flush=True)
-        ledger.write_tables()
+    ledger.add_made({number: records[number] for number in missing}, lambda number: mixes[number].sound(root), threads)
     return len(missing)
 
 

@@ -24,7 +24,6 @@ import hashlib
 import random
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,7 +63,6 @@ _LOUDEST_DB, _SOFTEST_DB = 10.0, 1.0  # of the voice, while it sings, against th
 _RAISED = 14.0  # semitones above where they speak that voices sing, at most
 _KEPT_LABELS = ("tempo", "key")
 _FILE = re.compile(r"\S+__\S+\.\w+")
-_AT_ONCE = 32  # mixes between two reports of progress
 
 
 class Singers:
@@ -292,13 +290,9 @@ def build(
     ledger = Ledger(root, BUILDER)
     ledger.remove([name for name, clip in ledger.clips.items() if wanted.get(name) != clip])
     missing = [number for number, record in records.items() if record.clip not in ledger]
-    with ledger, ThreadPoolExecutor(threads) as pool:
-        for first in range(0, len(missing), _AT_ONCE):
-            numbers = missing[first : first + _AT_ONCE]
-            for number, y in zip(numbers, pool.map(lambda number: songs[number].sound(root, singers), numbers)):
-                ledger.add(records[number], y)
-            print(f"{BUILDER}: {first + len(numbers)} of {len(missing)}", flush=True)
-        ledger.write_tables()
+    ledger.add_made(
+        {number: records[number] for number in missing}, lambda number: songs[number].sound(root, singers), threads
+    )
     return len(missing)
 
 

@@ -21,10 +21,9 @@ from msim_tf.evaluate.triplets import Clip, Triplets, matched
 from msim_tf.export.embedder import Embedder
 from msim_tf.features.extractor import Features
 from msim_tf.features.segments import whole_segments, without_silence
-from msim_tf.parallel import in_order
+from msim_tf.parallel import READ_AHEAD, in_order
 from msim_tf.params import FeatureParams
 
-_WORKERS = 2
 # Decoders disagree about the padding of MP3, so a clip may seem to end a little after its track.
 _SLACK_SECONDS = 0.25
 Part = tuple[Clip, Features, np.ndarray]
@@ -90,7 +89,7 @@ def embed_triplets(
         return embedder.extract(scan.root / names[track])
 
     vectors: dict[str, np.ndarray] = {}
-    for done, (track, features) in enumerate(in_order(work, list(names), _WORKERS), 1):
+    for done, (track, features) in enumerate(in_order(work, list(names), READ_AHEAD), 1):
         for clip in wanted[track]:
             try:
                 vectors[clip.identifier] = _embedded(embedder, clip, features)
