@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -125,13 +125,14 @@ def _anchor(query: str | requests.AnyQuery, state: LibraryState, uploaded: Uploa
     return anchor.vector
 
 
-def library_map(state: LibraryState, *, dimension: str, limit: int) -> responses.Map:
-    """Positions of tracks in two dimensions."""
+def library_map(state: LibraryState, *, dimension: str, limit: int, further: Sequence[str]) -> responses.Map:
+    """Positions of tracks in two dimensions, ``further`` ones among them whatever the limit."""
     names = state.index.source.layout.names
     if dimension and dimension not in names:
         expected = ", ".join(names)
         raise ApiError(400, f"dimension: {dimension!r}, expected one of {expected}, or none for the whole embedding")
-    identifiers, positions, variance = state.positions(dimension, limit)
+    further = [state.require(track) for track in further]
+    identifiers, positions, variance = state.positions(dimension, limit, further)
     points = [_point(state, identifier, x, y) for identifier, (x, y) in zip(identifiers, positions.tolist())]
     return {"dimension": dimension or None, "total": len(state.identifiers), "variance": variance, "points": points}
 

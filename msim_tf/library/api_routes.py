@@ -117,9 +117,13 @@ def library_map(
     service: From,
     dimension: Annotated[str, Query(description="Whose subspace; without it the whole embedding.")] = "",
     limit: Annotated[int, Query(ge=2, le=20_000)] = 2000,
+    track: Annotated[
+        list[str] | None, Query(max_length=requests.MOST_HITS, description="To be shown whatever the limit.")
+    ] = None,
 ) -> Response:
     """Tracks in two dimensions, by principal components."""
-    return json_response(answers.library_map(service.library.state(), dimension=dimension, limit=limit))
+    state = service.library.state()
+    return json_response(answers.library_map(state, dimension=dimension, limit=limit, further=track or ()))
 
 
 @get(

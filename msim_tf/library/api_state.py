@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class LibraryState:
         self.catalog = catalog
         self.index: Index = catalog.open_index()
         self.root_path = root_path
-        self._maps: cachetools.LRUCache[tuple[str, int], Any] = cachetools.LRUCache(_MOST_MAPS)
+        self._maps: cachetools.LRUCache[tuple[str, int], tuple[list[str], Plane]] = cachetools.LRUCache(_MOST_MAPS)
         self._maps_lock = threading.Lock()
 
     def require(self, identifier: str) -> str:
@@ -98,50 +99,82 @@ class LibraryState:
             "years": [min(years), max(years)] if years else None,
         }
 
-    def positions(self, dimension: str, limit: int) -> tuple[list[str], np.ndarray, list[float]]:
+    def positions(
+        self, dimension: str, limit: int, further: Sequence[str] = ()
+    ) -> tuple[list[str], np.ndarray, list[float]]:
         """Two-dimensional positions of at most ``limit`` tracks by principal components, kept once made.
 
         Args:
             dimension: whose subspace; "" is the whole embedding.
             limit: if the library is larger, tracks at even steps through its paths.
+            further: tracks that are to be among them, beyond the limit; they do not move the others.
 
         Returns:
-            Tracks; positions [n, 2], within [-1, 1]; the shares of the variance that the two components have.
+            Tracks; positions [n, 2], within [-1, 1] but for further tracks; the shares of the variance that the two
+            components have.
         """
+        names, plane = self._map(dimension, limit)
+        shown = set(names)
+        further = [name for name in dict.fromkeys(further) if name not in shown]
+        if not further:
+            return names, plane.positions, plane.variance
+        vectors = self.index.vectors(further)[:, self._part(dimension)]
+        return [*names, *further], np.concatenate([plane.positions, plane.project(vectors)]), plane.variance
+
+    def _part(self, dimension: str) -> slice:
+        return self.index.source.layout.slices[dimension] if dimension else slice(None)
+
+    def _map(self, dimension: str, limit: int) -> tuple[list[str], Plane]:
         key = (dimension, limit)
         # One at a time: principal components of a large library use every core anyway.
         with self._maps_lock:
             if key not in self._maps:
                 step = max(1, -(-len(self.identifiers) // limit))
                 names = self.identifiers[::step]
-                part = self.index.source.layout.slices[dimension] if dimension else slice(None)
-                self._maps[key] = (names, *principal_components(self.index.vectors(names)[:, part]))
+                self._maps[key] = (names, Plane.of(self.index.vectors(names)[:, self._part(dimension)]))
             return self._maps[key]
 
 
-def principal_components(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
-    """The two directions of largest variance.
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """The two directions of largest variance of some vectors.
 
-    Args:
-        vectors: [n, size] float.
-
-    Returns:
-        Positions [n, 2] float, scaled into [-1, 1] with one scale for both; shares of the variance, in [0, 1].
+    Attributes:
+        middle: [size] float64, the mean of the vectors.
+        axes: [size, 2] float64 or, of a subspace of one dimension, [size, 1]; scaled so that positions fit [-1, 1].
+        positions: [n, 2] float64, of the vectors.
+        variance: the shares of the variance that the two directions have, in [0, 1].
     """
-    if not len(vectors):
-        return np.zeros((0, 2)), [0.0, 0.0]
-    # Eigenvectors of the covariance, largest variance first.
-    centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
-    values, directions = np.linalg.eigh(centred.T @ centred)
-    axes = directions[:, ::-1][:, :2]
-    # The sign of an eigenvector is arbitrary; this one does not change from run to run.
-    axes = axes * np.where(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])] < 0, -1, 1)
-    # A subspace of one dimension has no second direction: y stays 0.
-    positions = np.zeros((len(vectors), 2))
-    positions[:, : axes.shape[1]] = centred @ axes
-    total = max(float(values.sum()), np.finfo(float).tiny)
-    shares = [float(max(value, 0) / total) for value in values[::-1][:2]]
-    return positions / max(float(np.abs(positions).max()), 1e-12), shares
+
+    middle: np.ndarray
+    axes: np.ndarray
+    positions: np.ndarray
+    variance: list[float]
+
+    @classmethod
+    def of(cls, vectors: np.ndarray) -> Plane:
+        """The plane of ``vectors`` [n, size] float; one scale for both directions."""
+        size = vectors.shape[1]
+        if not len(vectors):
+            return cls(np.zeros(size), np.zeros((size, 2)), np.zeros((0, 2)), [0.0, 0.0])
+        # Eigenvectors of the covariance, largest variance first.
+        middle = vectors.mean(0, dtype=np.float64)
+        centred = vectors.astype(np.float64) - middle
+        values, directions = np.linalg.eigh(centred.T @ centred)
+        axes = directions[:, ::-1][:, :2]
+        # The sign of an eigenvector is arbitrary; this one does not change from run to run.
+        axes = axes * np.where(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])] < 0, -1, 1)
+        axes = axes / max(float(np.abs(centred @ axes).max()), 1e-12)
+        total = max(float(values.sum()), np.finfo(float).tiny)
+        plane = cls(middle, axes, np.zeros((0, 2)), [float(max(value, 0) / total) for value in values[::-1][:2]])
+        return replace(plane, positions=plane.project(vectors))
+
+    def project(self, vectors: np.ndarray) -> np.ndarray:
+        """Positions [n, 2] of further vectors [n, size]."""
+        # A subspace of one dimension has no second direction: y stays 0.
+        positions = np.zeros((len(vectors), 2))
+        positions[:, : self.axes.shape[1]] = (vectors.astype(np.float64) - self.middle) @ self.axes
+        return positions
 
 
 class LiveLibrary:

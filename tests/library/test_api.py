@@ -210,6 +210,17 @@ def test_map_is_the_singular_value_decomposition(http, index, names, dimension):
     assert answer["points"][0]["genre"] == "jazz" and answer["points"][0]["tempo"] == 110
     few = http.get("/api/v1/map", params={"dimension": dimension, "limit": 4}).json()
     assert [point["id"] for point in few["points"]] == names[::3]
+    # Tracks that are asked for stand on the plane of the others, whatever the limit.
+    more = http.get("/api/v1/map", params={"dimension": dimension, "limit": 4, "track": [names[1], names[0]]}).json()
+    assert [point["id"] for point in more["points"]] == [*names[::3], names[1]]
+    assert more["points"][:4] == few["points"]
+    some = vectors[::3]
+    _, _, axes = np.linalg.svd(some - some.mean(0), full_matrices=False)
+    plane = (vectors - some.mean(0)) @ axes[:2].T
+    places = np.array([[point["x"], point["y"]] for point in more["points"]])
+    shown = plane[[0, 3, 6, 9, 1]] / np.abs(plane[::3]).max()
+    np.testing.assert_allclose(places, shown * np.sign((places * shown).sum(0)), atol=2e-3)
+    assert http.get("/api/v1/map", params={"track": "nowhere"}).status_code == 404
 
 
 TRACK = {"query": {"track": "colobot__hv2.ogg"}}

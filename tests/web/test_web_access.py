@@ -1,11 +1,16 @@
 """The web page of a library for everybody: by keyboard, with a screen reader, on a phone, light and dark."""
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("selenium", reason="needs selenium: pip install selenium")
 
 from selenium.webdriver.common.keys import Keys
 from web_page import track_hash
+
+axe_selenium = pytest.importorskip("axe_selenium_python", reason="needs axe-core: pip install axe-selenium-python")
+AXE = Path(axe_selenium.__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 
 pytestmark = pytest.mark.slow  # a browser, and a server with a model behind it
 
@@ -56,7 +61,7 @@ return [seen, low];
 def test_everything_by_keyboard(page, index):
     page.keys(Keys.TAB)
     assert page.focused().text == "Skip to the results"
-    page.keys(Keys.TAB, Keys.TAB)
+    page.keys(Keys.TAB)
     assert page.focused().get_attribute("id") == "search"
     page.keys("hedgewars")
     page.until(lambda: len(page.all("#search-list [role=option]")) == 4)
@@ -97,6 +102,62 @@ def test_every_control_has_a_name_and_every_landmark_is_there(page):
     assert roles.count("slider") >= 6
     identifiers = page.js("return [...document.querySelectorAll('[id]')].map((found) => found.id)")
     assert len(identifiers) == len(set(identifiers))
+
+
+@pytest.mark.parametrize("view", ["results", "map", "compare", "path"])
+def test_axe_finds_nothing(page, view):
+    """axe-core's rules of WCAG 2.1 A and AA, and that labels contain the text that is seen."""
+    page.open(track_hash(QUERY, view=view, to=OTHER))
+    page.until(page.hits)
+    page.one("#filters summary").click()
+    if view == "results":
+        page.one(".hit .why").click()
+        page.one(".hit .play").click()
+        page.until(lambda: page.shown("#player"))
+    page.js(AXE.read_text(encoding="utf-8"))
+    page.browser.set_script_timeout(60)
+    options = {
+        "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
+        "rules": {"label-content-name-mismatch": {"enabled": True}},
+    }
+    found = page.browser.execute_async_script("axe.run(document, arguments[0]).then(arguments[1])", options)
+    assert len(found["passes"]) > 15
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == []
+
+
+def test_rows_are_low_and_nothing_in_them_is_cut_off(page):
+    page.open(track_hash(QUERY))
+    page.until(page.hits)
+    heights = page.js("return [...document.querySelectorAll('#results-list .hit')].map((row) => row.offsetHeight)")
+    assert max(heights) <= 90
+    targets = page.js(
+        "return [...document.querySelectorAll('.hit button, .hit summary')].filter((b) => b.checkVisibility())"
+        ".map((b) => b.getBoundingClientRect().height)"
+    )
+    assert min(targets) >= 24  # WCAG 2.2, target size
+
+
+def test_on_a_phone_the_sliders_stand_beside_the_hits(page):
+    size = {"width": 390, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page.open(track_hash(QUERY))
+        page.until(page.hits)
+        assert not page.shown("#weight-tempo")
+        page.one("#sheet-toggle").click()
+        seen = (
+            "const b = document.querySelector(arguments[0]).getBoundingClientRect();"
+            "return b.top >= 0 && b.bottom <= innerHeight"
+        )
+        for selector in ("#weight-genre", "#weight-key", "#results-list .hit"):
+            page.until(lambda selector=selector: page.js(seen, selector), f"{selector} in view")
+        before = page.hits()
+        page.slider("genre").send_keys(Keys.HOME)
+        page.until(lambda: page.hits() != before)
+        page.keys(Keys.ESCAPE)
+        assert not page.shown("#weight-tempo") and page.focused().get_attribute("id") == "sheet-toggle"
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -3,6 +3,7 @@
 import base64
 import json
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -34,7 +35,10 @@ def test_search_suggests_and_finds_in_the_order_of_the_distances(page, index):
     assert page.text("#query-title") == "hedgewars art"
     assert page.focused().get_attribute("id") == "query-title"
     assert "10 tracks" in page.text("#results-status")
-    assert page.all(".hit-why")[0].text.count(" + ") == 5
+    why, sum_ = page.one(".hit .why"), page.one(".hit-why")
+    assert not sum_.is_displayed() and why.get_attribute("aria-expanded") == "false"
+    why.click()
+    assert sum_.text.count(" + ") == 5 and why.get_attribute("aria-controls") == sum_.get_attribute("id")
     page.one("#results-more").click()
     page.until_hits(order(index, QUERY, k=13, per_artist=99))
 
@@ -109,6 +113,55 @@ def test_plays_one_track_at_a_time(page):
     page.until(lambda: playing() > 20, "plays on from 0:20")
     page.one("#player-toggle").click()
     page.until(lambda: second.get_attribute("data-on") == "false")
+
+
+def test_the_player_has_a_queue_next_previous_and_volume(page, index):
+    page.open(track_hash(QUERY))
+    expected = order(index, QUERY)
+    page.until_hits(expected)
+    told = "const a = document.getElementById('audio'); return [decodeURIComponent(a.src.split('/').pop()), a.paused]"
+
+    def plays(track):
+        page.until(lambda: page.js(told) == [track, False], f"plays {track}")
+
+    page.all(".hit .play")[1].click()
+    plays(expected[1])
+    page.one("#player-next").click()
+    plays(expected[2])
+    page.one("#player-queue summary").click()
+    buttons = page.all("#player-queue-list button")
+    assert len(buttons) == len(expected) and buttons[2].get_attribute("aria-current") == "true"
+    assert page.text("#player-queue-summary") == f"Queue, 3 of {len(expected)}"
+    buttons[-1].click()
+    plays(expected[-1])
+    assert page.one("#player-next").get_property("disabled")
+    page.one("#player-previous").click()
+    plays(expected[-2])
+    # Later in a track, "previous" is its beginning.
+    page.js("document.getElementById('audio').currentTime = 10")
+    page.until(lambda: page.js("return document.getElementById('audio').currentTime") >= 10)
+    page.one("#player-previous").click()
+    page.until(lambda: page.js("return document.getElementById('audio').currentTime") < 5)
+    plays(expected[-2])
+    # At its end the next one follows.
+    page.js("const a = document.getElementById('audio'); a.currentTime = a.duration - 0.1")
+    plays(expected[-1])
+    assert page.js("return navigator.mediaSession.metadata.title") == page.text("#player-title")
+    page.js("const v = document.getElementById('player-volume'); v.value = 0.4; v.dispatchEvent(new Event('input'))")
+    assert page.js("return document.getElementById('audio').volume") == pytest.approx(0.4)
+    page.open(track_hash(QUERY))
+    assert page.js("return document.getElementById('audio').volume") == pytest.approx(0.4)
+
+
+def test_filters_open_into_view(page):
+    page.browser.set_window_size(1280, 640)
+    page.open(track_hash(QUERY))
+    page.until(page.hits)
+    page.one("#filters summary").click()
+    seen = (
+        "const b = document.getElementById('%s').getBoundingClientRect(); return b.top >= 0 && b.bottom <= innerHeight"
+    )
+    page.until(lambda: page.js(seen % "filters-reset"), "the last of the filters in view")
 
 
 def test_use_as_query_and_back(page, index):
@@ -321,23 +374,45 @@ def test_a_file_that_cannot_be_used_is_explained(page, tmp_path, content, advice
     assert not page.shown("#uploading")
 
 
-def test_choices_teach_weights_that_move_the_sliders(page, index):
-    from msim_tf.search.weights import choice_differences, learn_profile
+def test_choices_teach_weights_that_move_the_sliders_once_they_help(page, index, tmp_path):
+    from msim_tf.search.weights import choice_differences, learn_profile, load_profile
+
+    layout, tempo = index.source.layout, index.source.layout.slices["tempo"]
+
+    def far(track):
+        """The distance from the query for a listener who hears only tempo."""
+        return float(np.square(index.vectors([track])[0, tempo] - index.vectors([QUERY])[0, tempo]).sum())
+
+    def learnt():
+        (saved,) = page.js("return Object.values(localStorage)")
+        choices = json.loads(saved)["choices"]
+        anchors = index.vectors([choice["query"]["track"] for choice in choices])
+        better, worse = (index.vectors([choice[side] for choice in choices]) for side in ("better", "worse"))
+        return learn_profile("", choice_differences(anchors, better, worse, layout), layout)
 
     page.open(track_hash(QUERY, view="compare"))
-    for answers in (1, 2, 3):
-        page.until(lambda: page.all(".choose"))
-        page.all(".choose")[0].click()
+    waited = False
+    for answers in range(1, 20):
+        page.until(lambda: len(page.all(".choose")) == 2)
+        tracks = [found.get_attribute("data-play") for found in page.all(".pair-card .play")]
+        page.all(".choose")[int(far(tracks[1]) < far(tracks[0]))].click()
         page.until(lambda count=answers: f"from {count} answer" in page.text("#compare-status"))
-    (saved,) = page.js("return Object.values(localStorage)")
-    choices = json.loads(saved)["choices"]
-    assert len({(choice["better"], choice["worse"]) for choice in choices}) == 3
-    anchors = index.vectors([choice["query"]["track"] for choice in choices])
-    better, worse = (index.vectors([choice[side] for choice in choices]) for side in ("better", "worse"))
-    layout = index.source.layout
-    weights = learn_profile("", choice_differences(anchors, better, worse, layout), layout).weights
+        profile = learnt()
+        if profile.agreement > profile.equal_agreement:
+            break
+        # Weights that foresee no more than equal ones are held back.
+        waited = True
+        assert set(page.sliders().values()) == {0.5} and "wait" in page.text("#compare-status")
+        assert not page.shown("#compare-export") and not page.shown("#preset-learnt")
+    assert waited and profile.agreement > profile.equal_agreement
+    weights = profile.weights
     expected = {name: round(weight / max(weights.values()), 2) for name, weight in weights.items()}
-    assert page.sliders() == pytest.approx(expected, abs=0.011)
+    page.until(lambda: page.sliders() == pytest.approx(expected, abs=0.011))
+    page.browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    page.one("#compare-export").click()
+    page.until(lambda: (tmp_path / "profile.json").exists())
+    exported = load_profile(tmp_path / "profile.json")
+    assert exported.weights == pytest.approx(weights, abs=1e-6) and exported.choices == answers
     page.one("#tab-results").click()
     page.until_hits(order(index, QUERY, page.sliders()))
     page.open(track_hash(QUERY, view="compare"))
@@ -359,6 +434,19 @@ def test_a_playlist_leads_from_one_track_to_another(page, index):
     field.send_keys(Keys.ENTER)
     expected = [step.identifier for step in track_path(index, QUERY, OTHER, length=8)]
     page.until(lambda: page.hits("#path-list") == expected)
+
+
+def test_a_file_can_start_a_playlist(page, music, index):
+    from msim_tf.search.path import track_path
+
+    page.one("#file").send_keys(str(music / "zaz__mus1.ogg"))
+    page.until(page.hits)
+    nearest = page.hits()[0]
+    end = next(track for track in (OTHER, QUERY) if track != nearest)
+    page.open(page.hash() + "&" + track_hash("", view="path", to=end).removeprefix("track=&"))
+    expected = [step.identifier for step in track_path(index, nearest, end, length=8)]
+    page.until(lambda: page.hits("#path-list") == expected)
+    assert "the nearest to your file" in page.text("#path-lead")
 
 
 def test_what_is_shown_is_saved_as_a_playlist(page, tmp_path):
@@ -404,6 +492,30 @@ def test_the_map_shows_and_chooses_tracks_by_pointer_and_keyboard(page, index):
     page.until(lambda: page.text("#query-title") and moved.startswith(page.text("#query-title")))
     page.one("#map-colour").send_keys("Tempo")
     page.until(lambda: "bpm" in page.text("#map-legend"))
+
+
+def test_the_map_zooms_and_asks_for_the_query_and_its_hits(page, index):
+    page.hosts()
+    page.open(track_hash(QUERY, view="map"))
+    page.until(lambda: page.all("#map-legend li"))
+    page.until_hits(order(index, QUERY))
+    logged = [json.loads(entry["message"])["message"] for entry in page.browser.get_log("performance")]
+    asked = [told["params"]["request"]["url"] for told in logged if told["method"] == "Network.requestWillBeSent"]
+    assert any("/map?" in url and f"track={QUERY}" in url for url in asked)
+    drawn = "return document.getElementById('map-canvas').toDataURL()"
+    everything = page.js(drawn)
+    page.one("#map-in").click()
+    page.one("#map-in").click()
+    assert page.js(drawn) != everything
+    page.one("#map-out").click()
+    page.one("#map-fit").click()
+    assert page.js(drawn) == everything
+    # With the keyboard a track beyond the frame is brought into it.
+    page.js("document.getElementById('map-canvas').focus()")
+    page.keys("+", "+", "+", *[Keys.ARROW_LEFT] * 9)
+    tip, frame = (page.one(selector).rect for selector in ("#map-tip", "#map-frame"))
+    assert frame["x"] <= tip["x"] <= frame["x"] + frame["width"]
+    page.keys("0")
 
 
 def test_a_server_that_is_gone_is_told_and_tried_again(page, index):

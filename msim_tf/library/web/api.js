@@ -70,7 +70,14 @@ export function audioAddress(id) {
 export async function download(path, parameters, name) {
   const text = Object.entries(parameters).map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]);
   const response = await received(`${path}?${new URLSearchParams(text)}`, {});
-  const address = URL.createObjectURL(await response.blob());
+  save(await response.blob(), name);
+}
+
+/** Saves a text as a file. */
+export const saveText = (text, name) => save(new Blob([text], { type: "application/json" }), name);
+
+function save(blob, name) {
+  const address = URL.createObjectURL(blob);
   const link = document.createElement("a");
   link.href = address;
   link.download = name;

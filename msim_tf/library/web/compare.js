@@ -1,10 +1,11 @@
 // "Which of these two is closer?": answers move the sliders to what this listener means by similar.
 
+import { saveText } from "./api.js";
 import { byId, el } from "./dom.js";
 import { dimensions } from "./library.js";
 import { playButton } from "./player.js";
 import { report, settled } from "./problems.js";
-import { forgetProfile, learn, mostTelling, pairName, savedProfile } from "./profile.js";
+import { forgetProfile, helps, learn, mostTelling, pairName, profileText, savedProfile } from "./profile.js";
 import { queryOf } from "./request.js";
 import { currentHits, watchHits } from "./results.js";
 import { asksAnew, change, current, equalWeights, watch } from "./state.js";
@@ -25,6 +26,7 @@ export function setUpCompare() {
     tell();
     draw();
   });
+  byId("compare-export").addEventListener("click", () => saveText(profileText(savedProfile()), "profile.json"));
   const mine = presetButton("What it learnt from me", () => asPositions(savedProfile().weights));
   mine.id = "preset-learnt";
   byId("presets").append(mine);
@@ -48,7 +50,7 @@ function draw() {
 
 function lead() {
   if (pair)
-    return "Listen, then say which is more like the track you started from. After a dozen answers the sliders stand where your ear has put them.";
+    return "Listen, then say which is more like the track you started from. Once your answers foresee each other better than equal sliders do, the sliders move to where your ear has put them.";
   if (!current().query) return "Choose a track to start from first; two tracks to compare then appear here.";
   return currentHits().length < 2
     ? "Two results are needed to compare; widen the filters."
@@ -89,7 +91,8 @@ async function choose(place) {
   try {
     const profile = await learn(choice);
     settled();
-    change({ weights: asPositions(profile.weights) });
+    // Weights that foresee no more than equal ones would only unsettle the list.
+    if (helps(profile)) change({ weights: asPositions(profile.weights) });
     tell(profile);
     next();
   } catch (error) {
@@ -107,13 +110,15 @@ function next() {
 
 function tell(profile = savedProfile()) {
   byId("compare-reset").hidden = !profile;
-  byId("preset-learnt").hidden = !profile;
+  for (const id of ["preset-learnt", "compare-export"]) byId(id).hidden = !profile || !helps(profile);
   byId("compare-status").textContent = profile ? learntText(profile) : "";
 }
 
-function learntText({ choices, agreement, equal_agreement: equal }) {
-  const told = `Learnt from ${counted(choices.length, "answer")}.`;
-  if (agreement === null || equal === null) return told;
+function learntText(profile) {
+  const { choices, agreement, equal_agreement: equal } = profile;
+  const answers = `Learnt from ${counted(choices.length, "answer")}.`;
+  if (agreement === null || equal === null) return `${answers} The sliders wait for more.`;
   const percent = (share) => `${Math.round(100 * share)} %`;
-  return `${told} It foresees ${percent(agreement)} of answers it has not seen; sliders all equal foresee ${percent(equal)}.`;
+  const figures = `${answers} It foresees ${percent(agreement)} of answers it has not seen; equal sliders foresee ${percent(equal)}.`;
+  return helps(profile) ? figures : `${figures} The sliders wait until it does better.`;
 }

@@ -1,7 +1,7 @@
 // What may be found.
 
 import { combobox } from "./combobox.js";
-import { byId, el, icon } from "./dom.js";
+import { byId, el, icon, reducedMotion } from "./dom.js";
 import { findArtists, library } from "./library.js";
 import { report } from "./problems.js";
 import { restrictionCount } from "./request.js";
@@ -22,6 +22,8 @@ export function setUpFilters() {
   byId("filters-reset").addEventListener("click", () =>
     change({ filters: noFilters(), limits: startLimits() }),
   );
+  // Opened by hand, not by an address that holds filters; the fields are there in the next frame.
+  byId("filters").querySelector("summary").addEventListener("click", () => requestAnimationFrame(intoView));
   const { keys, bpm, years, tags } = library();
   byId("filter-keys").hidden = !keys.length;
   byId("filter-bpm").hidden = !bpm;
@@ -30,6 +32,14 @@ export function setUpFilters() {
   watch((state, changed) => {
     if (changed.has("filters") || changed.has("limits")) draw(state);
   });
+}
+
+/** Scrolls the desk or the page until the open fields are seen, or their top if they are taller than that. */
+function intoView() {
+  const filters = byId("filters");
+  if (!filters.open) return;
+  const behavior = reducedMotion() ? "auto" : "smooth";
+  filters.scrollIntoView({ block: filters.offsetHeight > innerHeight * 0.9 ? "start" : "nearest", behavior });
 }
 
 const set = (parts) => change({ filters: { ...current().filters, ...parts } });

@@ -2,7 +2,7 @@
 
 import { takeToken } from "./api.js";
 import { setUpCompare } from "./compare.js";
-import { byId, reducedMotion } from "./dom.js";
+import { byId } from "./dom.js";
 import { setUpFilters } from "./filters.js";
 import { loadLibrary } from "./library.js";
 import { setUpMap } from "./map.js";
@@ -11,6 +11,7 @@ import { report, settled } from "./problems.js";
 import { setUpQuery } from "./query.js";
 import { setUpResults } from "./results.js";
 import { setUpSearch } from "./search.js";
+import { setUpSheet } from "./sheet.js";
 import { follow } from "./state.js";
 import { setUpViews } from "./views.js";
 import { setUpWeights } from "./weights.js";
@@ -38,6 +39,7 @@ async function start() {
     setUpQuery,
     setUpWeights,
     setUpFilters,
+    setUpSheet,
     setUpResults,
     setUpCompare,
     setUpPath,
@@ -51,10 +53,6 @@ async function start() {
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address holds what is asked for, not a place in the page
   byId("findings").focus();
-});
-byId("to-results").addEventListener("click", () => {
-  byId("findings").scrollIntoView({ behavior: reducedMotion() ? "auto" : "smooth" });
-  byId("findings").focus({ preventScroll: true });
 });
 takeToken();
 start();

@@ -4,6 +4,7 @@ import { get, isCancelled } from "./api.js";
 import { byId, el, svg } from "./dom.js";
 import { dimensions } from "./library.js";
 import { labelled, SHAPES } from "./map_labels.js";
+import { zoomOf } from "./map_zoom.js";
 import { nearest, nearestTowards } from "./map_points.js";
 import { report, settled } from "./problems.js";
 import { currentHits, watchHits } from "./results.js";
@@ -12,10 +13,13 @@ import { current, watch } from "./state.js";
 import { capital, titleOf } from "./words.js";
 
 const MARGIN = 26;
+const MOST_WANTED = 100; // hits that are asked for by name; the API takes no endless address
+const STEP = 1.6; // of one push on a zoom button
 const REACH = 22; // pixels round the pointer in which a point counts as meant
 const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 const canvas = byId("map-canvas");
+const zoom = zoomOf(canvas, () => (placePoints(), draw()));
 const paths = SHAPES.map((shape) => new Path2D(shape));
 let map = null; // the API's answer
 let labels = null; // of the colouring dimension, see map_labels.js
@@ -27,22 +31,39 @@ export function setUpMap() {
   const arranged = [["", "everything"], ...dimensions().map((name) => [name, capital(name)])];
   byId("map-arrange").replaceChildren(...arranged.map(([value, text]) => el("option", { value }, text)));
   byId("map-colour").replaceChildren(...dimensions().map((name) => el("option", { value: name }, capital(name))));
-  byId("map-arrange").addEventListener("change", load);
+  byId("map-arrange").addEventListener("change", () => (zoom.fit(), load()));
+  byId("map-in").addEventListener("click", () => zoom.by(STEP));
+  byId("map-out").addEventListener("click", () => zoom.by(1 / STEP));
+  byId("map-fit").addEventListener("click", () => zoom.fit());
   byId("map-colour").addEventListener("change", () => (colour(), draw()));
   watch((state, changed) => {
     if (state.view !== "map") return;
     if (!map && changed.has("view")) load();
-    else draw();
+    else follow();
   });
-  watchHits(draw);
+  watchHits(() => current().view === "map" && follow());
   new ResizeObserver(() => (placePoints(), draw())).observe(byId("map-frame"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   canvas.addEventListener("pointermove", (event) => point(nearest(points, event.offsetX, event.offsetY, REACH)));
   canvas.addEventListener("pointerleave", () => point(null));
-  canvas.addEventListener("click", (event) => choose(nearest(points, event.offsetX, event.offsetY, REACH)));
+  canvas.addEventListener("click", (event) => zoom.dragged() || choose(nearest(points, event.offsetX, event.offsetY, REACH)));
   canvas.addEventListener("keydown", steer);
   canvas.addEventListener("focus", () => canvas.matches(":focus-visible") && point(active ?? start(), true));
   canvas.addEventListener("blur", () => point(null));
+}
+
+/** The tracks that are always on the map: the query, its other examples, and the hits. */
+function wanted() {
+  const { query, also } = current();
+  const asked = [...(query?.track ? [query.track] : []), ...also];
+  return [...asked, ...currentHits().slice(0, MOST_WANTED).map((hit) => hit.track.id)];
+}
+
+/** Draws the query and hits anew; a large library's map may lack some, and is then asked for again with them. */
+function follow() {
+  const shown = new Set(points.map(({ id }) => id));
+  if (map && wanted().some((id) => !shown.has(id))) load();
+  else draw();
 }
 
 async function load() {
@@ -52,7 +73,8 @@ async function load() {
   const dimension = byId("map-arrange").value;
   byId("map-note").textContent = "Drawing the map …";
   try {
-    map = await get("map", dimension ? { dimension } : {}, mine.signal);
+    const tracks = wanted().map((id) => ["track", id]);
+    map = await get("map", [...(dimension ? [["dimension", dimension]] : []), ...tracks], mine.signal);
     settled();
   } catch (error) {
     if (!isCancelled(error)) {
@@ -71,9 +93,10 @@ async function load() {
 
 function note() {
   if (!map.total) return "The library is empty: run msim index.";
-  const shown = map.points.length < map.total ? `${map.points.length} of ${map.total} tracks, at even steps. ` : "";
+  const file = current().query?.upload ? "Your file has no place on the map, its hits have. " : "";
+  const shown = map.points.length < map.total ? `${map.points.length} of ${map.total} tracks, at even steps, with the query and its hits. ` : "";
   const kept = map.variance.reduce((sum, share) => sum + share, 0);
-  return `${shown}Two axes keep ${Math.round(100 * kept)} % of what there is to tell tracks apart; what looks close here may not be in the rest.`;
+  return `${file}${shown}Two axes keep ${Math.round(100 * kept)} % of what there is to tell tracks apart; what looks close here may not be in the rest.`;
 }
 
 function colour() {
@@ -99,8 +122,10 @@ function placePoints() {
   const [low, high] = extent(points.map(({ y }) => y));
   const scale = Math.min((width - 2 * MARGIN) / (right - left || 1), (height - 2 * MARGIN) / (high - low || 1));
   for (const placed of points) {
-    placed.px = width / 2 + scale * (placed.x - (left + right) / 2);
-    placed.py = height / 2 - scale * (placed.y - (low + high) / 2);
+    [placed.px, placed.py] = zoom.place(
+      width / 2 + scale * (placed.x - (left + right) / 2),
+      height / 2 - scale * (placed.y - (low + high) / 2),
+    );
   }
 }
 
@@ -114,11 +139,13 @@ function draw() {
   canvas.height = canvas.clientHeight * ratio;
   const context = canvas.getContext("2d");
   const style = getComputedStyle(canvas);
-  const hits = new Set(currentHits().map((hit) => hit.track.id));
   const { query } = current();
-  for (const drawn of points) {
+  const meant = new Set(query ? wanted() : []);
+  // What was asked for and found is drawn last, over its neighbours.
+  const order = meant.size ? [...points].sort((a, b) => meant.has(a.id) - meant.has(b.id)) : points;
+  for (const drawn of order) {
     const group = labels.of(drawn);
-    const faded = query && hits.size && !hits.has(drawn.id) && drawn.id !== query.track;
+    const faded = meant.size && !meant.has(drawn.id);
     context.setTransform(ratio, 0, 0, ratio, drawn.px * ratio, drawn.py * ratio);
     context.globalAlpha = faded ? 0.5 : 1;
     context.fillStyle = style.getPropertyValue(`--series-${group}`);
@@ -152,6 +179,7 @@ function point(at, aloud = false) {
   if (at === active && !aloud) return;
   active = at;
   canvas.style.cursor = at ? "pointer" : "";
+  if (at && aloud) zoom.show(at); // the keyboard leads beyond what is seen
   const tip = byId("map-tip");
   tip.hidden = !at;
   if (at) {
@@ -182,6 +210,12 @@ function steer(event) {
     event.preventDefault();
     const at = active ?? start();
     point(active ? (nearestTowards(points, at, direction) ?? at) : at, true);
+  } else if (event.key === "+" || event.key === "-") {
+    event.preventDefault();
+    zoom.by(event.key === "+" ? STEP : 1 / STEP, active?.px, active?.py);
+  } else if (event.key === "0") {
+    event.preventDefault();
+    zoom.fit();
   } else if ((event.key === "Enter" || event.key === " ") && active) {
     event.preventDefault();
     choose(active);

@@ -6,6 +6,7 @@ import { byId, debounced } from "./dom.js";
 import { trackOf } from "./library.js";
 import { report, settled } from "./problems.js";
 import { allOff, restrictionsOf } from "./request.js";
+import { currentHits, watchHits } from "./results.js";
 import { trackRow } from "./rows.js";
 import { suggestTracks } from "./search.js";
 import { change, current, startLimits, watch } from "./state.js";
@@ -31,6 +32,7 @@ export function setUpPath() {
     const concerned = ["query", "to", "view", "weights", "filters", "limits"].some((name) => changed.has(name));
     if (state.view === "path" && concerned) soon();
   });
+  watchHits(() => current().view === "path" && current().query?.upload && soon());
 }
 
 async function ask() {
@@ -38,9 +40,9 @@ async function ask() {
   const mine = new AbortController();
   asking = mine;
   const state = current();
-  const from = state.query?.track;
+  const from = startOf(state);
   try {
-    byId("path-lead").textContent = await lead(state);
+    byId("path-lead").textContent = await lead(state, from);
     if (
       !from ||
       !state.to ||
@@ -67,6 +69,9 @@ async function ask() {
   }
 }
 
+/** The track that a playlist starts at: the query, or what is nearest to a file; undefined before that is known. */
+const startOf = ({ query }) => query?.track ?? (query?.upload ? currentHits()[0]?.track.id : undefined);
+
 /** As for the hits. The usual limits are left to the server, which goes beyond them where no other track is left. */
 function restrictions(state) {
   const { filters, diversity } = restrictionsOf(state);
@@ -78,21 +83,21 @@ function restrictions(state) {
 const positive = (weights) =>
   Object.fromEntries(Object.entries(weights).map(([name, weight]) => [name, Math.max(0, weight)]));
 
-async function lead(state) {
-  if (!state.query?.track) return "Choose the track to start from first: a track of the library, not a file.";
-  const start = titleOf(await trackOf(state.query.track));
+async function lead(state, from) {
+  if (!from) return "Choose a track to start from first, or a file of your own.";
+  const start = titleOf(await trackOf(from));
   if (!state.to)
-    return `Starts at “${start}”. Choose where it should end, and the tracks between turn gradually from one to the other.`;
+    return `Starts at “${start}”${state.query.upload ? ", the nearest to your file" : ""}. Choose where it should end, and the tracks between turn gradually from one to the other.`;
   const end = titleOf(await trackOf(state.to));
-  if (state.to === state.query.track) return `It cannot end where it starts, at “${start}”. Choose another end.`;
+  if (state.to === from) return `It cannot end where it starts, at “${start}”. Choose another end.`;
   if (allOff(positive(state.weights))) return "Raise at least one slider: a playlist needs something to be alike in.";
-  return `From “${start}” to “${end}”, each track close to the one before. Sliders and filters count; “unlike” does not.`;
+  return `From “${start}”${state.query.upload ? ", the nearest to your file," : ""} to “${end}”, each track close to the one before. Sliders and filters count; “unlike” does not.`;
 }
 
 function show(steps) {
   const tracks = steps.map((step) => step.track);
   const rows = steps.map((step, place) => {
-    const row = trackRow(step.track, { next: () => tracks.slice(place + 1) });
+    const row = trackRow(step.track, { list: () => tracks });
     // The first has no track before it: its distances are all 0 and would only look like an answer.
     row.update(place ? step : { ...step, explanation: "The start" }, place + 1);
     return row.element;

@@ -4,15 +4,17 @@ import { audioAddress } from "./api.js";
 import { byId, el, icon } from "./dom.js";
 import { clock, creditOf, titleOf } from "./words.js";
 
-const audio = byId("audio");
-const bar = byId("player");
-const seek = byId("player-seek");
-let playing = null; // the track that is loaded
-let queue = []; // what follows by itself
+const VOLUME = "msim.volume"; // its name in the browser's storage
+const RESTART_SECONDS = 3; // "previous" later than this is the beginning of the same track
 
-/** A button that plays and pauses a track; `next` are tracks that follow it. */
-export function playButton(track, { next = [], classes = "play" } = {}) {
-  const button = el("button", { type: "button", class: classes, onclick: () => toggle(track, next) });
+const audio = byId("audio");
+const seek = byId("player-seek");
+let queue = []; // tracks that follow each other
+let place = -1; // of the one that is loaded
+
+/** A button that plays and pauses a track; `list()` gives the tracks among which it stands and that follow it. */
+export function playButton(track, { list = () => [track], classes = "play" } = {}) {
+  const button = el("button", { type: "button", class: classes, onclick: () => toggle(track, list) });
   button.dataset.play = track.id;
   button.dataset.title = titleOf(track);
   shown(button);
@@ -20,27 +22,37 @@ export function playButton(track, { next = [], classes = "play" } = {}) {
 }
 
 function shown(button) {
-  const on = button.dataset.play === playing?.id && !audio.paused;
+  const on = button.dataset.play === queue[place]?.id && !audio.paused;
   if (button.dataset.on === String(on)) return;
   button.dataset.on = String(on);
   button.setAttribute("aria-label", `${on ? "Pause" : "Play"} ${button.dataset.title}`);
   button.replaceChildren(icon(on ? "pause" : "play"));
 }
 
-function toggle(track, next) {
-  if (track.id === playing?.id && !audio.paused) {
+function toggle(track, list) {
+  const same = track.id === queue[place]?.id;
+  if (same && !audio.paused) {
     audio.pause();
     return;
   }
-  if (track.id !== playing?.id) load(track);
-  queue = next;
-  start();
+  // The list may have another order since; what follows is what is seen now.
+  queue = list();
+  const at = queue.findIndex(({ id }) => id === track.id);
+  if (at < 0) queue = [track];
+  place = Math.max(at, 0);
+  if (same) {
+    drawQueue();
+    start();
+  } else play(place);
 }
 
-function load(track) {
-  playing = track;
+/** Plays the track at a place of the queue; nothing where there is none. */
+function play(at) {
+  if (!queue[at]) return;
+  place = at;
+  const track = queue[place];
   audio.src = track.sound ?? audioAddress(track.id);
-  bar.hidden = false;
+  byId("player").hidden = false;
   document.body.classList.add("has-player");
   byId("player-title").textContent = titleOf(track);
   byId("player-credit").textContent = creditOf(track);
@@ -49,7 +61,15 @@ function load(track) {
   button.dataset.play = track.id;
   button.dataset.title = titleOf(track);
   button.dataset.on = "";
+  if ("mediaSession" in navigator)
+    navigator.mediaSession.metadata = new MediaMetadata({
+      title: titleOf(track),
+      artist: track.artist ?? "",
+      album: track.album ?? "",
+    });
+  drawQueue();
   progress();
+  start();
 }
 
 async function start() {
@@ -61,12 +81,39 @@ async function start() {
   }
 }
 
+function next() {
+  play(place + 1);
+}
+
+function previous() {
+  if (audio.currentTime > RESTART_SECONDS || place === 0) audio.currentTime = 0;
+  else play(place - 1);
+}
+
 function failed() {
   say("This file cannot be played here. It may be gone, or of a format that this browser does not know.");
 }
 
 function say(text) {
   byId("player-error").textContent = text;
+}
+
+function drawQueue() {
+  byId("player-next").disabled = place + 1 >= queue.length;
+  byId("player-queue-summary").textContent = `Queue, ${place + 1} of ${queue.length}`;
+  byId("player-queue-list").replaceChildren(
+    ...queue.map((track, at) =>
+      el(
+        "li",
+        {},
+        el(
+          "button",
+          { type: "button", "aria-current": at === place && "true", onclick: () => play(at) },
+          [titleOf(track), track.artist].filter(Boolean).join(" – "),
+        ),
+      ),
+    ),
+  );
 }
 
 function progress() {
@@ -77,21 +124,58 @@ function progress() {
   byId("player-time").textContent = `${clock(audio.currentTime)} / ${clock(length)}`;
 }
 
+function setVolume(volume) {
+  audio.volume = volume;
+  byId("player-volume").value = String(volume);
+  byId("player-volume").setAttribute("aria-valuetext", `${Math.round(100 * volume)} %`);
+}
+
+/** The volume that this browser remembers; full where it remembers none. */
+function savedVolume() {
+  try {
+    const volume = Number.parseFloat(localStorage.getItem(VOLUME));
+    return volume >= 0 && volume <= 1 ? volume : 1;
+  } catch {
+    return 1; // storage is switched off
+  }
+}
+
+/** The keys of keyboards and headphones, and the controls on a phone's lock screen. */
+function setUpMediaKeys() {
+  if (!("mediaSession" in navigator)) return;
+  const actions = { play: start, pause: () => audio.pause(), nexttrack: next, previoustrack: previous };
+  for (const [action, handler] of Object.entries(actions)) navigator.mediaSession.setActionHandler(action, handler);
+  navigator.mediaSession.setActionHandler("seekto", ({ seekTime }) => {
+    audio.currentTime = seekTime;
+  });
+}
+
 function everyButton() {
   document.querySelectorAll("[data-play]").forEach(shown);
 }
 
-byId("player-toggle").addEventListener("click", () => playing && toggle(playing, queue));
+byId("player-toggle").addEventListener("click", () => (audio.paused ? start() : audio.pause()));
+byId("player-next").addEventListener("click", next);
+byId("player-previous").addEventListener("click", previous);
+byId("player-queue").addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  byId("player-queue").open = false;
+  byId("player-queue-summary").focus();
+});
+byId("player-volume").addEventListener("input", (event) => {
+  setVolume(Number(event.target.value));
+  try {
+    localStorage.setItem(VOLUME, event.target.value);
+  } catch {
+    // Storage is full or off: the volume holds until the page is left.
+  }
+});
 seek.addEventListener("input", () => {
   audio.currentTime = Number(seek.value);
 });
 for (const name of ["timeupdate", "durationchange", "seeked"]) audio.addEventListener(name, progress);
 for (const name of ["play", "pause", "ended", "emptied"]) audio.addEventListener(name, everyButton);
 audio.addEventListener("error", failed);
-audio.addEventListener("ended", () => {
-  const [track, ...rest] = queue;
-  if (!track) return;
-  load(track);
-  queue = rest;
-  start();
-});
+audio.addEventListener("ended", next);
+setVolume(savedVolume());
+setUpMediaKeys();

@@ -15,6 +15,15 @@ export function savedProfile() {
   }
 }
 
+/** Whether the weights foresee answers that they have not seen better than equal weights do. */
+export const helps = ({ agreement, equal_agreement: equal }) => agreement !== null && equal !== null && agreement > equal;
+
+/** The profile as a file for msim query --profile. */
+export function profileText({ choices, weights, agreement, equal_agreement }) {
+  const header = { format: "msim-weights", format_version: 1, name: library().name };
+  return JSON.stringify({ ...header, weights, choices: choices.length, agreement, equal_agreement }, null, 1);
+}
+
 export function forgetProfile() {
   localStorage.removeItem(address());
 }

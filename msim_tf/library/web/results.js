@@ -123,7 +123,7 @@ function replace(found) {
   const focused = document.activeElement;
   const kept = new Map();
   found.forEach((hit, place) => {
-    const row = rows.get(hit.track.id) ?? trackRow(hit.track, { mix: true });
+    const row = rows.get(hit.track.id) ?? trackRow(hit.track, { mix: true, list: () => hits.map(({ track }) => track) });
     row.update(hit, place + 1);
     kept.set(hit.track.id, row);
   });

@@ -8,18 +8,20 @@ import { radar } from "./radar.js";
 import { useTrack } from "./search.js";
 import { capital, creditOf, factsOf, titleOf } from "./words.js";
 
+let rowsMade = 0; // numbers their ids
+
 /**
  * A row, kept while its track stays in the list, so that playing and keyboard focus survive a new order.
  * Gives { element, update(hit, place) }.
  */
-export function trackRow(track, { next = () => [], mix = false } = {}) {
+export function trackRow(track, { list, mix = false } = {}) {
   know(track);
   const place = el("span", { class: "hit-place", "aria-hidden": "true" });
-  const why = el("p", { class: "hit-why" });
+  const why = el("p", { class: "hit-why", id: `why-${(rowsMade += 1)}`, hidden: true });
   const drawing = el("div", { class: "hit-radar" });
   const versions = el("span", { class: "hit-versions soft small" });
   const title = titleOf(track);
-  const button = playButton(track, { next: next() });
+  const button = playButton(track, list ? { list } : {});
   const element = el(
     "li",
     { class: "hit" },
@@ -29,12 +31,11 @@ export function trackRow(track, { next = () => [], mix = false } = {}) {
       "div",
       { class: "hit-text" },
       el("h3", { class: "hit-title" }, title),
-      el("p", { class: "hit-credit soft" }, creditOf(track), " ", versions),
-      el("p", { class: "facts" }, factsOf(track).join("  ·  ")),
-      why,
+      el("p", { class: "hit-credit soft" }, [creditOf(track), ...factsOf(track)].filter(Boolean).join("  ·  "), " ", versions),
       el(
         "div",
         { class: "hit-actions" },
+        whyButton(why, title),
         el(
           "button",
           { type: "button", class: "quiet use", "aria-label": `Use as query: ${title}`, onclick: () => useTrack(track) },
@@ -43,6 +44,7 @@ export function trackRow(track, { next = () => [], mix = false } = {}) {
         mix ? exampleButton(track, title) : null,
         mix ? mixMenu(track, title) : null,
       ),
+      why,
     ),
     drawing,
   );
@@ -58,6 +60,25 @@ export function trackRow(track, { next = () => [], mix = false } = {}) {
       drawing.replaceChildren(radar(hit.distances, dimensions()));
     },
   };
+}
+
+function whyButton(why, title) {
+  const button = el(
+    "button",
+    {
+      type: "button",
+      class: "quiet why",
+      "aria-label": `Why? The sum for ${title}`,
+      "aria-expanded": "false",
+      "aria-controls": why.id,
+      onclick: () => {
+        why.hidden = !why.hidden;
+        button.setAttribute("aria-expanded", String(!why.hidden));
+      },
+    },
+    "Why?",
+  );
+  return button;
 }
 
 const exampleButton = (track, title) =>
