@@ -9,8 +9,8 @@ pytest.importorskip("selenium", reason="needs selenium: pip install selenium")
 from selenium.webdriver.common.keys import Keys
 from web_page import track_hash
 
-axe_selenium = pytest.importorskip("axe_selenium_python", reason="needs axe-core: pip install axe-selenium-python")
-AXE = Path(axe_selenium.__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+axe_core = pytest.importorskip("axe_core_python", reason="needs axe-core: pip install axe-core-python")
+AXE = Path(axe_core.__file__).parent / "axe.min.js"
 
 pytestmark = pytest.mark.slow  # a browser, and a server with a model behind it
 
