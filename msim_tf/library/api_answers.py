@@ -14,9 +14,12 @@ from msim_tf.library.api_errors import ApiError
 from msim_tf.library.api_queries import UploadedVector, search_diversity, search_filters, search_query
 from msim_tf.library.api_state import LibraryState
 from msim_tf.library.descriptions import DESCRIBED
+from msim_tf.library.search_words import Wording, wording
 from msim_tf.search.explanation import Explanation, explain, explanation
+from msim_tf.search.filters import Filters
 from msim_tf.search.path import track_path
-from msim_tf.search.query import Match, Query, nearest_matches, query_weights, search, track_query
+from msim_tf.search.query import Match, Query, allowed_rows, nearest_matches, query_weights, search, track_query
+from msim_tf.search.reasons import why_nothing
 from msim_tf.search.tracks import TAG_KEYS, TEXT_KEYS
 from msim_tf.search.weights import choice_differences, learn_profile
 
@@ -37,10 +40,36 @@ def _track(state: LibraryState, identifier: str, metadata: Mapping[str, Any]) ->
 
 
 def tracks(state: LibraryState, *, text: str, limit: int, offset: int) -> responses.Tracks:
-    """One page of the tracks whose title, artist, album or path has every word of ``text``."""
+    """One page of the tracks whose title, artist, album or path has every word of ``text``, then of those that are as
+    it describes them: "calm piano under 100 bpm".
+    """
     matches = state.search(text)
+    asked = wording(text, state.tags) if text.split() else None
+    understood: responses.Understood | None = None
+    if asked and asked.filters != Filters():
+        passing = _passing(state, asked.filters)
+        named, containing = set(matches), set(state.search(asked.rest))
+        matches = matches + [name for name in passing if name not in named and name in containing]
+        understood = _understood(asked, len(passing))
     page = [track(state, identifier) for identifier in matches[offset : offset + limit]]
-    return {"total": len(matches), "offset": offset, "limit": limit, "tracks": page}
+    return {"total": len(matches), "offset": offset, "limit": limit, "understood": understood, "tracks": page}
+
+
+def _passing(state: LibraryState, filters: Filters) -> list[str]:
+    """Tracks that pass, in the order of their paths."""
+    rows = np.flatnonzero(allowed_rows(state.index, filters))
+    return sorted(identifier for identifier, _ in state.index.described(rows.tolist()).values())
+
+
+def _understood(asked: Wording, count: int) -> responses.Understood:
+    filters: responses.UnderstoodFilters = {}
+    if asked.filters.bpm:
+        filters["bpm"] = list(asked.filters.bpm)
+    if asked.filters.keys:
+        filters["keys"] = list(asked.filters.keys)
+    if asked.filters.tags:
+        filters["tags"] = list(asked.filters.tags)
+    return {"filters": filters, "tracks": count, "rest": asked.rest}
 
 
 def artists(state: LibraryState, *, text: str, limit: int, offset: int) -> responses.Artists:
@@ -56,16 +85,18 @@ def artists(state: LibraryState, *, text: str, limit: int, offset: int) -> respo
 def similar(state: LibraryState, body: requests.SimilarRequest, uploaded: UploadedVector) -> responses.Similar:
     """Hits for a query, nearest first."""
     query = search_query(body.query, state, uploaded)
+    filters = search_filters(body.filters)
     matches = search(
         state.index,
         query,
         weights=body.weights,
         k=body.k,
-        filters=search_filters(body.filters),
+        filters=filters,
         diversity=search_diversity(body.diversity),
     )
     hits = [_hit(state, match, explain(state.index, query, match)) for match in matches]
-    return {"weights": _applied_weights(state, query, body.weights), "hits": hits}
+    reason = None if hits else why_nothing(state.index, filters, query.exclude)
+    return {"weights": _applied_weights(state, query, body.weights), "hits": hits, "reason": reason}
 
 
 def explained(state: LibraryState, body: requests.ExplainRequest, uploaded: UploadedVector) -> responses.Explained:

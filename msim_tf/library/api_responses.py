@@ -35,12 +35,29 @@ class Track(TypedDict):
     audio: Annotated[str, Field(description="Address of its sound.")]
 
 
+class UnderstoodFilters(TypedDict):
+    """Filters that words of a search stand for; as filters of a request."""
+
+    bpm: NotRequired[list[float]]
+    keys: NotRequired[list[str]]
+    tags: NotRequired[list[str]]
+
+
+class Understood(TypedDict):
+    """What a search says beside names."""
+
+    filters: UnderstoodFilters
+    tracks: Annotated[int, Field(description="How many pass these filters.")]
+    rest: Annotated[str, Field(description="The words that are no filters.")]
+
+
 class Tracks(TypedDict):
-    """One page of tracks."""
+    """One page of tracks: those that are named so, then those that are as the search describes them."""
 
     total: int
     offset: int
     limit: int
+    understood: Annotated[Understood | None, Field(description="Null where the search has only names.")]
     tracks: list[Track]
 
 
@@ -81,6 +98,7 @@ class Similar(TypedDict):
 
     weights: dict[Dimension, float]
     hits: list[Hit]
+    reason: Annotated[str | None, Field(description="Why there are no hits; null if there are.")]
 
 
 class Explained(TypedDict):
@@ -180,4 +198,8 @@ class Library(TypedDict):
     keys: list[str]
     bpm: Annotated[list[float] | None, Field(description="Slowest and fastest.")]
     years: Annotated[list[int] | None, Field(description="First and last.")]
+    distances: Annotated[
+        dict[Dimension, list[float]],
+        Field(description="21 ascending distances of two tracks: below the i-th lie (i / 20)² of all pairs."),
+    ]
     uploads: UploadBounds

@@ -95,7 +95,7 @@ def library(service: From) -> Response:
 
 @get("/tracks", operation_id="tracks", response_model=responses.Tracks)
 def tracks(service: From, search: str = "", limit: Limit = 50, offset: Offset = 0) -> Response:
-    """Tracks whose title, artist, album or path has every word of a text, in the order of their paths."""
+    """Tracks whose title, artist, album or path has every word of a text, then those that are as it describes them."""
     return json_response(answers.tracks(service.library.state(), text=search, limit=limit, offset=offset))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from msim_tf.library.api_errors import ApiError
 from msim_tf.library.catalog import Catalog, load_catalog
+from msim_tf.library.distance_scale import distance_scale
 from msim_tf.search.index import Index
 from msim_tf.search.profiles import offered
 from msim_tf.search.tracks import TAG_KEYS, album_of, artist_of
@@ -61,6 +62,14 @@ class LibraryState:
         return self.index.table.containing(text) if text.split() else self.identifiers
 
     @cached_property
+    def tags(self) -> Counter[str]:
+        """Every tag of any kind, and how many tracks have it."""
+        every: Counter[str] = Counter()
+        for _, metadata in self.index.all_metadata():
+            every.update({tag for key in TAG_KEYS for tag in metadata.get(key, ())})
+        return every
+
+    @cached_property
     def artists(self) -> list[tuple[str, int]]:
         """Artists, spelt as on most of their tracks, and how many these are; most tracks first, then by name."""
         spelt: dict[str, Counter[str]] = {}
@@ -97,6 +106,7 @@ class LibraryState:
             "keys": sorted(counts["key"]),
             "bpm": [min(tempos), max(tempos)] if tempos else None,
             "years": [min(years), max(years)] if years else None,
+            "distances": distance_scale(self.index),
         }
 
     def positions(

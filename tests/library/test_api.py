@@ -73,9 +73,51 @@ def test_tracks_by_text_in_pages(http, names):
     assert http.get("/api/v1/tracks", params={"search": "GRÜN anna"}).json()["total"] == 3
     assert http.get("/api/v1/tracks", params={"search": "<SCRIPT>"}).json()["total"] == 3
     assert http.get("/api/v1/tracks", params={"search": "zaz two"}).json()["tracks"][0]["id"] == "Zaz/two.ogg"
+    assert http.get("/api/v1/tracks", params={"search": "zaz two"}).json()["understood"] is None
     for bad in ({"limit": 0}, {"limit": 501}, {"limit": "x"}, {"offset": -1}, {"offset": "9" * 5000}):
         answer = http.get("/api/v1/tracks", params=bad)
         assert answer.status_code == 400 and error(answer).startswith(next(iter(bad)) + ": ")
+
+
+def test_tracks_by_words_after_those_of_that_name(http, index, names):
+    """Words are tags, tempo and key; a track that is called so comes first, whatever it is."""
+    fast = [name for name in names if index.metadata(name).get("tempo", 0) >= 115]
+    jazz = [name for name in names if "jazz" in index.metadata(name).get("genre", ())]
+    both = [name for name in fast if name in jazz]
+    assert 0 < len(both) < len(fast)
+    page = http.get("/api/v1/tracks", params={"search": "jazz over 115 bpm"}).json()
+    assert [track["id"] for track in page["tracks"]] == both and page["total"] == len(both)
+    filters = {"bpm": [115, 1000], "tags": ["jazz"]}
+    assert page["understood"] == {"filters": filters, "tracks": len(both), "rest": ""}
+    named = next(name for name in names if name not in jazz)
+    kept = index.metadata(named)
+    index.update_metadata({named: {**kept, "title": "All that Jazz"}})
+    index.save()
+    try:
+        page = http.get("/api/v1/tracks", params={"search": "JAZZ", "limit": 2}).json()
+        assert [track["id"] for track in page["tracks"]] == [named, jazz[0]] and page["total"] == 1 + len(jazz)
+    finally:
+        index.update_metadata({named: kept})
+        index.save()
+
+
+def test_the_scale_of_distances_is_that_of_all_pairs(http, index, names):
+    """The quantiles of all pairs, which in a small library is what the estimate is made of."""
+    scale = http.get("/api/v1/library").json()["distances"]
+    for name, part in index.source.layout.slices.items():
+        own = index.vectors(names)[:, part].astype(float)
+        pairs = np.array([((own[i] - own[j]) ** 2).sum() for i in range(len(own)) for j in range(i)])
+        # Pairs half-way round the circle count twice, so only the ends are exact.
+        assert scale[name] == sorted(scale[name]) and len(scale[name]) == 21
+        assert [scale[name][0], scale[name][-1]] == pytest.approx([pairs.min(), pairs.max()], abs=2e-3)
+        assert scale[name][10] == pytest.approx(np.quantile(pairs, 0.25), abs=0.15)
+
+
+def test_an_empty_answer_says_why(http, names):
+    body = {"query": {"track": names[0]}, "filters": {"bpm": [400, 500]}}
+    answer = http.post("/api/v1/similar", json=body).json()
+    assert answer["hits"] == [] and answer["reason"] == "no track of this library has a tempo from 400 to 500 bpm"
+    assert http.post("/api/v1/similar", json={"query": {"track": names[0]}}).json()["reason"] is None
 
 
 def test_a_file_and_a_track_are_examples_together(http, library, index, names):

@@ -170,6 +170,7 @@ def test_fits_a_phone_and_contrasts_in_both_schemes(page, scheme):
         for view in ("results", "map", "compare", "path"):
             page.open(track_hash(QUERY, view=view, to=OTHER, bpm="80..200"))
             page.until(lambda: page.hits())
+            page.js("document.getElementById('sheet-toggle').click()")
             assert page.js("return document.documentElement.scrollWidth") <= 360
             seen, low = page.js(_CONTRASTS)
             assert seen > 30

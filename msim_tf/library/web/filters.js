@@ -2,7 +2,7 @@
 
 import { combobox } from "./combobox.js";
 import { byId, el, icon, reducedMotion } from "./dom.js";
-import { findArtists, library } from "./library.js";
+import { commonWords, findArtists, library } from "./library.js";
 import { report } from "./problems.js";
 import { restrictionCount } from "./request.js";
 import { change, current, noFilters, startLimits, watch } from "./state.js";
@@ -24,14 +24,23 @@ export function setUpFilters() {
   );
   // Opened by hand, not by an address that holds filters; the fields are there in the next frame.
   byId("filters").querySelector("summary").addEventListener("click", () => requestAnimationFrame(intoView));
-  const { keys, bpm, years, tags } = library();
+  hideUnknown();
+  watch((state, changed) => {
+    if (changed.has("filters") || changed.has("limits")) draw(state);
+  });
+}
+
+/** Hides the filters of fields that no track of the library has. */
+function hideUnknown() {
+  const { keys, bpm, years, tags, artists, albums } = library();
   byId("filter-keys").hidden = !keys.length;
   byId("filter-bpm").hidden = !bpm;
   byId("filter-years").hidden = !years;
   byId("filter-tags").hidden = !Object.values(tags).some((known) => known.length);
-  watch((state, changed) => {
-    if (changed.has("filters") || changed.has("limits")) draw(state);
-  });
+  byId("filter-artists").hidden = !artists;
+  for (const [id, count] of [["per-artist", artists], ["per-album", albums]])
+    for (const part of [byId(id), document.querySelector(`label[for=${id}]`)]) part.hidden = !count;
+  byId("tags").placeholder = commonWords().join(", ");
 }
 
 /** Scrolls the desk or the page until the open fields are seen, or their top if they are taller than that. */

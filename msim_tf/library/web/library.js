@@ -29,11 +29,18 @@ export function know(track) {
   return track;
 }
 
-/** Tracks whose title, artist, album or path hold these words. */
+/**
+ * Tracks that are called so, or are as the text describes them: { tracks, understood }.
+ * `understood` says which filters the text stands for, and is null where it has only names.
+ */
 export async function findTracks(text, limit, signal) {
-  const page = await get("tracks", { search: text, limit }, signal);
-  return page.tracks.map(know);
+  const { tracks: page, understood } = await get("tracks", { search: text, limit }, signal);
+  return { tracks: page.map(know), understood };
 }
+
+/** The commonest mood, instrument and genre: examples of words that can be asked for. */
+export const commonWords = () =>
+  ["mood", "instrument", "genre"].flatMap((kind) => (overview.tags[kind] ?? []).slice(0, 1).map(([tag]) => tag));
 
 /** Artists whose name holds these words, those of most tracks first: [{ artist, tracks }]. */
 export async function findArtists(text, limit, signal) {

@@ -2,10 +2,11 @@
 
 import { get, isCancelled } from "./api.js";
 import { byId, el, svg } from "./dom.js";
-import { dimensions } from "./library.js";
+import { dimensions, library } from "./library.js";
+import { drawMap } from "./map_draw.js";
 import { labelled, SHAPES } from "./map_labels.js";
-import { zoomOf } from "./map_zoom.js";
 import { nearest, nearestTowards } from "./map_points.js";
+import { zoomOf } from "./map_zoom.js";
 import { report, settled } from "./problems.js";
 import { currentHits, watchHits } from "./results.js";
 import { useTrack } from "./search.js";
@@ -20,7 +21,6 @@ const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], A
 
 const canvas = byId("map-canvas");
 const zoom = zoomOf(canvas, () => (placePoints(), draw()));
-const paths = SHAPES.map((shape) => new Path2D(shape));
 let map = null; // the API's answer
 let labels = null; // of the colouring dimension, see map_labels.js
 let points = []; // { id, x, y, ... } with place on the canvas, px and py
@@ -30,7 +30,10 @@ let asking = null;
 export function setUpMap() {
   const arranged = [["", "everything"], ...dimensions().map((name) => [name, capital(name)])];
   byId("map-arrange").replaceChildren(...arranged.map(([value, text]) => el("option", { value }, text)));
-  byId("map-colour").replaceChildren(...dimensions().map((name) => el("option", { value: name }, capital(name))));
+  const colours = dimensions().filter(hasLabels);
+  byId("map-colour").replaceChildren(...colours.map((name) => el("option", { value: name }, capital(name))));
+  for (const part of [byId("map-colour"), document.querySelector("label[for=map-colour]"), byId("map-legend")])
+    part.hidden = !colours.length;
   byId("map-arrange").addEventListener("change", () => (zoom.fit(), load()));
   byId("map-in").addEventListener("click", () => zoom.by(STEP));
   byId("map-out").addEventListener("click", () => zoom.by(1 / STEP));
@@ -50,6 +53,14 @@ export function setUpMap() {
   canvas.addEventListener("keydown", steer);
   canvas.addEventListener("focus", () => canvas.matches(":focus-visible") && point(active ?? start(), true));
   canvas.addEventListener("blur", () => point(null));
+}
+
+/** Whether any track of the library has a label in a dimension, so that it can give colours. */
+function hasLabels(name) {
+  const { bpm, keys, years, tags } = library();
+  if (name === "tempo") return Boolean(bpm);
+  if (name === "key") return keys.length > 0;
+  return Boolean(tags[name]?.length || (name === "era" && years));
 }
 
 /** The tracks that are always on the map: the query, its other examples, and the hits. */
@@ -134,44 +145,16 @@ const extent = (values) =>
 
 function draw() {
   if (!points.length || !canvas.clientWidth) return;
-  const ratio = devicePixelRatio || 1;
-  canvas.width = canvas.clientWidth * ratio;
-  canvas.height = canvas.clientHeight * ratio;
-  const context = canvas.getContext("2d");
-  const style = getComputedStyle(canvas);
   const { query } = current();
-  const meant = new Set(query ? wanted() : []);
-  // What was asked for and found is drawn last, over its neighbours.
-  const order = meant.size ? [...points].sort((a, b) => meant.has(a.id) - meant.has(b.id)) : points;
-  for (const drawn of order) {
-    const group = labels.of(drawn);
-    const faded = meant.size && !meant.has(drawn.id);
-    context.setTransform(ratio, 0, 0, ratio, drawn.px * ratio, drawn.py * ratio);
-    context.globalAlpha = faded ? 0.5 : 1;
-    context.fillStyle = style.getPropertyValue(`--series-${group}`);
-    context.scale(faded ? 0.95 : 1.35, faded ? 0.95 : 1.35);
-    context.fill(paths[group]);
-  }
-  context.globalAlpha = 1;
-  ring(
-    context,
-    ratio,
-    points.find(({ id }) => id === query?.track),
-    style.getPropertyValue("--accent"),
-    12,
-    2.5,
-  );
-  ring(context, ratio, active, style.getPropertyValue("--ink"), 9, 1.5);
-}
-
-function ring(context, ratio, at, colourOfRing, radius, width) {
-  if (!at) return;
-  context.setTransform(ratio, 0, 0, ratio, at.px * ratio, at.py * ratio);
-  context.strokeStyle = colourOfRing;
-  context.lineWidth = width;
-  context.beginPath();
-  context.arc(0, 0, radius, 0, 2 * Math.PI);
-  context.stroke();
+  const at = points.find(({ id }) => id === query?.track);
+  drawMap(canvas, {
+    points,
+    labels,
+    meant: new Set(query ? wanted() : []),
+    query: at,
+    title: at ? titleOf(at) : "",
+    active,
+  });
 }
 
 /** Shows what is at a point; `aloud` also to a screen reader. */

@@ -20,7 +20,7 @@ const UNKNOWN = MOST + 1;
 
 /**
  * Groups points by their label in a dimension.
- * Gives `groups` [{ name, place, count }], `of(point)` the number of a point's group, `labelOf(point)` its label or "".
+ * Gives `groups` [{ name, place, count, common }], `of(point)` the number of a point's group, `labelOf(point)` its label or "".
  */
 export function labelled(points, dimension) {
   const labelOf = (point) => label(point, dimension);
@@ -46,7 +46,9 @@ export function labelled(points, dimension) {
   return {
     of,
     labelOf,
-    groups: names.map((name, place) => ({ name, place, count: sizes[place] })).filter((group) => group?.count),
+    groups: names
+      .map((name, place) => ({ name, place, count: sizes[place], common: place < MOST }))
+      .filter((group) => group?.count),
   };
 }
 

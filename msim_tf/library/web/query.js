@@ -48,6 +48,7 @@ async function draw(state) {
   byId("query-title").textContent = title;
   byId("query-credit").textContent = creditOf(track);
   byId("query-facts").textContent = (state.query.track ? factsOf(track) : notesOf(state.query.upload)).join("  ·  ");
+  byId("query-heard").textContent = track.described?.length ? `Heard by the model: ${track.described.join(", ")}` : "";
   byId("query-play").replaceChildren(...(state.query.track || track.sound ? [playButton(track)] : []));
   byId("query-also").replaceChildren(...also.map(exampleChip));
   byId("query-mix").replaceChildren(...names.map((name, place) => mixChip(name, mixed[place])));

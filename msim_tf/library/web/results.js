@@ -4,11 +4,10 @@ import { download, isCancelled, post } from "./api.js";
 import { byId, debounced, el, reducedMotion } from "./dom.js";
 import { dimensions, library } from "./library.js";
 import { report, settled } from "./problems.js";
-import { radar } from "./radar.js";
 import { allOff, queryOf, restrictionCount, restrictionsOf } from "./request.js";
 import { trackRow } from "./rows.js";
 import { asksAnew, change, current, noFilters, startLimits, watch } from "./state.js";
-import { counted } from "./words.js";
+import { capital, counted } from "./words.js";
 
 const WAIT = 120; // milliseconds of rest before a moved slider is asked for
 const MORE = 10;
@@ -39,10 +38,6 @@ export function setUpResults() {
     download("playlist.m3u8", shown, "similar.m3u8").catch((error) => report(error)),
   );
   byId("results-more").addEventListener("click", () => change({ k: Math.min(MOST, current().k + MORE) }));
-  const example = Object.fromEntries(
-    dimensions().map((name, place) => [name, [0.5, 2.1, 0.9, 2.6, 0.3, 1.4][place % 6]]),
-  );
-  byId("legend-radar").replaceChildren(radar(example, dimensions(), { full: true }));
 }
 
 async function ask() {
@@ -68,7 +63,7 @@ async function ask() {
     const answer = await post("similar", body, mine.signal);
     settled();
     shown = body;
-    show(answer.hits, state);
+    show(answer, state);
   } catch (error) {
     if (!isCancelled(error)) failed(error);
   } finally {
@@ -90,21 +85,21 @@ function nothing(title, text, ...actions) {
   byId("results-empty").replaceChildren(el("h2", {}, title), el("p", { class: "soft" }, text), ...actions);
 }
 
-function show(found, state) {
+/** Says why there are no hits, and how to have some. */
+function showNone(reason, filters) {
+  const clear = el(
+    "button",
+    { type: "button", onclick: () => change({ filters: noFilters(), limits: startLimits() }) },
+    "Clear filters",
+  );
+  const advice = filters ? "Widen the filters, or clear them." : "Add music and run msim index again.";
+  nothing("Nothing found", `${capital(reason ?? "no track was found")}. ${advice}`, ...(filters ? [clear] : []));
+  byId("results-status").textContent = "No tracks found";
+}
+
+function show({ hits: found, reason }, state) {
   const filters = restrictionCount(state);
-  if (!found.length) {
-    const clear = el(
-      "button",
-      { type: "button", onclick: () => change({ filters: noFilters(), limits: startLimits() }) },
-      "Clear filters",
-    );
-    const told = filters
-      ? "No track passes all filters. Widen one, or clear them."
-      : "The library has no other track. Add music and run msim index again.";
-    nothing("Nothing found", told, ...(filters ? [clear] : []));
-    byId("results-status").textContent = "No tracks found";
-    return;
-  }
+  if (!found.length) return showNone(reason, filters);
   byId("results-empty").replaceChildren();
   const opposed = Object.values(state.weights).some((weight) => weight < 0);
   byId("results-status").textContent =
@@ -115,6 +110,7 @@ function show(found, state) {
   more.hidden = found.length < state.k || state.k >= Math.min(MOST, library().tracks - 1 - state.also.length);
   // The button may just have vanished under the focus; the first new track is where reading goes on.
   if (grew >= 0) list.children[grew]?.querySelector("button").focus();
+  return undefined;
 }
 
 function replace(found) {

@@ -1,12 +1,13 @@
-// One track in a list: title, why it is there, a radar, and what can be done with it.
+// One track in a list: what it is called, why it is there in words and in bars, and what can be done with it.
 
+import { bars } from "./bars.js";
 import { el } from "./dom.js";
 import { dimensions, know } from "./library.js";
 import { playButton } from "./player.js";
 import { addExample, mixIn } from "./query.js";
-import { radar } from "./radar.js";
 import { useTrack } from "./search.js";
-import { capital, creditOf, factsOf, titleOf } from "./words.js";
+import { current } from "./state.js";
+import { capital, clock, creditOf, factsOf, titleOf } from "./words.js";
 
 let rowsMade = 0; // numbers their ids
 
@@ -16,82 +17,69 @@ let rowsMade = 0; // numbers their ids
  */
 export function trackRow(track, { list, mix = false } = {}) {
   know(track);
-  const place = el("span", { class: "hit-place", "aria-hidden": "true" });
-  const why = el("p", { class: "hit-why", id: `why-${(rowsMade += 1)}`, hidden: true });
-  const drawing = el("div", { class: "hit-radar" });
-  const versions = el("span", { class: "hit-versions soft small" });
   const title = titleOf(track);
-  const button = playButton(track, list ? { list } : {});
+  const place = el("span", { class: "hit-place", "aria-hidden": "true" });
+  const summary = el("p", { class: "hit-summary" });
+  const why = el("p", { class: "hit-why", id: `why-${(rowsMade += 1)}`, hidden: true });
+  const versions = el("span", { class: "hit-versions soft small" });
+  const drawing = el("div", { class: "hit-bars" });
   const element = el(
     "li",
     { class: "hit" },
     place,
-    button,
+    playButton(track, list ? { list } : {}),
     el(
       "div",
       { class: "hit-text" },
-      el("h3", { class: "hit-title" }, title),
-      el("p", { class: "hit-credit soft" }, [creditOf(track), ...factsOf(track)].filter(Boolean).join("  ·  "), " ", versions),
+      el("div", { class: "hit-head" }, el("h3", { class: "hit-title" }, title), credit(track)),
+      summary,
       el(
         "div",
         { class: "hit-actions" },
         whyButton(why, title),
-        el(
-          "button",
-          { type: "button", class: "quiet use", "aria-label": `Use as query: ${title}`, onclick: () => useTrack(track) },
-          "Use as query",
-        ),
-        mix ? exampleButton(track, title) : null,
+        action("use", "Use as query", title, () => useTrack(track)),
+        mix ? action("example", "Add as example", title, () => addExample(track)) : null,
         mix ? mixMenu(track, title) : null,
+        versions,
       ),
-      why,
     ),
     drawing,
+    why,
   );
   element.dataset.id = track.id;
   return {
     element,
     update(hit, number) {
       place.textContent = String(number);
+      // A library that nothing is known of has distances only; then tempo, key and tags say nothing either.
+      summary.textContent = hit.summary || factsOf(track).join("  ·  ");
       why.textContent = hit.explanation;
       const count = hit.versions.length;
       versions.textContent = count ? `${count + 1} versions` : "";
       versions.title = hit.versions.join("\n");
-      drawing.replaceChildren(radar(hit.distances, dimensions()));
+      drawing.replaceChildren(bars(hit.distances, current().weights));
     },
   };
 }
 
-function whyButton(why, title) {
-  const button = el(
-    "button",
-    {
-      type: "button",
-      class: "quiet why",
-      "aria-label": `Why? The sum for ${title}`,
-      "aria-expanded": "false",
-      "aria-controls": why.id,
-      onclick: () => {
-        why.hidden = !why.hidden;
-        button.setAttribute("aria-expanded", String(!why.hidden));
-      },
-    },
-    "Why?",
-  );
-  return button;
+function credit(track) {
+  const length = track.seconds ? clock(track.seconds) : "";
+  return el("p", { class: "hit-credit soft" }, [creditOf(track), length].filter(Boolean).join("  ·  "));
 }
 
-const exampleButton = (track, title) =>
-  el(
-    "button",
-    {
-      type: "button",
-      class: "quiet example",
-      "aria-label": `Add as example: ${title}`,
-      onclick: () => addExample(track),
-    },
-    "Add as example",
-  );
+/** A button that says what it does, and to a screen reader also with which track. */
+const action = (name, text, title, onclick) =>
+  el("button", { type: "button", class: `quiet ${name}`, "aria-label": `${text}: ${title}`, onclick }, text);
+
+function whyButton(why, title) {
+  const button = action("why", "Why?", title, () => {
+    why.hidden = !why.hidden;
+    button.setAttribute("aria-expanded", String(!why.hidden));
+  });
+  button.setAttribute("aria-expanded", "false");
+  button.setAttribute("aria-controls", why.id);
+  return button;
+}
 
 function mixMenu(track, title) {
   const menu = el(

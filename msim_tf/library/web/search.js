@@ -3,19 +3,46 @@
 import { upload } from "./api.js";
 import { combobox } from "./combobox.js";
 import { byId } from "./dom.js";
-import { findTracks, library, randomTrack } from "./library.js";
+import { commonWords, findTracks, library, randomTrack } from "./library.js";
 import { report, settled } from "./problems.js";
 import { keepSound } from "./sounds.js";
 import { change, current } from "./state.js";
-import { creditOf, titleOf } from "./words.js";
+import { counted, creditOf, openEnds, tempoText, titleOf } from "./words.js";
 
 const SHOWN = 8;
 let sending = null;
 
 /** Suggestions for a combobox of tracks. */
 export async function suggestTracks(text, signal) {
-  const tracks = await findTracks(text, SHOWN, signal);
-  return tracks.map((track) => ({ text: titleOf(track), detail: creditOf(track), value: track }));
+  const { tracks } = await findTracks(text, SHOWN, signal);
+  return tracks.map(trackSuggestion);
+}
+
+const trackSuggestion = (track) => ({ text: titleOf(track), detail: creditOf(track), value: track });
+
+/** Suggestions for the search box: tracks, and where the text has words that the library knows, to filter by them. */
+async function suggestWordsAndTracks(text, signal) {
+  const { tracks, understood } = await findTracks(text, SHOWN, signal);
+  const found = tracks.map(trackSuggestion);
+  if (!understood?.tracks) return found;
+  // First, and so what Enter takes, only where every word is one to filter by.
+  const only = onlySuggestion(understood, tracks);
+  return understood.rest ? [...found, only] : [only, ...found];
+}
+
+function onlySuggestion({ filters, tracks: count }, tracks) {
+  const { bpm, keys = [], tags = [] } = filters;
+  const words = [...tags, ...keys, ...(bpm ? [tempoText(bpm)] : [])];
+  const start = current().query ? "" : ", starting at one of them";
+  return { text: `Only ${words.join(", ")}`, detail: `${counted(count, "track")}${start}`, only: { filters, tracks } };
+}
+
+/** Filters by words; without a query, one of the tracks that are so becomes it. */
+function useWords({ filters, tracks }) {
+  const { bpm, keys = [], tags = [] } = filters;
+  const ends = bpm ? openEnds(bpm).map((end) => (end === null ? "" : String(end))) : ["", ""];
+  change({ filters: { ...current().filters, bpm: ends, keys, tags } });
+  if (!current().query) useTrack(tracks[Math.floor(Math.random() * tracks.length)]);
 }
 
 /** Makes a track the query, and brings the reader to it. */
@@ -27,15 +54,17 @@ export function useTrack(track) {
 /** Sets up search box, dropping and choosing of files, and the button for any track. */
 export function setUpSearch() {
   combobox(byId("search"), {
-    suggest: suggestTracks,
-    choose: (found) => useTrack(found.value),
+    suggest: suggestWordsAndTracks,
+    choose: (found) => (found.only ? useWords(found.only) : useTrack(found.value)),
     none: (text) =>
       library().tracks
-        ? `Nothing in the library has “${text}” in its title, artist, album or path.`
+        ? `Nothing in the library has “${text}” in its title, artist, album or path, or among its words.`
         : "The library is empty: run msim index.",
     clear: true,
     onError: report,
   });
+  const words = commonWords().slice(0, 2).join(" ");
+  if (words) byId("search").placeholder = `Title, artist, or ${words} …`;
   byId("surprise").disabled = !library().tracks;
   byId("search-form").addEventListener("submit", (event) => event.preventDefault());
   byId("surprise").addEventListener("click", () => randomTrack().then(useTrack, report));

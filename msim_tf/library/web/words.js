@@ -19,21 +19,31 @@ export function creditOf(track) {
   return credit || track.id.split("/").slice(0, -1).join("/");
 }
 
-/** Tempo, key, length and a few tags. */
+const KINDS = ["mood", "instrument", "genre", "era", "tags"];
+const OF_A_KIND = 2; // tags that are shown
+
+/** A few words, tempo and key. */
 export function factsOf(track) {
-  const tags = ["genre", "mood", "instrument", "era", "tags"].flatMap((kind) => track[kind] ?? []);
-  return [
-    track.tempo ? `${Math.round(track.tempo)} bpm` : "",
-    track.key ?? "",
-    track.seconds ? clock(track.seconds) : "",
-    ...[...new Set(tags)].slice(0, 4),
-  ].filter(Boolean);
+  const tags = KINDS.flatMap((kind) => (track[kind] ?? []).slice(0, OF_A_KIND));
+  return [...new Set(tags), track.tempo ? `${Math.round(track.tempo)} bpm` : "", track.key ?? ""].filter(Boolean);
 }
 
 /** Seconds as 3:05. */
 export function clock(seconds) {
   const whole = Math.max(0, Math.floor(seconds || 0));
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+const [SLOWEST, FASTEST] = [1, 1000]; // limits that leave a range open
+
+/** The limits of a range of tempi, null where it is open. */
+export const openEnds = ([low, high]) => [low > SLOWEST ? low : null, high < FASTEST ? high : null];
+
+/** A range of tempi in words. */
+export function tempoText(range) {
+  const [low, high] = openEnds(range);
+  if (low === null) return `up to ${high} bpm`;
+  return high === null ? `from ${low} bpm` : `${low} to ${high} bpm`;
 }
 
 export const capital = (word) => word.charAt(0).toUpperCase() + word.slice(1);
