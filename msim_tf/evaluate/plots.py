@@ -29,12 +29,8 @@ CHANCE = 0.5
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    figure = grid(1, 1, width=width, height=height)
+    return figure, figure.axes[0]
 
 
 def _settled(figure: Figure) -> Figure:
@@ -164,6 +160,24 @@ def heat_map(matrix: Disentanglement, *, title: str = "") -> Figure:
     if title:
         axes.set_title(title, color=INK, fontsize=12, pad=10)
     return _settled(figure)
+
+
+def grid(rows: int, columns: int, *, width: float, height: float) -> Figure:
+    """An empty figure of panels, row by row in ``figure.axes``.
+
+    Args:
+        rows: of panels.
+        columns: of panels.
+        width: of the figure, in inches.
+        height: of the figure, in inches.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.subplots(rows, columns)
+    return figure
 
 
 def png(figure: Figure, *, dpi: int = 200) -> bytes:

@@ -30,11 +30,13 @@ from msim_tf.model import callbacks as own
 from msim_tf.model.backup import backed_up_epochs
 from msim_tf.model.description_heads import save_heads
 from msim_tf.model.description_training import train_heads_to_describe
-from msim_tf.model.evaluation_images import EvaluationImages
 from msim_tf.model.multi_worker import Hosts, hosts_of_environment
 from msim_tf.model.objectives import build_compiled_model
 from msim_tf.model.params import NetworkParams, TrainParams
 from msim_tf.model.run import Run, finish_run, kept_epoch, load_model, load_run, start_run
+from msim_tf.model.tensorboard_images import EvaluationImages, SubspaceScores
+from msim_tf.model.tensorboard_logs import EmbeddingStatistics, LossScalars, sample_tracks
+from msim_tf.model.tensorboard_run import RunInputs, write_projector, write_result
 from msim_tf.model.time_averaged_heads import head_part, train_heads
 
 
@@ -137,6 +139,7 @@ def train(
                 if describing.models:
                     save_heads(describing, run.path)
             summary = {**kept_epoch(run.path / "history.csv", params.keep), **heads}
+            _show_kept_model(job, parts["validation"], summary["val_loss"])
             finish_run(run, {**summary, "seconds": round(time.time() - started, 1)})
             shutil.rmtree(run.path / "backup", ignore_errors=True)
         hosts.agreed()  # the others read what the chief has written
@@ -248,6 +251,16 @@ def _fit_heads(job: _Job, train_part: StorePart) -> dict[str, float]:
     return {"head_first_loss": losses[0], "head_loss": losses[-1]}
 
 
+def _show_kept_model(job: _Job, held_out: np.ndarray, loss: float) -> None:
+    """Final scores and projector for TensorBoard; a run whose loss never was a number keeps no model to show."""
+    if not job.run.model_path.exists():
+        return
+    model, logdir, inputs = load_model(job.run), job.run.path / "tensorboard", job.params.network.inputs
+    write_result(logdir, model, loss, SubspaceScores(sample_tracks(job.store, held_out, inputs), job.params, job.store))
+    shown = sample_tracks(job.store, np.arange(len(job.store)), inputs)
+    write_projector(logdir, model, shown, job.store, job.run.identifiers["validation"])
+
+
 def _callbacks(job: _Job, held_out: StorePart, done: int) -> list[keras.callbacks.Callback]:
     """All callbacks; what the resumed run needs is written before the backup that will be restored with it."""
     store, run, params = job.store, job.run, job.params
@@ -270,15 +283,14 @@ def _callbacks(job: _Job, held_out: StorePart, done: int) -> list[keras.callback
     best = own.SaveBest(run.model_path, always=params.keep == "last")
     remembered["best"] = (best, ["value"])
     tensorboard = run.path / "tensorboard"
-    sample = own.sample_tracks(store, held_out.clips, params.network.inputs)
-    shown = own.sample_tracks(store, np.arange(len(store)), params.network.inputs)
+    sample = sample_tracks(store, held_out.clips, params.network.inputs)
     return [
         *schedule,
         best,
-        own.EmbeddingStatistics(tensorboard, sample),
-        EvaluationImages(tensorboard, sample, params, store),
-        own.LossScalars(tensorboard, params.network.dimensions),
-        own.RunRecord(tensorboard, shown, params, store, run.identifiers["validation"]),
+        EmbeddingStatistics(tensorboard, sample),
+        EvaluationImages(tensorboard, SubspaceScores(sample, params, store)),
+        LossScalars(tensorboard, params.network.dimensions),
+        RunInputs(tensorboard, sample, params, store),
         keras.callbacks.CSVLogger(str(run.path / "history.csv"), append=True),
         own.RememberState(run.path / "schedule.json", remembered, done),
         keras.callbacks.BackupAndRestore(str(run.path / "backup"), delete_checkpoint=False),

@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 from shared import made_once
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from msim_tf.data.store import FeatureStore
 from msim_tf.data.store_database import write_labels
@@ -27,6 +28,8 @@ from msim_tf.model import backup
 from msim_tf.model.callbacks import SaveBest
 from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, TrainParams
 from msim_tf.model.run import load_model, load_run
+from msim_tf.model.tensorboard_logs import sample_tracks
+from msim_tf.model.tensorboard_run import projector_labels
 from msim_tf.model.training import train
 
 NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, subspace_width=4)
@@ -123,21 +126,56 @@ def test_tensorboard_shows_every_dimension(finished):
     # So few tracks are held out here that no dimension has label triplets; what cannot be tested has no scalar.
     assert groups == {"loss", "active_triplets", "valid_pairs", "embedding", "evaluation"}
     assert "evaluation/matrix" in validation.Tags()["tensors"]
-    assert {"input/mel", "input/tempogram", "input/cens"} <= set(train_events.Tags()["tensors"])
-    assert train_events.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name == "hparams"
+    assert "input/features" in train_events.Tags()["tensors"]
+
+
+def test_hparams_show_the_parameters_and_the_scores_of_the_model_that_is_kept(finished):
+    # HParams reads the scores from the run that has the session, so parameters and scores lie together.
+    events = EventAccumulator(str(finished.path / "tensorboard")).Reload()
+
+    def stored(tag):
+        return HParamsPluginData.FromString(events.SummaryMetadata(tag).plugin_data.content)
+
+    session = stored("_hparams_/session_start_info").session_start_info
+    assert session.hparams["learning_rate"].number_value == PARAMS.learning_rate
+    assert session.hparams["network_inputs"].string_value == "mel,onset,cens"
+    experiment = stored("_hparams_/experiment").experiment
+    assert {info.name for info in experiment.hparam_infos} == set(session.hparams)
+    expected = ["final/loss", *(f"final/{name}" for name in DIMENSION_NAMES)]
+    assert [info.name.tag for info in experiment.metric_infos] == expected
+    (event,) = events.Tensors("final/loss")
+    assert tf.make_ndarray(event.tensor_proto) == pytest.approx(finished.summary["val_loss"])
 
 
 def test_the_projector_has_one_entry_per_subspace(finished, labelled_store):
     logdir = finished.path / "tensorboard"
     config = (logdir / "projector_config.pbtxt").read_text()
     metadata = (logdir / "projector" / "metadata.tsv").read_text().splitlines()
+    # The vectors are those of the model that is kept, not of the last epoch.
+    kept = keras.models.load_model(finished.model_path, compile=False)
+    sample = sample_tracks(labelled_store, np.arange(len(labelled_store)), NETWORK.inputs)
+    expected = kept.predict(sample.inputs, verbose=0)
     for name in DIMENSION_NAMES:
         assert f'tensor_path: "projector/{name}.tsv"' in config
         vectors = np.loadtxt(logdir / "projector" / f"{name}.tsv", delimiter="\t")
-        assert vectors.shape == (len(metadata) - 1, 4)
+        np.testing.assert_allclose(vectors, expected[name], atol=2e-5)
     shown = {line.split("\t")[0]: line.split("\t")[1] for line in metadata[1:]}
     assert list(shown) == labelled_store.identifiers
     assert [name for name, split in shown.items() if split == "validation"] == finished.identifiers["validation"]
+
+
+def test_the_projector_colours_by_the_tag_that_most_tracks_share_or_the_teachers(taught_store):
+    tracks = taught_store.identifiers
+    values = {track: {**own, "genre": ("jazz", "rock")} for track, own in taught_store.labels.values.items()}
+    values[tracks[0]]["genre"] = ("jazz",)
+    values[tracks[1]]["genre"] = ()  # the teacher knows this one
+    taught_store.labels = dataclasses.replace(taught_store.labels, values=values)
+    scores = taught_store.teacher.embeddings[:, :2]  # "rock" and "jazz"
+    surest = ("rock", "jazz")[((scores - scores.mean(0)) / scores.std(0))[0].argmax()]
+    expected = ["jazz", surest, *["jazz"] * (len(tracks) - 2)]
+    assert projector_labels(taught_store, tracks, "genre") == expected
+    tempi = [values[track].get("tempo", ("",))[0] for track in tracks]
+    assert projector_labels(taught_store, tracks, "tempo") == tempi
 
 
 RUN = """

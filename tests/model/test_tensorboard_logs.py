@@ -1,12 +1,15 @@
-"""The names under which TensorBoard shows losses, by hand, and what is written to disk."""
+"""The names and the order under which TensorBoard shows losses, by hand, and what is written to disk."""
+
+import re
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
-from msim_tf.model.callbacks import LossScalars, loss_scalars
+from msim_tf.model.tensorboard_logs import LossScalars, loss_scalars
 
 LOGS = {
     "loss": 0.5,
@@ -60,10 +63,20 @@ def test_both_splits_are_written_with_the_learning_rate(rate, tmp_path, two_repl
         model.compile(optimizer=keras.optimizers.Adam(rate), loss="mse")
     scalars = LossScalars(tmp_path, ("genre", "era"))
     scalars.set_model(model)
+    scalars.on_train_begin()
     scalars.on_epoch_end(3, LOGS)
     train, validation = (EventAccumulator(str(tmp_path / part)).Reload() for part in ("train", "validation"))
-    assert set(train.Tags()["tensors"]) == {*loss_scalars(LOGS, "", ("genre", "era")), "learning_rate"}
+    written = {*loss_scalars(LOGS, "", ("genre", "era")), "learning_rate"}
+    assert set(train.Tags()["tensors"]) == {*written, "custom_scalars__config__"}
     assert set(validation.Tags()["tensors"]) == set(loss_scalars(LOGS, "val_", ("genre", "era")))
     (event,) = train.Tensors("learning_rate")
     assert event.step == 3
     np.testing.assert_allclose(tf.make_ndarray(event.tensor_proto), 0.25)
+
+    # The dashboard opens on the total loss, then on that of each dimension, and shows every scalar once.
+    layout = layout_pb2.Layout.FromString(train.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    charts = [chart for category in layout.category for chart in category.chart]
+    assert [chart.title for chart in charts[:3]] == ["loss/total", "loss/genre", "loss/era"]
+    for tag in written - {"valid_pairs/genre", "loss/track", "loss/genre_teacher"}:
+        matching = [chart.title for chart in charts if any(re.match(own, tag) for own in chart.multiline.tag)]
+        assert matching == [tag]

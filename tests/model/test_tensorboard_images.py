@@ -12,9 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from msim_tf.data.store import FeatureStore
 from msim_tf.dimensions import DIMENSION_NAMES
-from msim_tf.model.callbacks import embed_sample, sample_tracks
-from msim_tf.model.evaluation_images import EvaluationImages
+from msim_tf.evaluate import plots
 from msim_tf.model.params import NETWORK_PRESETS, TrainParams
+from msim_tf.model.tensorboard_images import EvaluationImages, SubspaceScores, input_figure
+from msim_tf.model.tensorboard_logs import embed_sample, sample_tracks
 
 PARAMS = TrainParams(network=dataclasses.replace(NETWORK_PRESETS["single384"], subspace_width=2))
 
@@ -44,7 +45,7 @@ def _run(callback, model, epochs):
 
 def test_images_and_accuracies_every_few_epochs_and_at_the_end(labelled_store, sample, tmp_path):
     model = _model(labelled_store.params, (*DIMENSION_NAMES, "track"))
-    _run(EvaluationImages(tmp_path, sample, PARAMS, labelled_store, every=3), model, 7)
+    _run(EvaluationImages(tmp_path, SubspaceScores(sample, PARAMS, labelled_store), every=3), model, 7)
     events = _events(tmp_path)
     for tag in ("evaluation/kiviat", "evaluation/matrix", *(f"label_triplets/{name}" for name in DIMENSION_NAMES)):
         assert [event.step for event in events.Tensors(tag)] == [2, 5, 6], tag
@@ -69,12 +70,30 @@ def test_images_and_accuracies_every_few_epochs_and_at_the_end(labelled_store, s
     assert found == pytest.approx(np.mean(shares), abs=1e-6)
 
 
+def test_inputs_are_drawn_in_colour_with_axes_that_say_what_they_are(labelled_store):
+    features = labelled_store.params
+    sample = sample_tracks(labelled_store, np.arange(len(labelled_store)), ["mel", "onset", "cens"])
+    figure = input_figure(sample, features)
+    # Four of the twelve tracks in columns, evenly spread; mel, CENS and tempogram in rows.
+    assert [axes.get_title() for axes in figure.axes[:4]] == [sample.identifiers[i] for i in (0, 3, 7, 11)]
+    drawn = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+    np.testing.assert_array_equal(drawn[1], sample.inputs["mel"][3].astype(np.float32))
+    assert drawn[8].shape == (features.tempogram_lags, features.segment_frames)
+    pitch_classes = [label.get_text() for label in figure.axes[4].get_yticklabels()]
+    assert figure.axes[4].get_ylabel() == "CENS: pitch class" and pitch_classes[0] == "C"
+    for label in figure.axes[8].get_yticklabels():
+        lag = label.get_position()[1]
+        assert 60 * features.sr / (lag * features.hop_length) == pytest.approx(float(label.get_text()))
+    picture = plots.rgba(figure)
+    assert picture.shape[1] >= 1200 and picture[..., :3].std(axis=-1).max() > 50  # large, and not grey
+
+
 def test_what_cannot_be_drawn_is_left_out(labelled_store, store, sample, tmp_path):
     model = _model(labelled_store.params, DIMENSION_NAMES)
     unlabelled = FeatureStore(store.path)
-    _run(EvaluationImages(tmp_path / "none", sample, PARAMS, unlabelled, every=1), model, 1)
+    _run(EvaluationImages(tmp_path / "none", SubspaceScores(sample, PARAMS, unlabelled), every=1), model, 1)
     assert _events(tmp_path / "none").Tags()["tensors"] == ["evaluation/matrix"]
 
     model.get_layer("key").set_weights([np.full(w.shape, np.nan) for w in model.get_layer("key").get_weights()])
-    _run(EvaluationImages(tmp_path / "diverged", sample, PARAMS, labelled_store, every=1), model, 1)
+    _run(EvaluationImages(tmp_path / "diverged", SubspaceScores(sample, PARAMS, labelled_store), every=1), model, 1)
     assert _events(tmp_path / "diverged").Tags()["tensors"] == []
