@@ -77,6 +77,18 @@ def clustered_intervals(values: np.ndarray, triplets: Triplets) -> ClusteredInte
     )
 
 
+def query_interval(values: np.ndarray, triplets: Triplets) -> Interval:
+    """The 95 % interval of the mean of ``values`` over whole queries, which alone is cheap.
+
+    Args:
+        values: [n] float or bool, one per triplet, at least one.
+        triplets: those that the values are of.
+    """
+    values = np.asarray(values, np.float64)
+    mean = float(values.mean())
+    return _around(mean, group_error((values - mean) / len(values), np.array(triplets.queries)))
+
+
 def query_groups(triplets: Triplets) -> np.ndarray | None:
     """What a bootstrap draws: the query of each triplet, [n] str; None, single triplets, if queries are too many."""
     return np.array(triplets.queries) if len(set(triplets.queries)) <= MOST_QUERIES else None

@@ -21,8 +21,7 @@ from msim_tf.files import atomic_file
 
 LABEL_NOTE = (
     "Label triplets are made from labels and are not human similarity: the score tells how well the labels are "
-    "predicted. They share tracks, "
-    "so intervals and p-values that count triplets are too narrow."
+    "predicted."
 )
 PAIR_COLUMNS = (
     "first",
@@ -63,7 +62,7 @@ def pairs_table(results: Sequence[TripletResult]) -> Table:
         "bootstrap over whole anchors "
         f"(over triplets where there are more than {MOST_QUERIES:,} anchors).",
         "first only, second only: triplets that one of the two predicts; p (McNemar): exact, two-sided, not "
-        "corrected for the number of pairs.",
+        "corrected for the number of pairs. It counts triplets; where they share tracks it is too small.",
     )
     return Table("Every two systems on the same triplets", PAIR_COLUMNS, tuple(rows), notes)
 

@@ -176,7 +176,6 @@ def _result_json(result: TripletResult) -> dict[str, Any]:
         "N": len(result.correct),
         "correct": int(result.correct.sum()),
         "score": result.score,
-        "wilson95": [result.interval.low, result.interval.high],
         "queries": clustered.queries,
         "queries95": [clustered.query.low, clustered.query.high],
         "clips95": [clustered.clip.low, clustered.clip.high],

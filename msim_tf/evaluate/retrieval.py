@@ -2,7 +2,8 @@
 
 Conventions: candidates of a query are all other tracks with a *known* relation to it; with groups, none of its own
 artist (the artist filter: a system must not win by recognising an album's sound). Chance stands beside every
-figure: what a random order of the same candidates would get. Accuracy1 and Accuracy2 as in Gouyon et al., IEEE
+figure: what a random order of the same candidates would get. Intervals are 95 %, over artists where they are known,
+else over tracks. Accuracy1 and Accuracy2 as in Gouyon et al., IEEE
 TASLP 14(5), 2006; the key score is mir_eval's.
 """
 
@@ -18,6 +19,7 @@ from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.evaluate.artists import ArtistFilter, Artists
 from msim_tf.evaluate.distances import candidate_mask, distances_from, subspace, subspace_names, validate_relations
+from msim_tf.evaluate.statistics import Interval, group_error
 
 TEMPO_TOLERANCE = 0.04
 # The score of one query with each of its candidates as the estimate.
@@ -35,6 +37,8 @@ class Retrieval:
         k: depth of the precision.
         precision: mean share of relevant tracks among the first k.
         average_precision: mean average precision over all candidates.
+        precision_interval: of the precision, over artists.
+        average_interval: of the average precision.
         chance: expected precision of a random order.
         queries: tracks with a relevant and at least k candidates.
     """
@@ -44,6 +48,8 @@ class Retrieval:
     k: int
     precision: float
     average_precision: float
+    precision_interval: Interval
+    average_interval: Interval
     chance: float
     queries: int
 
@@ -97,6 +103,7 @@ def retrieval(
     results = []
     for name in subspaces or subspace_names(system):
         figures: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in relations}
+        queries: dict[str, list[int]] = {kind: [] for kind in relations}
         for block, distances in distances_from(subspace(system, name), np.arange(size), metric=metric):
             for anchor, row in zip(block, distances):
                 allowed = candidate_mask(anchor, artists, size)
@@ -107,11 +114,32 @@ def retrieval(
                         figures[kind].append(
                             (*precision_and_average(row[candidates], relevant, k), float(relevant.mean()))
                         )
+                        queries[kind].append(int(anchor))
         for kind, rows in figures.items():
             if rows:
-                precision, average, chance = (float(value) for value in np.mean(rows, axis=0))
-                results.append(Retrieval(name, kind, k, precision, average, chance, len(rows)))
+                precisions, averages, chances = np.array(rows).T
+                results.append(
+                    Retrieval(
+                        name,
+                        kind,
+                        k,
+                        float(precisions.mean()),
+                        float(averages.mean()),
+                        _interval(precisions, queries[kind], artists),
+                        _interval(averages, queries[kind], artists),
+                        float(chances.mean()),
+                        len(rows),
+                    )
+                )
     return results
+
+
+def _interval(values: np.ndarray, queries: Sequence[int], artists: ArtistFilter | None) -> Interval:
+    """The 95 % interval of the mean of a measure in [0, 1] over the artists of its queries, or over the queries."""
+    tracks = np.asarray(queries)
+    mean = values.mean()
+    half = group_error((values - mean) / len(values), artists.clusters[tracks] if artists else tracks)
+    return Interval(float(max(0.0, mean - half)), float(min(1.0, mean + half)))
 
 
 def tempo_accuracy(reference: float, estimated: np.ndarray, *, octaves: bool) -> np.ndarray:
@@ -151,6 +179,7 @@ class NeighbourScore:
         subspace: where the neighbour was sought.
         measure: "Accuracy1", "Accuracy2" or "key, weighted".
         score: mean over queries.
+        interval: of the score, over artists.
         chance: mean over every allowed neighbour: what a random one would give.
         queries: tracks with a label and a labelled candidate.
     """
@@ -158,6 +187,7 @@ class NeighbourScore:
     subspace: str
     measure: str
     score: float
+    interval: Interval
     chance: float
     queries: int
 
@@ -238,15 +268,17 @@ def _neighbour_score(
     labelled: np.ndarray,
     artists: ArtistFilter | None,
     metric: str,
-) -> tuple[float, float, int] | None:
-    figures = []
+) -> tuple[float, Interval, float, int] | None:
+    figures: list[tuple[float, float]] = []
+    queries = []
     for block, distances in distances_from(vectors, np.flatnonzero(labelled), metric=metric):
         for anchor, row in zip(block, distances):
             candidates = np.flatnonzero(candidate_mask(anchor, artists, len(vectors)) & labelled)
             if candidates.size:
                 each = scores(int(anchor), candidates)
                 figures.append((each[np.argmin(row[candidates])], each.mean()))
+                queries.append(int(anchor))
     if not figures:
         return None
-    mean = np.mean(figures, axis=0)
-    return float(mean[0]), float(mean[1]), len(figures)
+    own, chance = np.array(figures).T
+    return float(own.mean()), _interval(own, queries, artists), float(chance.mean()), len(figures)

@@ -20,7 +20,8 @@ import numpy as np
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
-from msim_tf.evaluate.statistics import mcnemar, paired_bootstrap, wilson_interval
+from msim_tf.evaluate.agreement import MOST_QUERIES, query_groups, query_interval
+from msim_tf.evaluate.statistics import Interval, paired_bootstrap
 from msim_tf.evaluate.triplet_scores import TripletResult, triplet_outcomes, triplet_rows
 from msim_tf.evaluate.triplets import LISTENERS, Triplets, scorable
 from msim_tf.files import atomic_file, save_json
@@ -172,7 +173,6 @@ TABLE1_COLUMNS = (
     "correct",
     "N",
     "difference",
-    "p (McNemar)",
     "difference low",
     "difference high",
     "parameters",
@@ -205,9 +205,10 @@ def table1(results: Sequence[TripletResult], *, baseline: str, facts: Mapping[st
         f"{reference.triplets.name}, {', '.join(reference.triplets.filters) or 'no filter'}; {reference.metric} "
         "distance; a tie counts as wrong.",
         *reference.dropped.lines(shown=10),
-        "low, high: Wilson 95 % interval of the score.",
-        f"difference: score minus that of {baseline}, with the paired bootstrap's 95 % interval; p: exact McNemar, "
-        "not corrected for the number of systems.",
+        "low, high: 95 % interval of the score over whole queries, because triplets that share their anchor are not "
+        "independent.",
+        f"difference: score minus that of {baseline}, with the paired bootstrap's 95 % interval over whole queries "
+        f"(over triplets where there are more than {MOST_QUERIES:,} queries).",
         *_paper_note(
             reference.triplets,
             "models trained on the Million Song Dataset, on other triplets than these unless these are the same "
@@ -226,11 +227,10 @@ def _paper_note(triplets: Triplets, what: str) -> tuple[str, ...]:
 
 def _table1_row(result: TripletResult, reference: TripletResult, facts: SystemFacts) -> tuple[Any, ...]:
     interval = result.interval
-    comparison: tuple[Any, ...] = (None, None, None, None)
+    comparison: tuple[Any, ...] = (None, None, None)
     if result is not reference:
-        difference = paired_bootstrap(result.correct, reference.correct)
-        test = mcnemar(result.correct, reference.correct)
-        comparison = (difference.difference, test.p_value, difference.interval.low, difference.interval.high)
+        difference = paired_bootstrap(result.correct, reference.correct, groups=query_groups(reference.triplets))
+        comparison = (difference.difference, difference.interval.low, difference.interval.high)
     return (
         result.name,
         facts.dimensions,
@@ -256,6 +256,7 @@ class SubsetScores:
         layout: the subspaces.
         subsets: [s] names active in each, largest first.
         correct: [s] triplets predicted.
+        intervals: [s] 95 % intervals of the scores over whole queries.
         total: triplets scored.
         triplets: those scored.
     """
@@ -263,6 +264,7 @@ class SubsetScores:
     layout: EmbeddingLayout
     subsets: tuple[tuple[str, ...], ...]
     correct: np.ndarray
+    intervals: tuple[Interval, ...]
     total: int
     triplets: Triplets
 
@@ -297,7 +299,8 @@ def subset_scores(triplets: Triplets, system: Embeddings, *, metric: str = "eucl
         raise InputError(f"{triplets.name}: no triplet is left to score; {'; '.join(dropped.lines(shown=10))}")
     subsets, weights = subset_weights(system.layout)
     outcomes = triplet_outcomes(system, triplet_rows(kept, system), weights, metric=metric)
-    return SubsetScores(system.layout, subsets, outcomes.sum(axis=1), len(kept), kept)
+    intervals = tuple(query_interval(own, kept) for own in outcomes)
+    return SubsetScores(system.layout, subsets, outcomes.sum(axis=1), intervals, len(kept), kept)
 
 
 def table2(scores: SubsetScores, *, best: int | None = None) -> Table:
@@ -315,14 +318,14 @@ def table2(scores: SubsetScores, *, best: int | None = None) -> Table:
     rows = []
     for row in listed:
         subset, correct = scores.subsets[row], int(scores.correct[row])
-        interval = wilson_interval(correct, scores.total)
+        interval = scores.intervals[row]
         marks = tuple(name in subset for name in names)
         published = PAPER_TABLE2.get(subset) if comparable else None
         rows.append((*marks, correct / scores.total, interval.low, interval.high, correct, scores.total, published))
     notes = (
         f"{scores.triplets.name}, {', '.join(scores.triplets.filters) or 'no filter'}.",
-        "low, high: Wilson 95 % interval. The best of many subsets on the same triplets is an optimistic figure: "
-        "choose subsets on other data.",
+        "low, high: 95 % interval over whole queries. The best of many subsets on the same triplets is an optimistic "
+        "figure: choose subsets on other data.",
         *_paper_note(
             scores.triplets, "multi384 trained on the Million Song Dataset; the paper lists twelve of the subsets."
         ),

@@ -15,7 +15,8 @@ import numpy as np
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.embeddings import Embeddings, shortlist
 from msim_tf.errors import InputError
-from msim_tf.evaluate.statistics import Interval, wilson_interval
+from msim_tf.evaluate.agreement import query_interval
+from msim_tf.evaluate.statistics import Interval
 from msim_tf.evaluate.triplets import Dropped, Triplets, matched, scorable
 
 METRICS = ("euclidean", "cosine")
@@ -159,14 +160,15 @@ class TripletResult:
 
     @property
     def interval(self) -> Interval:
-        """Wilson's 95 % interval of the score."""
-        return wilson_interval(int(self.correct.sum()), len(self.correct))
+        """The 95 % interval of the score over whole queries: triplets that share their anchor are not independent."""
+        return query_interval(self.correct, self.triplets)
 
     def lines(self) -> list[str]:
         """The result in words: score, interval, N, filters, what was dropped."""
         filters = ", ".join(self.triplets.filters) or "no filter"
         head = (
-            f"{self.name}: triplet score {self.score:.4f} (95 % {self.interval.low:.4f} to {self.interval.high:.4f}), "
+            f"{self.name}: triplet score {self.score:.4f} "
+            f"(95 % {self.interval.low:.4f} to {self.interval.high:.4f} over queries), "
             f"N = {len(self.correct)}, {self.metric}, {self.triplets.name}, {filters}"
         )
         return [head, *self.dropped.lines()]

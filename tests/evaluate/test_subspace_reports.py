@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
 import mir_eval
 import numpy as np
 import pytest
+import scipy.stats
 
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.embeddings import Embeddings
@@ -24,6 +26,7 @@ from msim_tf.evaluate.retrieval import (
     retrieval,
     tempo_accuracy,
 )
+from msim_tf.evaluate.statistics import Interval
 
 LAYOUT = EmbeddingLayout(("genre", "tempo"), (4, 4))
 
@@ -228,10 +231,21 @@ def test_retrieval_on_a_line_with_and_without_the_filter():
     assert whole.precision == pytest.approx(2 / 3)
     assert whole.average_precision == pytest.approx((5 / 6 + 5 / 6 + (1 / 2 + 2 / 3) / 2) / 3)
     assert whole.chance == pytest.approx(2 / 3)
+    # Precisions 1, 1, 0 of three tracks: Student's t with two degrees of freedom, cut to [0, 1].
+    half = scipy.stats.t.ppf(0.975, 2) * np.std([1, 1, 0], ddof=1) / math.sqrt(3)
+    assert whole.precision_interval == Interval(max(0, 2 / 3 - half), min(1, 2 / 3 + half))
+    # Average precisions of the queries a, b and d.
+    averages = [5 / 6, 5 / 6, (1 / 2 + 2 / 3) / 2]
+    half = scipy.stats.t.ppf(0.975, 2) * np.std(averages, ddof=1) / math.sqrt(3)
+    assert whole.average_interval.low == pytest.approx(np.mean(averages) - half)
     groups = np.array(["p", "p", "q", "r"])
     (filtered,) = retrieval(system, {"genre": relation}, groups=groups, k=1, metric="euclidean", subspaces=["genre"])
     # a: c d -> 0 1; b: c d -> 0 1; d: c b a -> 0 1 1.
     assert filtered.precision == 0.0
+    # a and b are one artist, so two samples: its errors add up.
+    errors = np.array([1 / 2 + 1 / 2, (1 / 2 + 2 / 3) / 2]) - np.array([2, 1]) * filtered.average_precision
+    half = scipy.stats.t.ppf(0.975, 1) * math.sqrt(2 * np.square(errors / 3).sum())
+    assert filtered.average_interval.low == pytest.approx(max(0, filtered.average_precision - half))
     assert filtered.average_precision == pytest.approx((1 / 2 + 1 / 2 + (1 / 2 + 2 / 3) / 2) / 3)
     with pytest.raises(InputError, match="k is 0"):
         retrieval(system, {"genre": relation}, k=0)

@@ -6,9 +6,11 @@ import csv
 import io
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import Embeddings
@@ -180,11 +182,17 @@ def test_table_1_pairs_every_system_with_the_baseline(random_system, tmp_path):
     results = score_systems(triplets, [system, flat])
     table = table1(results, baseline="random", facts={"random": SystemFacts(6, "multi", 17, 1234, 5.5)})
     first, second = (dict(zip(table.columns, row)) for row in table.rows)
-    assert (first["p (McNemar)"], first["difference"], first["parameters"]) == (None, None, 1234)
+    assert (first["difference low"], first["difference"], first["parameters"]) == (None, None, 1234)
     assert (second["score"], second["N"], second["correct"]) == (0.0, 200, 0)
     assert second["difference"] == pytest.approx(-first["score"])
-    # Every discordant triplet speaks for the first system: two-sided sign test.
-    assert second["p (McNemar)"] == pytest.approx(2 * 0.5 ** first["correct"])
+    # Intervals are over whole queries: by hand, the errors of each anchor summed; no p-value that counts triplets.
+    correct, anchors = results[0].correct, np.array(results[0].triplets.anchor)
+    sums = [float((correct[anchors == name] - correct.mean()).sum()) / 200 for name in sorted(set(anchors))]
+    error = math.sqrt(len(sums) / (len(sums) - 1) * sum(value**2 for value in sums))
+    half = scipy.stats.t.ppf(0.975, len(sums) - 1) * error
+    assert (first["low"], first["high"]) == pytest.approx((correct.mean() - half, correct.mean() + half))
+    assert second["difference low"] < second["difference"] < second["difference high"] < 0
+    assert not any(column.startswith("p ") for column in table.columns)
     markdown, text, record = save_table(table, tmp_path, "table1")
     assert json.loads(record.read_text())["rows"][1] == second
     rows = list(csv.DictReader(io.StringIO(text.read_text())))
