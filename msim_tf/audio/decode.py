@@ -10,7 +10,9 @@ What a caller may rely on:
 - Whatever reading a file raises becomes an ``InputError`` that names the file and the reason.
 - A file decodes to its end, whatever its header says. If the two disagree, a note says so.
 - Damage: what decodes is used if it is at least half of the length in the header, and a
-  note gives the share. Less is refused.
+  note gives the share. Less is refused. Where a format has checksums (FLAC, Ogg, WavPack, TTA, Monkey's Audio, TAK,
+  AC-3), what fails them is no sound. Flipped bits of other formats (PCM, DSD, ALAC, AAC, MP3, WMA, Musepack) pass
+  unless they keep the decoder from going on. Raw streams (AAC, AC-3) that end early are as long as they are.
 - Samples are finite and no larger than ``_LOUDEST``, so that no feature overflows.
 
 A decoder may also crash, hang or eat memory; ``sandbox`` runs this module where that harms nobody.
@@ -19,7 +21,7 @@ A decoder may also crash, hang or eat memory; ``sandbox`` runs this module where
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -27,15 +29,13 @@ import numpy as np
 import soxr
 
 from msim_tf.audio import ffmpeg, kinds, sndfile
+from msim_tf.audio.verdict import SILENCE, Progress, TooLong, reasons, too_long, verdict, why_nothing, why_unreadable
 from msim_tf.errors import InputError
 
-
-class TooLong(InputError):
-    """The sound is longer than the caller accepts."""
+__all__ = ["MAX_SECONDS", "SILENCE", "TooLong", "duration", "load_clip", "read_blocks", "resampled_mono"]
 
 
 MAX_SECONDS = 12 * 3600.0
-SHARE_NEEDED = 0.5
 # Random bytes hold packets of raw formats, but hardly four in a row.
 _MOST_LOST_OF_GUESSED = 0.2
 
@@ -44,10 +44,6 @@ _MOST_LOST_OF_GUESSED = 0.2
 _RATES = (1_000, 768_000)
 # 32-bit integers written as float without scaling. A power spectrogram of more could overflow float32.
 _LOUDEST = np.float32(2.0**31)
-# Peaks, of full scale: below the first there is only dither (-80 dB); the mix of a cancelling
-# pair is that far below its channels.
-SILENCE = 1e-4
-_CANCELLED = 1e-3
 # A block of stereo at 44.1 kHz stays in the processor's cache from decoding to resampling: a
 # sixth faster than a minute at a time.
 _BLOCK_SECONDS = 4.0
@@ -64,7 +60,7 @@ def duration(path: str | Path) -> float:
         InputError: if the file cannot be read or is not audio.
     """
     path = Path(path)
-    with _reasons(path):
+    with reasons(path):
         kind = _kind(path)
         stated = _stated_seconds(path, kind)
         if stated is not None:
@@ -161,31 +157,6 @@ class _Span:
     longest: float = MAX_SECONDS
 
 
-@dataclass
-class _Progress:
-    """What is known of a file while it is decoded.
-
-    Attributes:
-        declared: seconds that the header states, None if it does not.
-        seconds: decoded so far.
-        fault: why a decoder stopped, "" if none did.
-        lost: share of packets that could not be decoded.
-        doubted: whether the file contradicts ``declared``.
-        peak: of all channels.
-        mixed_peak: of the mono signal.
-    """
-
-    declared: float | None = None
-    seconds: float = 0.0
-    fault: str = ""
-    lost: float = 0.0
-    doubted: bool = False
-    peak: float = 0.0
-    mixed_peak: float = 0.0
-    tolerance: float = sndfile.TOLERANCE_SECONDS
-    rates: set[int] = field(default_factory=set)
-
-
 class _Stream(Protocol):
     """An open file: ``sndfile.SndfileStream`` or ``ffmpeg.FFmpegStream``."""
 
@@ -196,38 +167,14 @@ class _Stream(Protocol):
         """(rate, [frames, channels] float32) from frame ``start`` on."""
 
 
-class _Reasons:
-    """Makes an ``InputError`` that names the file of whatever is raised inside."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is None or isinstance(error, InputError) or not isinstance(error, Exception):
-            return
-        if isinstance(error, MemoryError):
-            raise InputError(f"{self._path}: needs more memory than there is") from error
-        if isinstance(error, OSError):
-            raise InputError(f"{self._path}: cannot be read ({error.strerror or error})") from error
-        text = str(error) or type(error).__name__
-        raise InputError(f"{self._path}: cannot be decoded ({text})") from error
-
-
-def _reasons(path: Path) -> _Reasons:
-    return _Reasons(path)
-
-
 def _guarded(path: Path, sr: int, span: _Span, notes: list[str]) -> Iterator[np.ndarray]:
-    with _reasons(path):
+    with reasons(path):
         yield from _resampled(path, sr, span, notes)
 
 
 def _resampled(path: Path, sr: int, span: _Span, notes: list[str]) -> Iterator[np.ndarray]:
     """Mono blocks at ``sr``; a stream whose rate changes gets another resampler from there on."""
-    progress = _Progress()
+    progress = Progress()
     resampler: soxr.ResampleStream | None = None
     last_rate, samples = 0, 0
     for rate, y in _mono_blocks(path, span, progress):
@@ -245,14 +192,14 @@ def _resampled(path: Path, sr: int, span: _Span, notes: list[str]) -> Iterator[n
         samples += len(tail)
         yield tail
     if not progress.seconds:
-        raise InputError(f"{path}: {_why_nothing(progress, span.offset)}")
+        raise InputError(f"{path}: {why_nothing(progress, span.offset)}")
     if not samples:
         raise InputError(f"{path}: is shorter than one sample at {sr} Hz")
     if span.seconds is None and not span.offset:
-        notes.extend(_verdict(path, progress))
+        notes.extend(verdict(path, progress))
 
 
-def _mono_blocks(path: Path, span: _Span, progress: _Progress) -> Iterator[tuple[int, np.ndarray]]:
+def _mono_blocks(path: Path, span: _Span, progress: Progress) -> Iterator[tuple[int, np.ndarray]]:
     """(rate, [samples] float32) of the span, checked, mixed down and counted."""
     for rate, block in _channel_blocks(path, span, progress):
         begin = span.offset + progress.seconds
@@ -275,7 +222,7 @@ def _mono_blocks(path: Path, span: _Span, progress: _Progress) -> Iterator[tuple
         progress.mixed_peak = max(progress.mixed_peak, float(y.max()), -float(y.min()))
         progress.seconds += len(y) / rate
         if progress.seconds > span.longest:
-            raise TooLong(f"{path}: {_too_long(span.longest)}")
+            raise TooLong(f"{path}: {too_long(span.longest)}")
         yield rate, y
 
 
@@ -289,7 +236,7 @@ def _mixed(block: np.ndarray) -> np.ndarray:
     return block.mean(axis=1, dtype=np.float32)
 
 
-def _channel_blocks(path: Path, span: _Span, progress: _Progress) -> Iterator[tuple[int, np.ndarray]]:
+def _channel_blocks(path: Path, span: _Span, progress: Progress) -> Iterator[tuple[int, np.ndarray]]:
     """(rate, [frames, channels] float32): from libsndfile as far as it gets, then from FFmpeg."""
     kind = _kind(path)
     if not kind.whole:
@@ -303,7 +250,7 @@ def _channel_blocks(path: Path, span: _Span, progress: _Progress) -> Iterator[tu
         return
     if kind.sndfile:
         try:
-            with sndfile.opened(path) as stream:
+            with sndfile.opened(path, kind.patches) as stream:
                 _begin(path, stream, kind, span, progress)
                 start = round(span.offset * stream.rate)
                 for rate, block in stream.blocks(start, max(1, round(span.block * stream.rate))):
@@ -317,7 +264,7 @@ def _channel_blocks(path: Path, span: _Span, progress: _Progress) -> Iterator[tu
         except sndfile.Stopped as error:
             progress.fault = str(error)
     try:
-        with ffmpeg.opened(path, to_end=kind.doubted) as stream:
+        with ffmpeg.opened(path, to_end=kind.doubted, patches=kind.patches) as stream:
             if not frames:
                 progress.fault = "" if kind.whole else progress.fault
                 if not kind.sndfile and not kind.doubted:
@@ -329,15 +276,15 @@ def _channel_blocks(path: Path, span: _Span, progress: _Progress) -> Iterator[tu
                 progress.fault = "damaged packets"
                 progress.lost = stream.faults / max(1, stream.packets)
                 if kind.name == "other" and stream.guessed and progress.lost > _MOST_LOST_OF_GUESSED:
-                    raise InputError(f"{path}: {_why_unreadable('its bytes follow no format', '')}")
+                    raise InputError(f"{path}: {why_unreadable('its bytes follow no format', '')}")
     except ffmpeg.Unreadable as error:
         if not frames:
             if kind.name == "mp4" and "Invalid data" in str(error):
                 raise InputError(f"{path}: truncated or damaged, its index (moov) cannot be read") from error
-            raise InputError(f"{path}: {_why_unreadable(str(error), progress.fault)}") from error
+            raise InputError(f"{path}: {why_unreadable(str(error), progress.fault)}") from error
 
 
-def _begin(path: Path, stream: _Stream, kind: kinds.Kind, span: _Span, progress: _Progress) -> None:
+def _begin(path: Path, stream: _Stream, kind: kinds.Kind, span: _Span, progress: Progress) -> None:
     """Notes what the header states, and refuses what is implausible or too long."""
     lowest, highest = _RATES
     if not lowest <= stream.rate <= highest and not (stream.rate > highest and getattr(stream, "dsd", False)):
@@ -348,7 +295,7 @@ def _begin(path: Path, stream: _Stream, kind: kinds.Kind, span: _Span, progress:
     progress.declared = kind.stated_seconds or (stream.declared and stream.declared / kind.present)
     size = path.stat().st_size
     if progress.declared and span.longest < progress.declared < size * _SECONDS_PER_BYTE and span.seconds is None:
-        raise TooLong(f"{path}: {_too_long(span.longest)}")
+        raise TooLong(f"{path}: {too_long(span.longest)}")
 
 
 def _kind(path: Path) -> kinds.Kind:
@@ -369,14 +316,14 @@ def _kind(path: Path) -> kinds.Kind:
 
 
 def _stated_seconds(path: Path, kind: kinds.Kind) -> float | None:
-    if kind.doubted:
-        return None
+    if kind.doubted or kind.stated_seconds:
+        return None if kind.doubted else kind.stated_seconds
     if kind.sndfile:
         try:
             if kind.links:
                 with sndfile.opened_chain(path, kind.links) as chain:
                     return chain.declared
-            with sndfile.opened(path) as stream:
+            with sndfile.opened(path, kind.patches) as stream:
                 return stream.declared
         except sndfile.Stopped:
             pass
@@ -384,61 +331,4 @@ def _stated_seconds(path: Path, kind: kinds.Kind) -> float | None:
         with ffmpeg.opened(path) as stream:
             return stream.declared
     except ffmpeg.Unreadable as error:
-        raise InputError(f"{path}: {_why_unreadable(str(error), '')}") from error
-
-
-def _verdict(path: Path, progress: _Progress) -> list[str]:
-    """Notes on a file that was read to its end.
-
-    Raises:
-        InputError: if less than half of it decodes, or its channels cancel each other.
-    """
-    if progress.mixed_peak < SILENCE <= progress.peak and progress.mixed_peak < _CANCELLED * progress.peak:
-        raise InputError(
-            f"{path}: left and right cancel each other (one is the other upside down), so that mono is silent; turn "
-            "one over"
-        )
-    declared, seconds = progress.declared, progress.seconds
-    share = 1.0 - progress.lost
-    if declared and declared - seconds > progress.tolerance and not progress.doubted:
-        share = min(share, seconds / declared)
-    if share < SHARE_NEEDED:
-        raise InputError(f"{path}: truncated or damaged, only {_percent(share)} of {declared or seconds:.1f} s decodes")
-    if share < 1.0:
-        return [f"damaged: {_percent(share)} of {declared or seconds:.1f} s decodes"]
-    if progress.fault and declared is None or progress.fault == "its last page is missing":
-        return [f"damaged: {progress.fault}, {seconds:.1f} s decode"]
-    beyond = abs(seconds - declared) if declared and progress.doubted else seconds - (declared or seconds)
-    if beyond > max(progress.tolerance, 0.01 * (declared or 0.0)):
-        return [f"its header states {declared:.1f} s, {seconds:.1f} s decode"]
-    if progress.fault:
-        return [f"damaged: {_percent(1 - 1e-9)} of {declared:.1f} s decodes"]
-    return []
-
-
-def _percent(share: float) -> str:
-    """ "93 %"; never "100 %" of a file that is not whole."""
-    return f"{100 * share:.0f} %" if share < 0.995 else f"{min(99.9, 100 * share):.1f} %"
-
-
-def _why_nothing(progress: _Progress, offset: float) -> str:
-    if progress.fault or progress.lost:
-        return f"truncated or damaged, nothing decodes ({progress.fault})"
-    return "holds no samples" + (f" at {offset:g} s" if offset else "")
-
-
-def _why_unreadable(ffmpeg_reason: str, sndfile_reason: str) -> str:
-    if "needs PyAV" in ffmpeg_reason:
-        return f"is not audio that libsndfile decodes; other formats {ffmpeg_reason.replace('needs', 'need')}"
-    if "DRM" in ffmpeg_reason or ffmpeg_reason == "holds no sound":
-        return ffmpeg_reason
-    reasons = "; ".join(dict.fromkeys(reason.strip(". ") for reason in (ffmpeg_reason, sndfile_reason) if reason))
-    return f"is not audio that libsndfile or FFmpeg decodes, or its header is damaged ({reasons})"
-
-
-def _too_long(seconds: float) -> str:
-    return (
-        f"is longer than {seconds / 3600:g} h; allow more by --max-seconds"
-        if seconds >= 3600
-        else f"is longer than {seconds:g} s"
-    )
+        raise InputError(f"{path}: {why_unreadable(str(error), '')}") from error

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from msim_tf.audio.ape_tags import ID3V1_BYTES
+from msim_tf.audio.audio_lengths import PatchedFile
 
 # Demuxers of sound. Without playlists, scripts and device inputs, which would read what is not in the file.
 _FORMATS = (
@@ -24,11 +25,16 @@ _FORMATS = (
 )
 # Demuxers whose stated length is counted rather than estimated from the bit rate.
 _COUNTING = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf", "ape", "wv", "tta", "flac", "dsf", "wav", "aiff", "caf"}
-_COUNTING |= {"w64", "tak", "mpc", "mpc8", "iff", "au"}
+_COUNTING |= {"w64", "tak", "mpc", "mpc8", "iff", "au", "ogg"}
 _COUNTING_PCM = {"wav", "w64", "au", "aiff"}  # of coded samples they only know the bytes
 # Raw streams carry tags between their packets, which FFmpeg takes for one damaged packet.
 _RAW = {"mp3", "aac", "ac3", "eac3", "dts"}
 _HEADLESS = {"flac", "loas", "mlp", "truehd"}
+# Decoders that compare checksums only if told to, and then refuse what fails; else it would sound as noise. That of MP3
+# is not told: some encoders write wrong ones.
+_CHECKED = {"flac", "tta", "wavpack", "ape", "tak", "ac3", "eac3"}
+# Decoders that only log what they find damaged; that of Monkey's Audio when most of a packet has been handed out.
+_LOGGING = {"mpc7", "mpc8", "mlp", "truehd", "ape"}
 _PROTECTED_TAGS = {"drms", "enca", "aavd"}
 _SCALES = {"u1": 2.0**-7, "i2": 2.0**-15, "i4": 2.0**-31, "i8": 2.0**-63}
 _MOST_TAGS, _LONGEST_TAG = 1000, 10_000
@@ -65,7 +71,9 @@ class FFmpegStream:
                 self.declared = float(stream.duration * stream.time_base)
             elif container.duration and len(container.streams) == 1:
                 self.declared = container.duration / _SECONDS
+        self._checked = stream.codec_context.name in _CHECKED
         self._faults = 0
+        self._last_failed = False
         self.packets = 0
 
     @property
@@ -76,8 +84,9 @@ class FFmpegStream:
 
     @property
     def faults(self) -> int:
-        """Damaged packets; raw streams may have one that is a tag."""
-        return max(0, self._faults - 1) if self._raw else self._faults
+        """Damaged packets; raw streams may have one that is a tag, behind the sound where packets have checksums."""
+        tag = self._raw and (self._last_failed or not self._checked)
+        return max(0, self._faults - 1) if tag else self._faults
 
     def blocks(self, start: int, frames: int) -> Iterator[tuple[int, np.ndarray]]:
         """Decodes on from frame ``start``, which is counted from the first frame that decodes.
@@ -103,7 +112,7 @@ class FFmpegStream:
             yield shape[0], np.concatenate(waiting)
 
     def _frames(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Every frame that decodes; damaged packets are counted and left out."""
+        """Every frame that decodes; damaged packets are counted, and left out if the decoder refuses them."""
         import av
 
         packets = self._container.demux(self._stream)
@@ -116,16 +125,36 @@ class FFmpegStream:
                 self._faults += 1
                 return
             try:
-                decoded = packet.decode()
+                decoded, complaints = _decoded(packet, self._stream.codec_context.name in _LOGGING)
+                failed = bool(complaints)
+                if failed and self._checked:
+                    decoded = []
             except MemoryError:
                 raise
             except av.error.FFmpegError:
-                self._faults += 1
-                decoded = []
-            self.packets += 1
+                decoded, failed = [], True
+            if packet.size:  # the last one, without bytes, only asks for what the decoder still has
+                self.packets += 1
+                self._last_failed = failed
+            self._faults += failed
             for frame in decoded:
                 if frame.samples and frame.sample_rate:
                     yield frame.sample_rate, _samples(frame)
+
+
+def _decoded(packet: Any, logs: bool) -> tuple[list[Any], list[Any]]:
+    """Frames of a packet, and what the decoder logs as an error if ``logs``."""
+    import av
+
+    if not logs:
+        return packet.decode(), []
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
+    try:
+        with av.logging.Capture() as messages:
+            return packet.decode(), messages
+    finally:
+        av.logging.set_level(None)
 
 
 def _samples(frame: Any) -> np.ndarray:
@@ -155,14 +184,14 @@ def metadata(path: Path) -> dict[str, str]:
         return {}
 
 
-class _BeforeTag(io.RawIOBase):
+class _BeforeTag(PatchedFile):
     """A file that ends before its ID3v1 tag, if it has one.
 
     FFmpeg up to 7 takes the tag for a part of the last FLAC frame, which then fails its checksum.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, patches: tuple[tuple[int, bytes], ...]) -> None:
+        super().__init__(file, patches)
         self._end = file.seek(0, io.SEEK_END)
         if self._end > ID3V1_BYTES:
             file.seek(-ID3V1_BYTES, io.SEEK_END)
@@ -170,23 +199,14 @@ class _BeforeTag(io.RawIOBase):
                 self._end -= ID3V1_BYTES
         file.seek(0)
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._file.tell()
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if whence == io.SEEK_END:
-            return self._file.seek(self._end + offset)
-        return self._file.seek(offset, whence)
+            return super().seek(self._end + offset)
+        return super().seek(offset, whence)
 
     def read(self, size: int = -1) -> bytes:
-        left = max(0, self._end - self._file.tell())
-        return self._file.read(left if size < 0 else min(size, left))
+        left = max(0, self._end - self.tell())
+        return super().read(left if size < 0 else min(size, left)) or b""
 
 
 def _tag_errors(version: str) -> dict[str, Any]:
@@ -195,7 +215,9 @@ def _tag_errors(version: str) -> dict[str, Any]:
 
 
 @contextmanager
-def opened(path: Path, *, to_end: bool = False, tags: bool = False) -> Iterator[FFmpegStream]:
+def opened(
+    path: Path, *, to_end: bool = False, tags: bool = False, patches: tuple[tuple[int, bytes], ...] = ()
+) -> Iterator[FFmpegStream]:
     """Opens a file for one pass.
 
     Args:
@@ -203,6 +225,7 @@ def opened(path: Path, *, to_end: bool = False, tags: bool = False) -> Iterator[
         to_end: read a WAV file to its end, whatever its header says.
         tags: open it for its tags: little is read to find out what it is, and a tag at its end counts too; the last
             frame in front of that may then be lost.
+        patches: (place, bytes) that FFmpeg reads instead of what stands there.
 
     Raises:
         Unreadable: if PyAV is missing, or FFmpeg finds no sound in the file that it can decode.
@@ -219,7 +242,9 @@ def opened(path: Path, *, to_end: bool = False, tags: bool = False) -> Iterator[
         options["probesize"] = str(_TAG_PROBE)
     with open(path, "rb") as file:
         try:
-            container = av.open(file if tags else _BeforeTag(file), options=options, **_tag_errors(av.__version__))
+            container = av.open(
+                file if tags else _BeforeTag(file, patches), options=options, **_tag_errors(av.__version__)
+            )
         except MemoryError:
             raise
         except (av.error.FFmpegError, ValueError) as error:
@@ -243,4 +268,6 @@ def _sound(container: Any) -> Any:
         raise Unreadable("no sound is found in it")  # bytes that only look like a format without a header
     # One thread: the process has one core's worth of work, and a stack for each thread counts against its memory.
     context.thread_count = 1
+    if context.name in _CHECKED:
+        context.options = {"err_detect": "crccheck+explode"}
     return stream

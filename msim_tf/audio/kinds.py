@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from msim_tf.audio import audio_lengths
+from msim_tf.audio import audio_lengths, flac_frames
 
 # Suffixes of sound that is decoded: by libsndfile (first row) or FFmpeg.
 AUDIO_SUFFIXES: tuple[str, ...] = (
@@ -36,13 +36,15 @@ UNSUPPORTED_SUFFIXES: tuple[str, ...] = (
 )
 
 _SNDFILE_MAGIC = {
+    b"RIFF": "wav",
     b"RIFX": "wav",
     b"RF64": "wav",
     b"riff": "w64",
     b"FORM": "aiff",
     b".snd": "au",
     b"dns.": "au",
-    b"OggS": "ogg",
+    b"caff": "caf",
+    b"fLaC": "flac",
 }
 _SHORTEST_FRAME, _LONGEST_FRAME = 24, 1441  # bytes of MPEG layer 3
 _SEARCHED = 2**16  # bytes in which the first MPEG frame must begin
@@ -62,6 +64,7 @@ class Kind:
         stated_seconds: length that the header states, where the decoder would not tell it as it stands there.
         doubted: whether the file itself contradicts ``stated_seconds``; then its end counts, not the header.
         present: share of the bytes of samples in the header that are there, where no decoder compares them.
+        patches: (place, bytes): how a decoder must read the header to decode all that is there.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Kind:
     stated_seconds: float | None = None
     doubted: bool = False
     present: float = 1.0
+    patches: tuple[tuple[int, bytes], ...] = ()
 
 
 def sniff(path: Path) -> Kind:
@@ -91,18 +95,15 @@ def sniff(path: Path) -> Kind:
             return Kind(
                 "ogg", sndfile=not other, whole=layout.whole, links=layout.links if len(layout.links) > 1 else ()
             )
-        if head.startswith(b"caff"):
-            return Kind("caf", sndfile=True, present=_caf_share(file))
         if head[4:8] == b"ftyp":
             return Kind("mp4")
-        if head.startswith(b"fLaC"):
-            stated = audio_lengths.flac_beyond_header(file, start)
-            return Kind("flac", sndfile=stated is None, stated_seconds=stated, doubted=stated is not None)
-        if head.startswith(b"RIFF"):
-            stated = audio_lengths.wav_beyond_header(file, start)
-            return Kind("wav", sndfile=stated is None, stated_seconds=stated, doubted=stated is not None)
-        if magic := _SNDFILE_MAGIC.get(head[:4]):
-            return Kind(magic, sndfile=True)
+        if name := _SNDFILE_MAGIC.get(head[:4]):
+            return _of_sndfile(name, file, start)
+        if head.startswith(b"MPCK"):
+            seconds, patches = audio_lengths.musepack_seconds(head)
+            return Kind("mpc", stated_seconds=seconds, patches=patches)
+        if head.startswith(b"DSD "):
+            return Kind("dsf", stated_seconds=audio_lengths.dsf_seconds(head))
         if head.startswith(_ASF):
             return Kind(
                 "asf", protected=any(guid in head for guid in _ASF_PROTECTED), stated_seconds=_asf_seconds(head)
@@ -114,6 +115,25 @@ def sniff(path: Path) -> Kind:
     if header.layer == 3 and header.counted:
         return Kind("mp3", sndfile=True)
     return Kind("mp3", stated_seconds=header.seconds, doubted=header.doubted)
+
+
+def _of_sndfile(name: str, file: BinaryIO, start: int) -> Kind:
+    """The kind of what libsndfile decodes, from ``start`` on, if the header is right."""
+    beyond = {
+        "wav": lambda: audio_lengths.wav_beyond_header(file, start),
+        "aiff": lambda: audio_lengths.aiff_beyond_header(file, start),
+        "caf": lambda: audio_lengths.caf_beyond_header(file),
+        "au": lambda: audio_lengths.au_beyond_header(file),
+        "flac": lambda: flac_frames.flac_beyond_header(file, start),
+        "w64": lambda: None,  # libsndfile decodes it to its end
+    }[name]()
+    if beyond is not None:
+        # Without patches it takes FFmpeg, which can be told to go on.
+        sndfile = bool(beyond.patches)
+        return Kind(name, sndfile=sndfile, stated_seconds=beyond.seconds, doubted=True, patches=beyond.patches)
+    if name == "flac":
+        return Kind(name, sndfile=True, stated_seconds=flac_frames.flac_part_seconds(file, start))
+    return Kind(name, sndfile=True, present=_caf_share(file) if name == "caf" else 1.0)
 
 
 # --- Windows Media ---------------------------------------------------------------------------------------------------

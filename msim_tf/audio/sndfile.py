@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
+
+from msim_tf.audio.audio_lengths import PatchedFile
 
 # Writers that do not know the length (pipes) leave the size at 0 or put one at or above this into the header.
 _STREAMED_BYTES = 0x7FFFF000
@@ -181,16 +184,24 @@ def opened_chain(path: Path, links: tuple[tuple[int, int], ...]) -> Iterator[Cha
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[SndfileStream]:
+def opened(path: Path, patches: tuple[tuple[int, bytes], ...] = ()) -> Iterator[SndfileStream]:
     """Opens a file for one pass.
+
+    Args:
+        path: the file.
+        patches: (place, bytes) that libsndfile reads instead of what stands there.
 
     Raises:
         Stopped: if libsndfile cannot open it.
     """
-    try:
-        file = _SequentialFile(str(path))
-    except (soundfile.LibsndfileError, TypeError) as error:
-        # TypeError: soundfile takes the suffix .raw for headerless samples.
-        raise Stopped(getattr(error, "error_string", "") or "unknown format") from error
-    with file:
+    with ExitStack() as stack:
+        # A name need not be UTF-8.
+        source: Any = os.fsencode(path)
+        if patches:
+            source = PatchedFile(stack.enter_context(open(path, "rb")), patches)
+        try:
+            file = stack.enter_context(_SequentialFile(source))
+        except (soundfile.LibsndfileError, TypeError) as error:
+            # TypeError: soundfile takes the suffix .raw for headerless samples.
+            raise Stopped(getattr(error, "error_string", "") or "unknown format") from error
         yield SndfileStream(file)

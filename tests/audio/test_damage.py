@@ -2,6 +2,7 @@
 
 import re
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,9 @@ def write(folder, suffix, y):
     return path
 
 
-def decoded(path, **options):
+def decoded(path, sr=22050, **options):
     notes = []
-    blocks = list(decode.read_blocks(path, sr=22050, notes=notes, **options))
+    blocks = list(decode.read_blocks(path, sr=sr, notes=notes, **options))
     return np.concatenate(blocks), notes
 
 
@@ -107,6 +108,68 @@ def test_a_hole_costs_what_lies_in_it(tmp_path, noise, rng, suffix, filling):
     tail = whole[-22050:-11025]
     match = np.correlate(y[-33075:], tail)
     assert match.max() > 0.6 * np.dot(tail, tail)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "container", "encoder"),
+    [
+        ("tta", "tta", "tta"),
+        ("wv", "wv", "wavpack"),
+        ("mka", "matroska", "flac"),
+        ("oga", "ogg", "flac"),
+        ("ac3", "ac3", "ac3"),
+        ("eac3", "eac3", "eac3"),
+    ],
+)
+def test_what_fails_its_checksum_is_damage_and_no_sound(tmp_path, noise, suffix, container, encoder):
+    path = encode(tmp_path / f"a.{suffix}", noise, 48000, container, encoder, strict="experimental")
+    whole, notes = decoded(path, sr=48000)
+    assert notes == []
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+    y, (note,) = decoded(path, sr=48000)
+
+    assert re.fullmatch(r"damaged: \d+(\.\d)? % of \d\.\d s decodes", note)
+    # Only whole packets are missing, of at most 2 s: no sample is another than it was, but next to the seam. AC-3
+    # dithers at random.
+    atol = 0.06 if suffix.endswith("ac3") else 0.0
+    lost = len(whole) - len(y)
+    assert 0 < lost < 2 * 48000
+    first = np.flatnonzero(np.abs(y - whole[: len(y)]) > atol)[0]
+    np.testing.assert_allclose(y[first + 4096 :], whole[first + lost + 4096 :], rtol=0, atol=atol)
+
+
+def test_what_a_decoder_only_logs_is_damage(tmp_path):
+    data = bytearray((CASES / "tone.mpc").read_bytes())
+    data[2354] ^= 0x10  # libavcodec: "Overread 8"
+    (tmp_path / "a.mpc").write_bytes(data)
+    assert decoded(tmp_path / "a.mpc")[1] == ["damaged: 73 % of 6.0 s decodes"]
+
+
+def test_a_checksum_of_monkeys_audio_counts(tmp_path):
+    path = tmp_path / "a.ape"
+    path.write_bytes(silent_ape(frames=4))
+    y, notes = decoded(path, sr=44100)
+    assert len(y) == 4 * 73728 and notes == []
+    path.write_bytes(silent_ape(frames=4, damaged=2))
+    y, notes = decoded(path, sr=44100)
+    assert len(y) == 3 * 73728 and notes == ["damaged: 75 % of 6.7 s decodes"]
+
+
+def silent_ape(frames, damaged=None):
+    """Monkey's Audio 3.99 of digital silence: each frame is a checksum, a flag, and room to begin decoding."""
+    block = 73728
+    checksum = zlib.crc32(bytes(block * 4)) >> 1
+    bodies = [struct.pack("<II8x", 0x80000000 | checksum ^ (number == damaged), 3) for number in range(frames)]
+    header = struct.pack("<HHIIIHHI", 1000, 0, block, block, frames, 16, 2, 44100)
+    data_begins = 52 + len(header) + 4 * frames
+    table = struct.pack(f"<{frames}I", *(data_begins + 16 * number for number in range(frames)))
+    descriptor = struct.pack(
+        "<4sHHIIIIIII16s", b"MAC ", 3990, 0, 52, len(header), len(table), 0, 16 * frames, 0, 0, b""
+    )
+    return descriptor + header + table + b"".join(bodies)
 
 
 def test_a_truncated_m4a_names_its_index(tmp_path, noise):

@@ -169,3 +169,10 @@ def test_samples_that_are_no_numbers_are_an_error(tmp_path, value):
     y[12000] = value
     with pytest.raises(InputError, match=r"a\.wav: holds NaN or infinite samples near"):
         decode.load_clip(write(tmp_path / "a.wav", y, 8000), sr=22050)
+
+
+def test_a_name_that_is_no_utf8_is_read(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    with open(path, "wb") as file:
+        soundfile.write(file, np.zeros(8000), 8000, format="WAV")
+    assert len(decode.load_clip(path, sr=8000)) == 8000
