@@ -137,6 +137,7 @@ UNEQUAL_ROWS = ErrorText("Tensor name: {name} has inconsistent batch size: {actu
 REQUEST_TOO_LARGE = ErrorText("The request body is larger than {limit} bytes", "RESOURCE_EXHAUSTED")
 TOO_MANY_VALUES = ErrorText("The request holds more than {limit} values", "RESOURCE_EXHAUSTED")
 BODY_TOO_SLOW = ErrorText("The request body took longer than {seconds:g} s", "DEADLINE_EXCEEDED")
+NO_MESSAGE = ErrorText("The request holds no message", "INVALID_ARGUMENT")
 SERVER_BUSY = ErrorText("The requests under way fill the server's memory budget; try again", "RESOURCE_EXHAUSTED")
 OUT_OF_MEMORY = ErrorText("Not enough memory for the request", "RESOURCE_EXHAUSTED")
 INTERNAL_ERROR = ErrorText("Internal error; see the server's log", "INTERNAL")

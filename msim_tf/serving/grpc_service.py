@@ -3,14 +3,16 @@
 Served: Predict, GetModelMetadata, GetModelStatus. Classify and Regress find no classification inputs, as in the real
 server with these models; MultiInference and HandleReloadConfigRequest are UNIMPLEMENTED.
 
-A message arrives as bytes, so that the token and the memory budget are checked before it is parsed, and the inputs'
-names, types and sizes before any array is made: a TensorProto of 48 bytes may declare gigabytes.
+The token is checked before a message is received, and a message that does not arrive in time ends its request
+(``arrivals``). It arrives as bytes, so that the memory budget is checked before it is parsed, and the inputs' names,
+types and sizes before any array is made: a TensorProto of 48 bytes may declare gigabytes.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -30,6 +32,7 @@ from msim_tf.export.protocol import DTYPE_OF_NUMBER, tensor_array, tensor_size, 
 from msim_tf.export.servable import validate_input_names
 from msim_tf.export.signatures import DEFAULT_SIGNATURE, Signature
 from msim_tf.export.status import ServingError
+from msim_tf.serving.arrivals import Arrivals
 from msim_tf.serving.guard import has_token
 from msim_tf.serving.limits import Budget, MemoryReturn
 from msim_tf.serving.monitoring import Monitoring, measured
@@ -54,6 +57,8 @@ class GrpcGuard:
         max_values: elements of all inputs of one request.
         budget: bytes of all requests under way.
         memory: hands memory back after large requests.
+        arrivals: ends requests whose message does not come.
+        running: as many requests as may run at the same time; others wait.
         monitoring: counts predictions; None if nobody asked for it.
     """
 
@@ -61,6 +66,8 @@ class GrpcGuard:
     max_values: int
     budget: Budget
     memory: MemoryReturn
+    arrivals: Arrivals
+    running: threading.Semaphore
     monitoring: Monitoring | None = None
 
 
@@ -99,15 +106,26 @@ def _measured(
 
 
 def _handler(method: Callable[..., Any], message_class: Any, guard: GrpcGuard) -> grpc.RpcMethodHandler:
-    """The method behind the guard; whatever it raises becomes a gRPC status."""
+    """The method behind the guard; whatever it raises becomes a gRPC status.
 
-    def answer(data: bytes, context: grpc.ServicerContext) -> Any:
+    To gRPC the method takes a stream, of which it reads one message. For the client that is the same, and here it is
+    known that a message is on its way: of a method with one message gRPC waits for that by itself, for ever.
+    """
+
+    def answer(messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
         try:
             _check_token(context, guard.token)
+            with guard.arrivals.awaited(context):
+                data = next(messages, None)
+            if data is None:
+                raise texts.NO_MESSAGE.error()
             with guard.budget.reservation() as reservation:
                 reservation.grow(len(data))
                 guard.memory.after(len(data))
-                return method(message_class.FromString(data), context)
+                with guard.running:
+                    return method(message_class.FromString(data), context)
+        except grpc.RpcError:  # the client is gone, or the message did not come in time: nobody to answer
+            raise
         # Only texts leave this block: an exception that outlives it would keep the request in memory.
         except ServingError as error:
             code, message = error.code, error.message
@@ -118,10 +136,10 @@ def _handler(method: Callable[..., Any], message_class: Any, guard: GrpcGuard) -
         except Exception:  # a fault of ours must reach the client as an answer and the log as a traceback
             _LOG.exception("%s", method.__name__)
             code, message = texts.INTERNAL_ERROR.code, texts.INTERNAL_ERROR.text
-        del data
+        data = None
         _abort(context, code, message)
 
-    return grpc.unary_unary_rpc_method_handler(answer, None, lambda response: response.SerializeToString())
+    return grpc.stream_unary_rpc_method_handler(answer, None, lambda response: response.SerializeToString())
 
 
 def _check_token(context: grpc.ServicerContext, token: str) -> None:

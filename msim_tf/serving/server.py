@@ -23,6 +23,7 @@ from msim_tf.errors import InputError
 from msim_tf.export.metadata import version_directories
 from msim_tf.export.servable import Servable
 from msim_tf.serving import monitoring
+from msim_tf.serving.arrivals import Arrivals
 from msim_tf.serving.grpc_service import GrpcGuard, add_services
 from msim_tf.serving.guard import is_loopback
 from msim_tf.serving.http_server import (
@@ -54,7 +55,7 @@ class ServerOptions:
         budget_bytes: of all requests under way together; beyond it a request is answered with 429 or
             RESOURCE_EXHAUSTED. None is twice ``max_request_bytes``.
         max_connections: open at the same time, for REST and for gRPC; fewer if the process may open few files.
-        body_seconds: in which the body of a REST request must arrive.
+        body_seconds: in which the body of a REST request or the message of a gRPC request must arrive.
         root_path: below which a proxy shows the server, e.g. "/msim".
         timeout: seconds for one REST request's run; gRPC clients bring their own deadline.
         max_load_retries: attempts after the first to load a broken version.
@@ -247,11 +248,24 @@ def _start_grpc(models: Models, options: ServerOptions, limits: _Limits, stack: 
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.server_handshake_timeout_ms", 5_000),
         ("grpc.max_connection_idle_ms", 600_000),
+        # Else one connection could take all threads.
+        ("grpc.max_concurrent_streams", options.grpc_threads),
     ]
-    pool = ThreadPoolExecutor(options.grpc_threads, thread_name_prefix="msim-grpc")
-    server = grpc.server(pool, options=channel_options, maximum_concurrent_rpcs=4 * options.grpc_threads)
-    values = values_within(limits.request_bytes)
-    add_services(server, models, GrpcGuard(options.token, values, limits.budget, limits.memory, limits.monitoring))
+    # A request takes a thread while its message arrives, while it waits for its turn, and while it runs.
+    requests = 4 * options.grpc_threads
+    pool = ThreadPoolExecutor(requests, thread_name_prefix="msim-grpc")
+    server = grpc.server(pool, options=channel_options, maximum_concurrent_rpcs=requests)
+    guard = GrpcGuard(
+        token=options.token,
+        max_values=values_within(limits.request_bytes),
+        budget=limits.budget,
+        memory=limits.memory,
+        arrivals=Arrivals(options.body_seconds, requests // 2),
+        running=threading.Semaphore(options.grpc_threads),
+        monitoring=limits.monitoring,
+    )
+    stack.callback(guard.arrivals.stop)
+    add_services(server, models, guard)
     try:
         port = server.add_insecure_port(_address(options.host, options.grpc_port))
     except RuntimeError:
