@@ -50,7 +50,9 @@ _WEIGHTS_HELP = "DIMENSION=NUMBER, comma separated or repeated; 0 is off. Defaul
 @click.option("--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out.")
 @click.option("--name", default="", help="What the library is called; at first the folder's name.")
 @click.option(
-    "--failures", is_flag=True, help="Only list all files of the library that cannot be used, with the reason."
+    "--failures",
+    is_flag=True,
+    help="Only list all files of the library that cannot be used or are damaged, with the reason.",
 )
 @click.option("--json", "as_json", is_flag=True, help="With --failures: print JSON.")
 @click.option("--watch", is_flag=True, help="Go on and index what changes, until interrupted.")
@@ -161,12 +163,13 @@ def _list_all_failures(library: Path, *, as_json: bool) -> None:
 
     index = load_catalog(library).open_index()
     records = FileTable(index.table.database).records()
-    failed = {name: record for name, record in sorted(records.items()) if record.failure}
+    wrong = {name: record for name, record in sorted(records.items()) if record.failure or record.notes}
     if as_json:
-        click.echo(json.dumps({name: record.to_json() for name, record in failed.items()}, indent=1))
+        click.echo(json.dumps({name: record.to_json() for name, record in wrong.items()}, indent=1))
         return
-    for name, record in failed.items():
-        click.echo(f"{printable(name)}: {printable(record.failure)}")
+    for name, record in wrong.items():
+        text = record.failure or f"used, though {'; '.join(record.notes)}"
+        click.echo(f"{printable(name)}: {printable(text)}")
 
 
 def _library_model(library: Path) -> Path:
@@ -218,7 +221,7 @@ def _print_summary(library: Path, summary: Summary) -> None:
         click.echo(
             f"  {summary.remembered} of these failed before and have not changed; --retry reads them again", err=True
         )
-    if len(summary.failures) > _SHOWN:
+    if max(len(summary.failures), len(summary.notes)) > _SHOWN:
         click.echo(f"  msim index {library} --failures lists all", err=True)
 
 

@@ -35,7 +35,12 @@ class FileRecord:
 
     def to_json(self) -> dict[str, Any]:
         """For ``msim index --failures --json``."""
-        return {"size": self.state.size, "modified": self.state.modified, "reason": self.failure}
+        return {
+            "size": self.state.size,
+            "modified": self.state.modified,
+            "reason": self.failure,
+            "notes": list(self.notes),
+        }
 
 
 _SELECT = "SELECT identifier, size, modified, sha256, failure, notes FROM files"

@@ -8,6 +8,7 @@ for hit in library.similar("song.mp3", mood=1, tempo=1, era=-0.5):
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from msim_tf import settings
+from msim_tf.audio.scan import scan_folder
 from msim_tf.errors import InputError
 from msim_tf.library.catalog import load_catalog
 from msim_tf.names import unprintable
@@ -260,6 +262,8 @@ class Library:
         if identifier is not None:
             return identifier
         if not Path(track).is_file():
+            if os.path.lexists(track) and not os.path.isdir(track):
+                scan_folder(Path(track))  # raises: a pipe, a link to nothing
             self.index.row(str(track))  # raises, with names that are alike
         return self._embedder.embed_file(track)
 

@@ -1,6 +1,7 @@
 """msim index, query, path and learn on a library: what they print is what the library functions say."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -273,19 +274,33 @@ def track_query_of(vector, layout):
     return Query(normalised(vector, layout), layout.names)
 
 
+def test_a_query_by_what_is_no_sound_file_says_what_it_is(library, tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp3")  # opening it would wait for ever
+    (tmp_path / "link.ogg").symlink_to(tmp_path / "nothing")
+    with pytest.raises(InputError, match=r"pipe\.mp3: not a regular file"):
+        run("query", library, tmp_path / "pipe.mp3")
+    with pytest.raises(InputError, match=r"link\.ogg: cannot be read \(No such file or directory\)"):
+        run("query", library, tmp_path / "link.ogg")
+
+
 def test_failures_are_listed_whole_and_as_json(library, tmp_path):
     folder = tmp_path / "Music"
     folder.mkdir()
     shutil.copyfile(next((library.parent / "Music").iterdir()), folder / "good.ogg")
+    damaged = (folder / "good.ogg").read_bytes()
+    (folder / "half.ogg").write_bytes(damaged[: len(damaged) * 3 // 4])
     for number in range(14):
         (folder / f"bad\u200b{number:02d}.mp3").write_text("not audio")
     model = load_catalog(library).model
     printed = run("index", folder, tmp_path / "library", "--model", model, status=1)
-    assert "1 tracks; 1 new, 0 changed, 0 moved, 0 removed, 0 unchanged, 14 failed" in printed
+    assert "2 tracks; 2 new, 0 changed, 0 moved, 0 removed, 0 unchanged, 14 failed" in printed
     for arguments in ((tmp_path / "library",), (folder, tmp_path / "library")):
         lines = run("index", *arguments, "--failures").splitlines()
-        assert len(lines) == 14 and lines[0].startswith("bad\u200b00.mp3: ")
+        assert len(lines) == 15 and lines[0].startswith("bad\u200b00.mp3: ")
+        assert lines[14].startswith("half.ogg: used, though damaged: its last page is missing, ")
     listed = json.loads(run("index", tmp_path / "library", "--failures", "--json"))
+    used = listed.pop("half.ogg")
+    assert used["reason"] == "" and used["notes"][0].startswith("damaged: ")
     assert set(listed) == {f"bad\u200b{number:02d}.mp3" for number in range(14)}
     assert all(record["reason"] and record["size"] == 9 for record in listed.values())
 
