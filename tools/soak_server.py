@@ -19,6 +19,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -51,7 +53,13 @@ def main() -> int:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ)
         try:
             grpc_address, rest_url = process.stdout.readline().split()  # type: ignore[union-attr]
-            grown, counts = _soak(process.pid, grpc_address, rest_url, options)
+            counts: Counter[str] = Counter()
+            workers = [
+                partial(_honest, GrpcClient(grpc_address), counts, options.seed),
+                partial(_honest, RestClient(rest_url), counts, options.seed + 1),
+                partial(_hostile, rest_url, counts, options.seed + 2),
+            ]
+            grown = soak(process.pid, workers, options.minutes)
         finally:
             process.terminate()
             process.wait()
@@ -61,34 +69,50 @@ def main() -> int:
     return int(grown > options.most_mb or tracebacks > 0 or counts["no answer"] > 0)
 
 
-def _soak(process: int, grpc_address: str, rest_url: str, options: argparse.Namespace) -> tuple[float, Counter[str]]:
-    """Megabytes grown after the first minute, and how requests were answered."""
-    counts: Counter[str] = Counter()
+def soak(process: int, workers: Iterable[Callable[[threading.Event], None]], minutes: float) -> float:
+    """Runs workers against a server for minutes and prints its memory.
+
+    Args:
+        process: of the server.
+        workers: each runs in a thread until its event is set.
+        minutes: how long.
+
+    Returns:
+        Megabytes that the process has more at the end than after the first minute.
+
+    Raises:
+        RuntimeError: if a worker ended by itself.
+    """
     stop = threading.Event()
-    workers = [
-        threading.Thread(target=_honest, args=(GrpcClient(grpc_address), stop, counts, options.seed)),
-        threading.Thread(target=_honest, args=(RestClient(rest_url), stop, counts, options.seed + 1)),
-        threading.Thread(target=_hostile, args=(rest_url, stop, counts, options.seed + 2)),
-    ]
+    threads = [threading.Thread(target=worker, args=(stop,)) for worker in workers]
     print(f"at the start {_megabytes(process):.0f} MB")
-    for worker in workers:
-        worker.start()
-    first, ends = 0.0, time.monotonic() + 60 * options.minutes
-    while time.monotonic() < ends:
-        time.sleep(min(60, max(0.1, ends - time.monotonic())))
+    for thread in threads:
+        thread.start()
+    first = highest = 0.0
+    ends, next_line = time.monotonic() + 60 * minutes, time.monotonic() + 60
+    while (left := ends - time.monotonic()) > 0 and all(thread.is_alive() for thread in threads):
+        time.sleep(min(0.5, left))
         now = _megabytes(process)
-        first = first or now
-        print(f"{now:.0f} MB, {sum(counts.values())} requests", flush=True)
+        highest = max(highest, now)
+        if time.monotonic() >= next_line:
+            first, next_line = first or now, next_line + 60
+            print(f"{now:.0f} MB", flush=True)
+    failed = not all(thread.is_alive() for thread in threads)
     stop.set()
-    for worker in workers:
-        worker.join()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise RuntimeError("a worker ended by itself; its traceback is above")
     time.sleep(_SETTLE_SECONDS)
     last = _megabytes(process)
-    print(f"after the last request {last:.0f} MB, {last - first:+.0f} MB since the first minute")
-    return last - first, counts
+    first = first or last
+    print(
+        f"at most {highest:.0f} MB; after the last request {last:.0f} MB, {last - first:+.0f} MB since the first minute"
+    )
+    return last - first
 
 
-def _honest(client: GrpcClient | RestClient, stop: threading.Event, counts: Counter[str], seed: int) -> None:
+def _honest(client: GrpcClient | RestClient, counts: Counter[str], seed: int, stop: threading.Event) -> None:
     """Requests to every signature, of one to three rows, and audio of up to a minute."""
     rng = np.random.default_rng(seed)
     signatures = {name: value for name, value in client.metadata("m").signatures.items() if value.inputs}
@@ -105,7 +129,7 @@ def _honest(client: GrpcClient | RestClient, stop: threading.Event, counts: Coun
             counts["no answer" if error.code == "UNAVAILABLE" else error.code] += 1
 
 
-def _hostile(rest_url: str, stop: threading.Event, counts: Counter[str], seed: int) -> None:
+def _hostile(rest_url: str, counts: Counter[str], seed: int, stop: threading.Event) -> None:
     """Bodies that would cost the server much memory."""
     draw = random.Random(seed)
     with httpx.Client(base_url=rest_url, timeout=120, trust_env=False) as http:
