@@ -23,6 +23,7 @@ def test_the_wheel_holds_the_plug_in_and_the_data(tmp_path):
     subprocess.run(command, cwd=tmp_path, check=True)
 
     (wheel,) = tmp_path.glob("msim_tf-*.whl")
+    assert wheel.stat().st_size < 15e6  # the model included
     names = set(zipfile.ZipFile(wheel).namelist())
     # beetsplug is beets' namespace: an __init__.py there would hide beets' own plug-ins.
     assert {name for name in names if name.startswith("beetsplug/")} == {"beetsplug/msim.py"}
