@@ -105,11 +105,14 @@ def loss_scalars(logs: Mapping[str, float], prefix: str, dimensions: Sequence[st
         # With one output Keras leaves its name out.
         (only,) = dimensions
         own |= {f"{only}_loss": own["loss"]} | {f"{only}_{kind}": own[kind] for kind in _TRIPLET_KINDS}
-    scalars = {"loss/total": own["loss"]} if "loss" in own else {}
+    scalars = {}
     for name, value in own.items():
         output, _, kind = name.rpartition("_")
         if kind == "loss" and output and own.get(f"{output}_valid_pairs", 1):
             scalars[f"loss/{output}"] = value
+    if scalars:
+        # Without a single triplet the total is 0 as well, and says as little.
+        scalars["loss/total"] = own["loss"]
     for dimension in dimensions:
         if own.get(f"{dimension}_valid_pairs"):
             scalars |= {f"{kind}/{dimension}": own[f"{dimension}_{kind}"] for kind in _TRIPLET_KINDS}

@@ -66,7 +66,7 @@ class RunInputs(keras.callbacks.Callback):
             hparams.hparams(values)
 
 
-def write_result(logdir: Path, model: keras.Model, loss: float, scores: SubspaceScores) -> None:
+def write_result(logdir: Path, model: keras.Model, loss: float | None, scores: SubspaceScores) -> None:
     """Writes the final scores, which HParams shows beside the parameters.
 
     ``final/loss``, and ``final/<dimension>``: label triplets in the right order, where they could be tested.
@@ -74,12 +74,13 @@ def write_result(logdir: Path, model: keras.Model, loss: float, scores: Subspace
     Args:
         logdir: TensorBoard's directory.
         model: the model that is kept.
-        loss: its validation loss.
+        loss: its validation loss; None where no triplet was held out.
         scores: of held-out tracks.
     """
     matrix = scores.matrix(model)
     with tf.summary.create_file_writer(str(logdir)).as_default(step=0):
-        tf.summary.scalar("final/loss", loss)
+        if loss is not None:
+            tf.summary.scalar("final/loss", loss)
         for name, accuracy in (own_accuracy(matrix) if matrix else {}).items():
             tf.summary.scalar(f"final/{name}", accuracy)
 

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from msim_tf.model.objectives import build_compiled_model
 from msim_tf.model.params import NetworkParams, TrainParams
 from msim_tf.model.run import Run, finish_run, kept_epoch, load_model, load_run, start_run
 from msim_tf.model.tensorboard_images import EvaluationImages, SubspaceScores
-from msim_tf.model.tensorboard_logs import EmbeddingStatistics, LossScalars, sample_tracks
+from msim_tf.model.tensorboard_logs import EmbeddingStatistics, LossScalars, loss_scalars, sample_tracks
 from msim_tf.model.tensorboard_run import RunInputs, write_projector, write_result
 from msim_tf.model.time_averaged_heads import head_part, train_heads
 
@@ -139,7 +139,7 @@ def train(
                 if describing.models:
                     save_heads(describing, run.path)
             summary = {**kept_epoch(run.path / "history.csv", params.keep), **heads}
-            _show_kept_model(job, parts["validation"], summary["val_loss"])
+            _show_kept_model(job, parts["validation"], summary)
             finish_run(run, {**summary, "seconds": round(time.time() - started, 1)})
             shutil.rmtree(run.path / "backup", ignore_errors=True)
         hosts.agreed()  # the others read what the chief has written
@@ -251,11 +251,12 @@ def _fit_heads(job: _Job, train_part: StorePart) -> dict[str, float]:
     return {"head_first_loss": losses[0], "head_loss": losses[-1]}
 
 
-def _show_kept_model(job: _Job, held_out: np.ndarray, loss: float) -> None:
+def _show_kept_model(job: _Job, held_out: np.ndarray, summary: Mapping[str, float]) -> None:
     """Final scores and projector for TensorBoard; a run whose loss never was a number keeps no model to show."""
     if not job.run.model_path.exists():
         return
     model, logdir, inputs = load_model(job.run), job.run.path / "tensorboard", job.params.network.inputs
+    loss = loss_scalars(summary, "val_", job.params.network.dimensions).get("loss/total")
     write_result(logdir, model, loss, SubspaceScores(sample_tracks(job.store, held_out, inputs), job.params, job.store))
     shown = sample_tracks(job.store, np.arange(len(job.store)), inputs)
     write_projector(logdir, model, shown, job.store, job.run.identifiers["validation"])

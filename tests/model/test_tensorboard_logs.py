@@ -46,6 +46,11 @@ def test_losses_are_grouped_and_a_dimension_without_triplets_is_absent():
     }
 
 
+def test_a_total_without_any_triplet_is_absent_too():
+    logs = {"loss": 0.0, "genre_loss": 0.0, "genre_active_triplets": 0.0, "genre_valid_pairs": 0.0}
+    assert loss_scalars(logs, "", ("genre", "era")) == {}
+
+
 def test_a_single_dimension_has_a_name_too():
     logs = {"loss": 0.5, "active_triplets": 0.2, "valid_pairs": 4.0}
     assert loss_scalars(logs, "", ("mood",)) == {

@@ -91,7 +91,8 @@ def table1_networks(
     """The same recipe for each network.
 
     Args:
-        recipe: how to train; its network gives the width only.
+        recipe: how to train; its network gives the width only. Heads that describe music are left out, because no
+            table scores them.
         networks: e.g. ``NETWORK_PRESETS``.
         width: another width.
         time_averaged_heads: switch the time-averaged heads on in the networks that have the inputs for them.
@@ -100,6 +101,7 @@ def table1_networks(
     return {
         name: dataclasses.replace(
             recipe,
+            describe_steps=0,
             network=dataclasses.replace(
                 network, width=width, time_averaged_heads=time_averaged_heads and network.inputs == MULTI_INPUT
             ),
