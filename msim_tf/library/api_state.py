@@ -13,6 +13,7 @@ from typing import Any
 
 import cachetools
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from msim_tf.library.api_errors import ApiError
 from msim_tf.library.catalog import Catalog, load_catalog
@@ -170,7 +171,9 @@ class Plane:
         # Eigenvectors of the covariance, largest variance first.
         middle = vectors.mean(0, dtype=np.float64)
         centred = vectors.astype(np.float64) - middle
-        values, directions = np.linalg.eigh(centred.T @ centred)
+        # Threads of BLAS wait for each other actively: where other work has a core, a matrix this small takes seconds.
+        with threadpool_limits(1, "blas"):
+            values, directions = np.linalg.eigh(centred.T @ centred)
         axes = directions[:, ::-1][:, :2]
         # The sign of an eigenvector is arbitrary; this one does not change from run to run.
         axes = axes * np.where(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])] < 0, -1, 1)

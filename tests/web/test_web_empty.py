@@ -40,6 +40,7 @@ def test_an_empty_library_says_what_to_do(browser, address):
     assert "The library is empty" in page.text("#results-empty")
     assert "run msim index again" in page.text("#results-empty")
     assert page.one("#surprise").get_property("disabled")
+    assert not page.shown("#weight-genre") and not page.shown("#filters")  # nothing to weigh, nothing to filter
     page.one("#tab-map").click()
     page.until(lambda: "The library is empty: run msim index." in page.text("#map-note"))
     page.one("#tab-compare").click()

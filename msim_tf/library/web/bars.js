@@ -20,12 +20,13 @@ export function nearness(name, distance) {
   return 1 - (above - 1 + within) / (scale.length - 1);
 }
 
-/** The bars of a hit: of the dimensions that the query has, pale where its weight is 0. */
+/** The bars of a hit: of the dimensions that the query has, pale where its weight is 0; "" where it has none. */
 export function bars(distances, weights) {
   const values = dimensions()
     .filter((name) => name in distances)
     .map((name) => [name, nearness(name, distances[name])])
     .filter(([, value]) => value !== null);
+  if (!values.length) return "";
   const words = values.map(([name, value]) => `${name} ${nearerPairs(value)}`);
   return el(
     "div",

@@ -26,6 +26,7 @@ async function start() {
     return;
   }
   settled();
+  document.body.classList.toggle("is-empty", !library.tracks);
   byId("library-name").textContent = library.name;
   byId("library-facts").textContent = [
     counted(library.tracks, "track"),

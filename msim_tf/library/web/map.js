@@ -35,8 +35,8 @@ export function setUpMap() {
   for (const part of [byId("map-colour"), document.querySelector("label[for=map-colour]"), byId("map-legend")])
     part.hidden = !colours.length;
   byId("map-arrange").addEventListener("change", () => (zoom.fit(), load()));
-  byId("map-in").addEventListener("click", () => zoom.by(STEP));
-  byId("map-out").addEventListener("click", () => zoom.by(1 / STEP));
+  byId("map-in").addEventListener("click", () => zoomBy(STEP));
+  byId("map-out").addEventListener("click", () => zoomBy(1 / STEP));
   byId("map-fit").addEventListener("click", () => zoom.fit());
   byId("map-colour").addEventListener("change", () => (colour(), draw()));
   watch((state, changed) => {
@@ -72,9 +72,13 @@ function wanted() {
 
 /** Draws the query and hits anew; a large library's map may lack some, and is then asked for again with them. */
 function follow() {
-  const shown = new Set(points.map(({ id }) => id));
-  if (map && wanted().some((id) => !shown.has(id))) load();
+  if (map && lacksSome()) load();
   else draw();
+}
+
+function lacksSome() {
+  const shown = new Set(points.map(({ id }) => id));
+  return wanted().some((id) => !shown.has(id));
 }
 
 async function load() {
@@ -96,6 +100,10 @@ async function load() {
   }
   points = map.points.map((point) => ({ ...point }));
   active = null;
+  if (lacksSome()) {
+    load(); // hits came meanwhile
+    return;
+  }
   byId("map-note").textContent = note();
   colour();
   placePoints();
@@ -145,12 +153,11 @@ const extent = (values) =>
 
 function draw() {
   if (!points.length || !canvas.clientWidth) return;
-  const { query } = current();
-  const at = points.find(({ id }) => id === query?.track);
+  const at = queryPoint();
   drawMap(canvas, {
     points,
     labels,
-    meant: new Set(query ? wanted() : []),
+    meant: new Set(current().query ? wanted() : []),
     query: at,
     title: at ? titleOf(at) : "",
     active,
@@ -181,11 +188,16 @@ function point(at, aloud = false) {
   draw();
 }
 
-/** Where the keyboard starts: at the query, else in the middle. */
-function start() {
-  const query = points.find(({ id }) => id === current().query?.track);
-  return query ?? nearest(points, canvas.clientWidth / 2, canvas.clientHeight / 2, Infinity);
+/** Zooms round what the keyboard is at, else round the query, else round the middle. */
+function zoomBy(factor) {
+  const at = active ?? queryPoint();
+  zoom.by(factor, at?.px, at?.py);
 }
+
+const queryPoint = () => points.find(({ id }) => id === current().query?.track);
+
+/** Where the keyboard starts: at the query, else in the middle. */
+const start = () => queryPoint() ?? nearest(points, canvas.clientWidth / 2, canvas.clientHeight / 2, Infinity);
 
 function steer(event) {
   const direction = DIRECTIONS[event.key];
@@ -195,7 +207,7 @@ function steer(event) {
     point(active ? (nearestTowards(points, at, direction) ?? at) : at, true);
   } else if (event.key === "+" || event.key === "-") {
     event.preventDefault();
-    zoom.by(event.key === "+" ? STEP : 1 / STEP, active?.px, active?.py);
+    zoomBy(event.key === "+" ? STEP : 1 / STEP);
   } else if (event.key === "0") {
     event.preventDefault();
     zoom.fit();

@@ -37,7 +37,8 @@ export function drawMap(canvas, { points, labels, meant, query, title, active })
     ring(context, colour("ink"), 9, 1.5);
   }
   at({ px: 0, py: 0 });
-  names(context, canvas, points, labels, colour, query && besideQuery(query, title, points));
+  const seen = query && query.px >= 0 && query.py >= 0 && query.px <= canvas.clientWidth && query.py <= canvas.clientHeight;
+  names(context, canvas, points, labels, colour, seen ? besideQuery(query, title, points) : null);
 }
 
 function mark(context, group, colour, bold) {
@@ -60,7 +61,8 @@ function ring(context, colour, radius, width) {
 function besideQuery({ px, py }, name, points) {
   const side = 4 * name.length;
   const covered = (y) => points.filter((point) => Math.abs(point.px - px) < side && Math.abs(point.py - y) < FONT).length;
-  return { name, px, py: covered(py - AWAY) < covered(py + AWAY) ? py - AWAY : py + AWAY };
+  const ring = { x: px, y: py, side: AWAY / 2 };
+  return { name, ring, px, py: covered(py - AWAY) < covered(py + AWAY) ? py - AWAY : py + AWAY };
 }
 
 /** Writes the query's name, then those of regions that have room. */
@@ -69,7 +71,7 @@ function names(context, canvas, points, labels, colour, query) {
   context.textAlign = "center";
   context.textBaseline = "middle";
   context.lineJoin = "round";
-  const boxes = [];
+  const boxes = query ? [query.ring] : [];
   for (const { name, px, py } of [...(query ? [query] : []), ...regions(points, labels, width, height)]) {
     const bold = name === query?.name;
     context.font = `${bold ? 700 : 600} ${FONT}px ${getComputedStyle(canvas).fontFamily}`;

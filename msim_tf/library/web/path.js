@@ -99,7 +99,7 @@ function show(steps) {
   const rows = steps.map((step, place) => {
     const row = trackRow(step.track, { list: () => tracks });
     // The first has no track before it: its distances are all 0 and would only look like an answer.
-    row.update(place ? step : { ...step, explanation: "The start" }, place + 1);
+    row.update(place ? step : { ...step, distances: {}, explanation: "The start" }, place + 1);
     return row.element;
   });
   byId("path-list").replaceChildren(...rows);

@@ -67,6 +67,7 @@ function play(at) {
       artist: track.artist ?? "",
       album: track.album ?? "",
     });
+  everyButton();
   drawQueue();
   progress();
   start();
@@ -76,8 +77,8 @@ async function start() {
   try {
     await audio.play();
   } catch (error) {
-    // Another track was chosen before this one could start: nothing went wrong.
-    if (error.name !== "AbortError") failed();
+    // Another track was chosen before this one could start, or the browser waits for a click: the file is good.
+    if (!["AbortError", "NotAllowedError"].includes(error.name)) failed();
   }
 }
 
@@ -177,5 +178,9 @@ for (const name of ["timeupdate", "durationchange", "seeked"]) audio.addEventLis
 for (const name of ["play", "pause", "ended", "emptied"]) audio.addEventListener(name, everyButton);
 audio.addEventListener("error", failed);
 audio.addEventListener("ended", next);
+// What stands on the bottom of the page keeps above the player, whose height depends on what it says.
+new ResizeObserver(() => {
+  document.body.style.setProperty("--player", `${byId("player").offsetHeight}px`);
+}).observe(byId("player"));
 setVolume(savedVolume());
 setUpMediaKeys();

@@ -15,6 +15,7 @@ export function setUpSheet() {
 function set(open) {
   const toggle = byId("sheet-toggle");
   toggle.setAttribute("aria-expanded", String(open));
+  toggle.textContent = open ? "Close sliders and filters" : "Sliders and filters";
   document.body.classList.toggle("sheet-open", open);
   if (open) byId("findings").scrollIntoView();
 }
