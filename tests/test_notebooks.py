@@ -1,0 +1,53 @@
+"""The notebooks of the documentation run, and show what they print."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+
+import pytest
+
+from tools import notebooks
+
+NOTEBOOKS = sorted(notebooks.FOLDER.glob("*.ipynb"))
+
+
+def printed(notebook):
+    """Stored text of each code cell."""
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return ["".join(line for output in cell["outputs"] for line in output["text"]) for cell in cells]
+
+
+def form(text):
+    """A text without its numbers, and without the spaces that their width decides."""
+    return re.sub(r"\s+", " ", re.sub(r"-?\d[\d.,e+-]*", "#", text))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_prints_what_is_shown(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    notebook = notebooks.load(path)
+    outputs = notebooks.run(notebook)
+    stored = printed(notebook)
+    # Numbers and hits may differ from one processor to another; which cells print, and in what form, may not.
+    assert [bool(text) for text in outputs] == [bool(text) for text in stored]
+    for own, shown in zip(outputs, stored):
+        assert len(own.splitlines()) == len(shown.splitlines()), own
+        if ".ogg" not in own:
+            assert form(own) == form(shown)
+
+
+def test_there_are_four_and_their_outputs_are_text():
+    assert [path.stem for path in NOTEBOOKS] == ["own_model", "serve", "steer", "train"]
+    for path in NOTEBOOKS:
+        outputs = [output for cell in notebooks.load(path)["cells"] for output in cell.get("outputs", [])]
+        assert outputs and {output["output_type"] for output in outputs} == {"stream"}, path
+        assert path.stat().st_size < 20_000, path
+
+
+def test_a_cell_that_fails_is_not_passed_over():
+    cell = {"cell_type": "code", "source": ["x = 1\n", "print(x)\n", "x + 1"]}
+    assert notebooks.run({"cells": [cell]}) == ["1\n2\n"]
+    with pytest.raises(ZeroDivisionError):
+        notebooks.run({"cells": [cell, {"cell_type": "code", "source": ["1 / 0"]}]})
