@@ -17,6 +17,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalars
 
 from msim_tf.data.store import FeatureStore
+from msim_tf.dimensions import DIMENSION_NAMES
 
 _SAMPLE = 256  # tracks at most in embedding statistics and projector
 _TRIPLET_KINDS = ("active_triplets", "valid_pairs")  # the metrics of every dimension
@@ -43,12 +44,13 @@ def sample_tracks(store: FeatureStore, clips: np.ndarray, inputs: Sequence[str])
 
 
 def embed_sample(model: keras.Model, sample: SampleTracks) -> dict[str, np.ndarray]:
-    """Subspaces of the sample's segments: name -> [n, width] float32."""
+    """Subspaces of the sample's segments: dimension -> [n, width] float32, without what else a training predicts."""
     parts = [
         model({name: value[i : i + 64] for name, value in sample.inputs.items()}, training=False)
         for i in range(0, len(sample.identifiers), 64)
     ]
-    return {name: np.concatenate([np.asarray(part[name], np.float32) for part in parts]) for name in parts[0]}
+    names = [name for name in parts[0] if name in DIMENSION_NAMES]
+    return {name: np.concatenate([np.asarray(part[name], np.float32) for part in parts]) for name in names}
 
 
 class LossScalars(keras.callbacks.Callback):

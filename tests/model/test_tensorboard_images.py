@@ -54,6 +54,7 @@ def test_images_and_accuracies_every_few_epochs_and_at_the_end(labelled_store, s
     assert picture.shape[:2] == (int(height), int(width)) and picture.std() > 10
 
     # Accuracy by looking at every triplet: another artist's tracks, mean over anchors.
+    assert list(embed_sample(model, sample)) == list(DIMENSION_NAMES)  # without "track", which is no subspace
     vectors = embed_sample(model, sample)["mood"].astype(float)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     distance = np.round(1 - vectors @ vectors.T, 12)
