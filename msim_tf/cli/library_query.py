@@ -22,6 +22,7 @@ from msim_tf.search.filters import Filters
 from msim_tf.search.index import Index
 from msim_tf.search.profiles import named_weights
 from msim_tf.search.query import Match, Query, mixed_query, search
+from msim_tf.search.reasons import why_nothing
 from msim_tf.search.weights import load_profile
 from msim_tf.settings import default_library
 
@@ -125,6 +126,8 @@ def _query_library(
         name: search(index, query, weights=weights, k=options.count, filters=filters, diversity=limits)
         for name, weights in rankings.items()
     }
+    if not matches["overall"]:
+        click.echo(f"msim: nothing found: {printable(why_nothing(index, filters, query.exclude))}", err=True)
     if shown.format == "json":
         print_json({name: [_hit_json(index, query, match) for match in ranking] for name, ranking in matches.items()})
         return

@@ -191,6 +191,12 @@ def test_limits_per_artist_and_diversity(library, index, names):
     assert diverse[0] == plain[0] and diverse != plain
 
 
+def test_an_empty_answer_says_why(library, names):
+    result = CliRunner().invoke(cli, ["query", str(library), names[0], "--bpm", "400-500"])
+    assert result.exit_code == 0
+    assert "msim: nothing found: no track of this library has a tempo from 400 to 500 bpm" in result.output
+
+
 def test_wrong_options_say_what_is_wrong(library, names, tmp_path):
     for arguments, message in (
         (["--bpm", "fast"], "--bpm 'fast': expected LOWEST-HIGHEST"),
