@@ -100,7 +100,7 @@ def test_every_control_has_a_name_and_every_landmark_is_there(page):
     roles = [node["role"] for node in page.accessible()]
     assert [roles.count(role) for role in ("banner", "main", "search")] == [1, 1, 1]
     assert roles.count("slider") >= 6
-    identifiers = page.js("return [...document.querySelectorAll('[id]')].map((found) => found.id)")
+    identifiers = page.js("return [...document.querySelectorAll('[id]')].map((element) => element.id)")
     assert len(identifiers) == len(set(identifiers))
 
 
@@ -120,9 +120,9 @@ def test_axe_finds_nothing(page, view):
         "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
         "rules": {"label-content-name-mismatch": {"enabled": True}},
     }
-    found = page.browser.execute_async_script("axe.run(document, arguments[0]).then(arguments[1])", options)
-    assert len(found["passes"]) > 15
-    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == []
+    report = page.browser.execute_async_script("axe.run(document, arguments[0]).then(arguments[1])", options)
+    assert len(report["passes"]) > 15
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in report["violations"]] == []
 
 
 def test_rows_are_low_and_nothing_in_them_is_cut_off(page):

@@ -21,13 +21,13 @@ def build_library(music, folder, path):
     from msim_tf.library.catalog import Catalog, save_library
     from msim_tf.search.index import Index
 
-    identifiers = sorted(found.name for found in music.glob("*.ogg"))[:TRACKS]
+    identifiers = sorted(path.name for path in music.glob("*.ogg"))[:TRACKS]
     for track in identifiers:
         shutil.copyfile(music / track, folder / track)
-    told = json.loads((tiny_model_path() / "1/assets.extra/msim.json").read_text(encoding="utf-8"))
-    layout = EmbeddingLayout.from_json(told)
+    export = json.loads((tiny_model_path() / "1/assets.extra/msim.json").read_text(encoding="utf-8"))
+    layout = EmbeddingLayout.from_json(export)
     vectors = np.random.default_rng(3).normal(size=(len(identifiers), layout.size)).astype(np.float32)
-    meta = {"model": told["name"], "version": "1", "digest": told["digest"]}
+    meta = {"model": export["name"], "version": "1", "digest": export["digest"]}
     embeddings = Embeddings("excerpts", tuple(identifiers), vectors, layout, meta)
     catalog = Catalog(path, "Test <b>library</b>", folder, str(tiny_model_path()))
     save_library(Index.build(embeddings, _metadata(music, identifiers)), catalog)
@@ -37,12 +37,12 @@ def build_library(music, folder, path):
 def _metadata(music, identifiers):
     """What the excerpts tell, tempo and year by their place, and one title that tries to be markup."""
     with open(music / "ATTRIBUTION.csv", encoding="utf-8") as file:
-        told = {row["file"]: row for row in csv.DictReader(file)}
+        rows = {row["file"]: row for row in csv.DictReader(file)}
     metadata = {}
     for place, track in enumerate(identifiers):
         metadata[track] = {
-            "artist": told[track]["artist_tag"] or track.split("__")[0],
-            "title": HOSTILE if place == 3 else told[track]["title_tag"],
+            "artist": rows[track]["artist_tag"] or track.split("__")[0],
+            "title": HOSTILE if place == 3 else rows[track]["title_tag"],
             "tempo": 80.0 + 5 * place,
             "year": 1980 + place,
             "genre": ["metal" if place % 3 else "ambient"],

@@ -31,11 +31,11 @@ class Page:
         end = time.monotonic() + WAIT
         while True:
             try:
-                found = condition()
+                result = condition()
             except StaleElementReferenceException:
-                found = None
-            if found:
-                return found
+                result = None
+            if result:
+                return result
             assert time.monotonic() < end, f"{why or condition}: not within {WAIT:g} s; {self.text('#problem')}"
             time.sleep(0.05)
 
@@ -46,7 +46,7 @@ class Page:
         return self.browser.find_element(By.CSS_SELECTOR, selector)
 
     def shown(self, selector):
-        return any(found.is_displayed() for found in self.all(selector))
+        return any(element.is_displayed() for element in self.all(selector))
 
     def text(self, selector):
         return self.one(selector).text
@@ -64,12 +64,11 @@ class Page:
     def accessible(self):
         """What a screen reader is given: role and name of every node."""
         nodes = self.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
-        told = (
+        return [
             {key: node.get(key, {}).get("value", "") for key in ("role", "name")}
             for node in nodes
             if not node["ignored"]
-        )
-        return list(told)
+        ]
 
     def search_for(self, words):
         field = self.one("#search")
@@ -84,8 +83,8 @@ class Page:
     def sliders(self):
         """Where each slider stands, by dimension."""
         return {
-            found.get_attribute("id").removeprefix("weight-"): float(found.get_property("value"))
-            for found in self.all(".slider")
+            slider.get_attribute("id").removeprefix("weight-"): float(slider.get_property("value"))
+            for slider in self.all(".slider")
         }
 
     def hits(self, within="#results-list"):
@@ -112,14 +111,14 @@ class Page:
     def hosts(self):
         """Every host that something was asked of since the last call."""
         messages = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]
-        asked = [told["params"]["request"]["url"] for told in messages if told["method"] == "Network.requestWillBeSent"]
-        return {urlsplit(url).netloc for url in asked if urlsplit(url).scheme in ("http", "https", "ws", "wss")}
+        urls = [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
+        return {urlsplit(url).netloc for url in urls if urlsplit(url).scheme in ("http", "https", "ws", "wss")}
 
 
 def track_hash(track, **more):
     """The address of a view: track as query, and more."""
-    told = {"track": track, **more}
-    return "&".join(f"{name}={quote(str(value), safe='')}" for name, value in told.items())
+    parameters = {"track": track, **more}
+    return "&".join(f"{name}={quote(str(value), safe='')}" for name, value in parameters.items())
 
 
 def order(index, query, weights=None, *, also=(), mix=None, k=10, per_artist=2):
