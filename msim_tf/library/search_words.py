@@ -54,7 +54,8 @@ def wording(text: str, tags: Mapping[str, int]) -> Wording:
     spelt: dict[str, str] = {}  # in small letters -> as it is spelt, the commonest first
     for tag in sorted(tags, key=tags.__getitem__, reverse=True):
         spelt.setdefault(tag.casefold(), tag)
-    chosen, rest = [], []
+    chosen: list[str] = []
+    rest: list[str] = []
     for phrase in _phrases(text.split(), spelt):
         (chosen if phrase in spelt else rest).append(spelt.get(phrase, phrase))
     filters = Filters(bpm=bpm, keys=keys, tags=tuple(dict.fromkeys(chosen)))

@@ -15,7 +15,7 @@ export function combobox(input, { suggest, choose, none, clear = false, onError 
   const list = el("ul", { role: "listbox", id: `${input.id}-list`, class: "suggestions", "aria-label": "Suggestions" });
   const note = el("p", { class: "suggestions-note", role: "status" });
   const box = el("div", { class: "suggestions-box", hidden: true }, list, note);
-  let found = [];
+  let suggestions = [];
   let active = -1;
   let pending = null; // { text, controller, promise }: the suggestions that are on their way
   let answered = null; // the text that the suggestions are for
@@ -48,7 +48,7 @@ export function combobox(input, { suggest, choose, none, clear = false, onError 
   }
 
   function take(place) {
-    const chosen = found[place];
+    const chosen = suggestions[place];
     input.value = clear ? "" : chosen.text;
     close();
     choose(chosen);
@@ -56,7 +56,7 @@ export function combobox(input, { suggest, choose, none, clear = false, onError 
 
   function show(text) {
     list.replaceChildren(
-      ...found.map((suggestion, place) =>
+      ...suggestions.map((suggestion, place) =>
         el(
           "li",
           {
@@ -74,10 +74,10 @@ export function combobox(input, { suggest, choose, none, clear = false, onError 
     );
     active = -1;
     input.removeAttribute("aria-activedescendant");
-    list.hidden = !found.length;
-    note.textContent = found.length ? "" : none(text);
+    list.hidden = !suggestions.length;
+    note.textContent = suggestions.length ? "" : none(text);
     box.hidden = false;
-    input.setAttribute("aria-expanded", String(found.length > 0));
+    input.setAttribute("aria-expanded", String(suggestions.length > 0));
   }
 
   /** Asks for suggestions, once for a text: Enter and the pause after typing may both want the same. */
@@ -87,16 +87,16 @@ export function combobox(input, { suggest, choose, none, clear = false, onError 
       pending?.controller.abort();
       const mine = { text, controller: new AbortController() };
       pending = mine;
-      mine.promise = suggestions(text, mine.controller.signal).finally(() => {
+      mine.promise = fetchSuggestions(text, mine.controller.signal).finally(() => {
         if (pending === mine) pending = null;
       });
     }
     return pending.promise;
   }
 
-  async function suggestions(text, signal) {
+  async function fetchSuggestions(text, signal) {
     try {
-      found = await suggest(text, signal);
+      suggestions = await suggest(text, signal);
       answered = text;
       if (document.activeElement === input) show(text);
     } catch (error) {
@@ -106,7 +106,7 @@ export function combobox(input, { suggest, choose, none, clear = false, onError 
 
   async function enter() {
     if (!fresh() || box.hidden) await ask();
-    if (fresh() && found.length) take(Math.max(active, 0));
+    if (fresh() && suggestions.length) take(Math.max(active, 0));
   }
 
   const fresh = () => answered === input.value.trim();
@@ -121,7 +121,7 @@ export function combobox(input, { suggest, choose, none, clear = false, onError 
     if (step) {
       event.preventDefault();
       if (box.hidden) ask();
-      else if (found.length) activate((active + step + (active < 0 && step < 0 ? 1 : 0) + found.length) % found.length);
+      else if (suggestions.length) activate((active + step + (active < 0 && step < 0 ? 1 : 0) + suggestions.length) % suggestions.length);
     } else if (event.key === "Enter") {
       event.preventDefault();
       enter();

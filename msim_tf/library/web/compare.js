@@ -12,7 +12,7 @@ import { asksAnew, change, current, equalWeights, watch } from "./state.js";
 import { counted, creditOf, factsOf, titleOf } from "./words.js";
 import { asPositions, presetButton } from "./weights.js";
 
-const asked = new Set();
+const shownPairs = new Set(); // by name, so that none is shown twice
 let pair = null;
 let stale = true; // whether the pair belongs to another query
 let busy = false;
@@ -21,9 +21,9 @@ export function setUpCompare() {
   byId("compare-skip").addEventListener("click", next);
   byId("compare-reset").addEventListener("click", () => {
     forgetProfile();
-    asked.clear();
+    shownPairs.clear();
     change({ weights: equalWeights() });
-    tell();
+    showLearnt();
     draw();
   });
   byId("compare-export").addEventListener("click", () => saveText(profileText(savedProfile()), "profile.json"));
@@ -34,14 +34,14 @@ export function setUpCompare() {
   watchHits((hits) => (stale || !pair || hits.length < 2) && draw());
   watch((_, changed) => {
     if (!asksAnew(changed)) return;
-    asked.clear();
+    shownPairs.clear();
     stale = true;
   });
-  tell();
+  showLearnt();
 }
 
 function draw() {
-  pair = mostTelling(currentHits(), asked);
+  pair = mostTelling(currentHits(), shownPairs);
   stale = false;
   byId("compare-pair").replaceChildren(...(pair ? [card("A", 0), card("B", 1)] : []));
   byId("compare-skip").disabled = !pair;
@@ -54,7 +54,7 @@ function lead() {
   if (!current().query) return "Choose a track to start from first; two tracks to compare then appear here.";
   return currentHits().length < 2
     ? "Two results are needed to compare; widen the filters."
-    : "All pairs of these results were asked. Show more results, or start from another track.";
+    : "All pairs of these results were shownPairs. Show more results, or start from another track.";
 }
 
 function card(letter, place) {
@@ -93,7 +93,7 @@ async function choose(place) {
     settled();
     // Weights that foresee no more than equal ones would only unsettle the list.
     if (helps(profile)) change({ weights: asPositions(profile.weights) });
-    tell(profile);
+    showLearnt(profile);
     next();
   } catch (error) {
     report(error, () => choose(place));
@@ -103,12 +103,12 @@ async function choose(place) {
 }
 
 function next() {
-  if (pair) asked.add(pairName(pair));
+  if (pair) shownPairs.add(pairName(pair));
   draw();
   byId("compare-title").focus({ preventScroll: true });
 }
 
-function tell(profile = savedProfile()) {
+function showLearnt(profile = savedProfile()) {
   byId("compare-reset").hidden = !profile;
   for (const id of ["preset-learnt", "compare-export"]) byId(id).hidden = !profile || !helps(profile);
   byId("compare-status").textContent = profile ? learntText(profile) : "";

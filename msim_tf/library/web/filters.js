@@ -36,7 +36,7 @@ function hideUnknown() {
   byId("filter-keys").hidden = !keys.length;
   byId("filter-bpm").hidden = !bpm;
   byId("filter-years").hidden = !years;
-  byId("filter-tags").hidden = !Object.values(tags).some((known) => known.length);
+  byId("filter-tags").hidden = !Object.values(tags).some((counts) => counts.length);
   byId("filter-artists").hidden = !artists;
   for (const [id, count] of [["per-artist", artists], ["per-album", albums]])
     for (const part of [byId(id), document.querySelector(`label[for=${id}]`)]) part.hidden = !count;
@@ -55,9 +55,9 @@ const set = (parts) => change({ filters: { ...current().filters, ...parts } });
 
 function setUpPair(kind) {
   const ends = [byId(`${kind}-low`), byId(`${kind}-high`)];
-  const known = library()[kind];
+  const range = library()[kind];
   ends.forEach((input, place) => {
-    if (known) input.placeholder = String(Math.round(known[place]));
+    if (range) input.placeholder = String(Math.round(range[place]));
     input.addEventListener("input", () => {
       if (ends.every((end) => end.validity.valid)) set({ [kind]: ends.map((end) => end.value) });
     });
@@ -67,7 +67,7 @@ function setUpPair(kind) {
 function setUpList(kind, suggest) {
   combobox(byId(kind), {
     suggest: async (text, signal) =>
-      (await suggest(text, signal)).filter((found) => !current().filters[kind].includes(found.text)).slice(0, SHOWN),
+      (await suggest(text, signal)).filter((suggestion) => !current().filters[kind].includes(suggestion.text)).slice(0, SHOWN),
     choose: ({ text }) => set({ [kind]: [...current().filters[kind], text] }),
     none: () => "Nothing like that in the library.",
     clear: true,
@@ -92,16 +92,16 @@ function suggestKeys(text) {
 }
 
 function suggestTags(text) {
-  const known = Object.entries(library().tags).flatMap(([kind, tags]) =>
+  const suggestions = Object.entries(library().tags).flatMap(([kind, tags]) =>
     tags.map(([tag, count]) => ({ text: tag, detail: `${kind} · ${count}` })),
   );
-  return known.filter((tag) => holds(tag.text, text));
+  return suggestions.filter((tag) => holds(tag.text, text));
 }
 
 async function suggestArtists(text, signal) {
   // As many more as may be chosen already, which are not suggested again.
-  const found = await findArtists(text, SHOWN + current().filters.artists.length, signal);
-  return found.map(({ artist, tracks }) => ({ text: artist, detail: counted(tracks, "track") }));
+  const artists = await findArtists(text, SHOWN + current().filters.artists.length, signal);
+  return artists.map(({ artist, tracks }) => ({ text: artist, detail: counted(tracks, "track") }));
 }
 
 function draw(state) {

@@ -66,8 +66,8 @@ function hasLabels(name) {
 /** The tracks that are always on the map: the query, its other examples, and the hits. */
 function wanted() {
   const { query, also } = current();
-  const asked = [...(query?.track ? [query.track] : []), ...also];
-  return [...asked, ...currentHits().slice(0, MOST_WANTED).map((hit) => hit.track.id)];
+  const examples = [...(query?.track ? [query.track] : []), ...also];
+  return [...examples, ...currentHits().slice(0, MOST_WANTED).map((hit) => hit.track.id)];
 }
 
 /** Draws the query and hits anew; a large library's map may lack some, and is then asked for again with them. */

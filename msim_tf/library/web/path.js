@@ -19,7 +19,7 @@ let shown = null; // the request that gave what is shown
 export function setUpPath() {
   combobox(byId("path-to"), {
     suggest: suggestTracks,
-    choose: (found) => change({ to: found.value.id }),
+    choose: ({ value }) => change({ to: value.id }),
     none: () => "No such track.",
     onError: report,
   });

@@ -5,7 +5,7 @@ import { library } from "./library.js";
 
 const address = () => `msim.choices.${library().name}`;
 
-/** What is known: { choices, weights, agreement, equal_agreement }, or null. */
+/** What was learnt: { choices, weights, agreement, equal_agreement }, or null. */
 export function savedProfile() {
   try {
     const saved = JSON.parse(localStorage.getItem(address()));
@@ -36,8 +36,8 @@ export async function learn(choice, signal) {
   } catch (error) {
     if (error.status !== 404) throw error;
     // Uploads are forgotten after an hour and tracks may be removed: choices about them cannot be learnt from again.
-    const known = choices.filter((kept) => kept.query.track);
-    return learnt(known.length && known.length < choices.length ? known : [choice], signal);
+    const ofTracks = choices.filter((kept) => kept.query.track);
+    return learnt(ofTracks.length && ofTracks.length < choices.length ? ofTracks : [choice], signal);
   }
 }
 
@@ -52,14 +52,14 @@ async function learnt(choices, signal) {
   return profile;
 }
 
-/** Which two of these hits tell most: about equally far on the whole, but for different reasons; null when all were asked. */
-export function mostTelling(hits, asked) {
+/** Which two of these hits tell most: about equally far on the whole, but for different reasons; null when all are among `except`. */
+export function mostTelling(hits, except) {
   let best = null;
   for (let i = 0; i < hits.length; i += 1) {
     for (let j = i + 1; j < hits.length; j += 1) {
       const pair = [hits[i], hits[j]];
       const value = telling(pair);
-      if (!asked.has(pairName(pair)) && (!best || value > best.value)) best = { pair, value };
+      if (!except.has(pairName(pair)) && (!best || value > best.value)) best = { pair, value };
     }
   }
   return best?.pair ?? null;

@@ -97,28 +97,28 @@ function showNone(reason, filters) {
   byId("results-status").textContent = "No tracks found";
 }
 
-function show({ hits: found, reason }, state) {
+function show({ hits: newHits, reason }, state) {
   const filters = restrictionCount(state);
-  if (!found.length) return showNone(reason, filters);
+  if (!newHits.length) return showNone(reason, filters);
   byId("results-empty").replaceChildren();
   const opposed = Object.values(state.weights).some((weight) => weight < 0);
   byId("results-status").textContent =
-    `${counted(found.length, "track")}, nearest first${filters ? `, ${counted(filters, "filter")} on` : ""}${opposed ? "; “unlike” makes distances smaller, even negative" : ""}`;
+    `${counted(newHits.length, "track")}, nearest first${filters ? `, ${counted(filters, "filter")} on` : ""}${opposed ? "; “unlike” makes distances smaller, even negative" : ""}`;
   const more = byId("results-more");
   const grew = document.activeElement === more ? hits.length : -1;
-  replace(found);
-  more.hidden = found.length < state.k || state.k >= Math.min(MOST, library().tracks - 1 - state.also.length);
+  replace(newHits);
+  more.hidden = newHits.length < state.k || state.k >= Math.min(MOST, library().tracks - 1 - state.also.length);
   // The button may just have vanished under the focus; the first new track is where reading goes on.
   if (grew >= 0) list.children[grew]?.querySelector("button").focus();
   return undefined;
 }
 
-function replace(found) {
-  hits = found;
+function replace(newHits) {
+  hits = newHits;
   const before = new Map([...rows].map(([id, row]) => [id, row.element.getBoundingClientRect().top]));
   const focused = document.activeElement;
   const kept = new Map();
-  found.forEach((hit, place) => {
+  newHits.forEach((hit, place) => {
     const row = rows.get(hit.track.id) ?? trackRow(hit.track, { mix: true, list: () => hits.map(({ track }) => track) });
     row.update(hit, place + 1);
     kept.set(hit.track.id, row);
@@ -127,11 +127,11 @@ function replace(found) {
   for (const [id, row] of kept) rows.set(id, row);
   list.replaceChildren(...[...kept.values()].map((row) => row.element));
   if (list.contains(focused)) focused.focus({ preventScroll: true }); // moving an element takes its focus
-  byId("legend").hidden = !found.length;
-  byId("results-save").hidden = !found.length;
+  byId("legend").hidden = !newHits.length;
+  byId("results-save").hidden = !newHits.length;
   byId("results-more").hidden = true;
   slide(before);
-  for (const watcher of watchers) watcher(found);
+  for (const watcher of watchers) watcher(newHits);
 }
 
 /** Lets rows glide from where they were, so that the eye can follow a new order. */

@@ -23,11 +23,11 @@ const trackSuggestion = (track) => ({ text: titleOf(track), detail: creditOf(tra
 /** Suggestions for the search box: tracks, and where the text has words that the library knows, to filter by them. */
 async function suggestWordsAndTracks(text, signal) {
   const { tracks, understood } = await findTracks(text, SHOWN, signal);
-  const found = tracks.map(trackSuggestion);
-  if (!understood?.tracks) return found;
+  const suggestions = tracks.map(trackSuggestion);
+  if (!understood?.tracks) return suggestions;
   // First, and so what Enter takes, only where every word is one to filter by.
   const only = onlySuggestion(understood, tracks);
-  return understood.rest ? [...found, only] : [only, ...found];
+  return understood.rest ? [...suggestions, only] : [only, ...suggestions];
 }
 
 function onlySuggestion({ filters, tracks: count }, tracks) {
@@ -55,7 +55,7 @@ export function useTrack(track) {
 export function setUpSearch() {
   combobox(byId("search"), {
     suggest: suggestWordsAndTracks,
-    choose: (found) => (found.only ? useWords(found.only) : useTrack(found.value)),
+    choose: ({ only, value }) => (only ? useWords(only) : useTrack(value)),
     none: (text) =>
       library().tracks
         ? `Nothing in the library has “${text}” in its title, artist, album or path, or among its words.`

@@ -61,7 +61,7 @@ export function change(parts) {
   const address = `#${encoded()}`;
   const remember = fresh || "view" in parts;
   if (address !== location.hash) history[remember ? "pushState" : "replaceState"](null, "", address);
-  tell(new Set(Object.keys(parts)));
+  notify(new Set(Object.keys(parts)));
 }
 
 /** Starts with what the address says, and follows it when the user goes back or edits it. */
@@ -70,62 +70,62 @@ export function follow(names) {
   state = decoded(location.hash.slice(1));
   addEventListener("popstate", () => {
     state = decoded(location.hash.slice(1));
-    tell(new Set(Object.keys(state)));
+    notify(new Set(Object.keys(state)));
   });
-  tell(new Set(Object.keys(state)));
+  notify(new Set(Object.keys(state)));
 }
 
-function tell(changed) {
+function notify(changed) {
   for (const watcher of watchers) watcher(state, changed);
 }
 
 function encoded() {
-  const told = new URLSearchParams();
-  const put = (name, value) => value && told.append(name, value);
+  const parameters = new URLSearchParams();
+  const put = (name, value) => value && parameters.append(name, value);
   put("track", state.query?.track);
   put("upload", state.query?.upload);
   put("name", state.query?.name);
   for (const track of state.also) put("also", track);
-  for (const [name, track] of Object.entries(state.mix)) told.append(`mix.${name}`, track);
-  for (const [name, weight] of Object.entries(state.weights)) if (weight !== START_WEIGHT) told.append(name, weight);
+  for (const [name, track] of Object.entries(state.mix)) parameters.append(`mix.${name}`, track);
+  for (const [name, weight] of Object.entries(state.weights)) if (weight !== START_WEIGHT) parameters.append(name, weight);
   put("bpm", pair(state.filters.bpm));
   put("octaves", state.filters.octaves ? "1" : "");
   put("years", pair(state.filters.years));
-  for (const kind of ["keys", "tags", "artists"]) for (const value of state.filters[kind]) told.append(kind, value);
+  for (const kind of ["keys", "tags", "artists"]) for (const value of state.filters[kind]) parameters.append(kind, value);
   put("perArtist", state.limits.perArtist === PER_ARTIST ? "" : state.limits.perArtist || "any");
   put("perAlbum", state.limits.perAlbum);
   put("k", state.k === PAGE ? "" : state.k);
   put("view", state.view === "results" ? "" : state.view);
   put("to", state.to);
-  return told.toString();
+  return parameters.toString();
 }
 
 const pair = ([low, high]) => (low || high ? `${low}..${high}` : "");
 
 /** The state that an address tells; what makes no sense in it is left out. */
 function decoded(text) {
-  const told = new URLSearchParams(text);
+  const parameters = new URLSearchParams(text);
   const read = emptyState();
-  if (told.get("track")) read.query = { track: told.get("track") };
-  else if (told.get("upload")) read.query = { upload: told.get("upload"), name: told.get("name") || "Uploaded file" };
-  const also = new Set(told.getAll("also").filter((track) => track && track !== read.query?.track));
+  if (parameters.get("track")) read.query = { track: parameters.get("track") };
+  else if (parameters.get("upload")) read.query = { upload: parameters.get("upload"), name: parameters.get("name") || "Uploaded file" };
+  const also = new Set(parameters.getAll("also").filter((track) => track && track !== read.query?.track));
   read.also = [...also].slice(0, MOST_ALSO);
   for (const name of dimensions) {
-    if (told.get(`mix.${name}`)) read.mix[name] = told.get(`mix.${name}`);
-    const weight = Number.parseFloat(told.get(name));
+    if (parameters.get(`mix.${name}`)) read.mix[name] = parameters.get(`mix.${name}`);
+    const weight = Number.parseFloat(parameters.get(name));
     if (weight >= -1 && weight <= 1) read.weights[name] = weight;
   }
   for (const kind of ["bpm", "years"]) {
-    const found = /^([0-9.]*)\.\.([0-9.]*)$/.exec(told.get(kind) ?? "");
-    if (found) read.filters[kind] = [found[1], found[2]];
+    const limits = /^([0-9.]*)\.\.([0-9.]*)$/.exec(parameters.get(kind) ?? "");
+    if (limits) read.filters[kind] = [limits[1], limits[2]];
   }
-  read.filters.octaves = told.get("octaves") === "1";
-  for (const kind of ["keys", "tags", "artists"]) read.filters[kind] = told.getAll(kind);
-  if (told.get("perArtist") === "any") read.limits.perArtist = "";
+  read.filters.octaves = parameters.get("octaves") === "1";
+  for (const kind of ["keys", "tags", "artists"]) read.filters[kind] = parameters.getAll(kind);
+  if (parameters.get("perArtist") === "any") read.limits.perArtist = "";
   for (const limit of ["perArtist", "perAlbum"])
-    if (/^[1-9][0-9]?$/.test(told.get(limit) ?? "")) read.limits[limit] = told.get(limit);
-  read.k = Math.min(500, Number.parseInt(told.get("k"), 10) || PAGE);
-  if (VIEWS.includes(told.get("view"))) read.view = told.get("view");
-  read.to = told.get("to") ?? "";
+    if (/^[1-9][0-9]?$/.test(parameters.get(limit) ?? "")) read.limits[limit] = parameters.get(limit);
+  read.k = Math.min(500, Number.parseInt(parameters.get("k"), 10) || PAGE);
+  if (VIEWS.includes(parameters.get("view"))) read.view = parameters.get("view");
+  read.to = parameters.get("to") ?? "";
   return read;
 }
