@@ -429,8 +429,8 @@ def _print_pairs(table: Table) -> None:
         pair: Mapping[str, Any] = dict(zip(table.columns, row))
         click.echo(
             f"{pair['first']} against {pair['second']}: {pair['difference']:+.4f} "
-            f"(95 % {pair['low']:+.4f} to {pair['high']:+.4f}, bootstrap p {pair['p (bootstrap)']:.4f}), "
-            f"McNemar p {pair['p (McNemar)']:.4f} ({pair['first only']} to {pair['second only']})"
+            f"(95 % {pair['low']:+.4f} to {pair['high']:+.4f} over queries, bootstrap p {pair['p (bootstrap)']:.4f}); "
+            f"alone right on {pair['first only']} and {pair['second only']} triplets"
         )
 
 
