@@ -1,4 +1,4 @@
-"""Table 1 (systems side by side) and Table 2 (all subsets of the dimensions) on any triplets, as Markdown, CSV and JSON.
+"""Table 1 (systems side by side) and Table 2 (all subsets of the dimensions), as Markdown, CSV and JSON.
 
 Every score stands beside its N and its interval over whole queries, every difference beside its interval. The paper's
 published figures appear only in a column that says so, and only beside triplets of listeners: they were measured on
