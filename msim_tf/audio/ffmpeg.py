@@ -39,6 +39,7 @@ _PROTECTED_TAGS = {"drms", "enca", "aavd"}
 _SCALES = {"u1": 2.0**-7, "i2": 2.0**-15, "i4": 2.0**-31, "i8": 2.0**-63}
 _MOST_TAGS, _LONGEST_TAG = 1000, 10_000
 _TAG_PROBE = 2**16  # bytes; of PCM FFmpeg would read megabytes, in search of other coders' frames in it
+_VOC = b"Creative Voice File"
 _SECONDS = 1_000_000  # FFmpeg's AV_TIME_BASE
 
 
@@ -241,10 +242,14 @@ def opened(
     if tags:
         options["probesize"] = str(_TAG_PROBE)
     with open(path, "rb") as file:
+        form = None
+        if file.read(len(_VOC)) == _VOC:
+            # PyAV before 18 crashes on options for a demuxer that has no stream yet when the header is read.
+            form, options = "voc", {}
+        file.seek(0)
+        source = file if tags else _BeforeTag(file, patches)
         try:
-            container = av.open(
-                file if tags else _BeforeTag(file, patches), options=options, **_tag_errors(av.__version__)
-            )
+            container = av.open(source, format=form, options=options, **_tag_errors(av.__version__))
         except MemoryError:
             raise
         except (av.error.FFmpegError, ValueError) as error:

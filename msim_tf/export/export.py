@@ -48,6 +48,7 @@ from msim_tf.model.run import Run, load_model
 from msim_tf.params import FeatureParams
 
 _CHUNK = 32  # segments embedded at a time: bounds the memory of the audio signature for long tracks
+_LOUDEST = 2.0**31  # of a sample, as msim_tf.audio.decode has it; a power spectrogram of more could overflow
 # The server's kernels may sum in another order. Embeddings are layer-normalised, so their scale is 1; what is larger is
 # compared relatively.
 _TOLERANCE = 1e-4
@@ -206,7 +207,12 @@ def _hear_waveform(
     margin, hop = halo(features), features.hop_length
     frames = 1 + tf.shape(y)[1] // hop
     too_short = f"audio is shorter than one segment of {features.segment_samples} samples"
-    with tf.control_dependencies([tf.debugging.assert_greater_equal(frames, features.segment_frames, too_short)]):
+    no_sound = "audio holds samples that are not finite, or far beyond full scale"
+    checks = [
+        tf.debugging.assert_greater_equal(frames, features.segment_frames, too_short),
+        tf.debugging.assert_less_equal(tf.abs(y), _LOUDEST, no_sound),  # NaN is not less
+    ]
+    with tf.control_dependencies(checks):
         padded = tf.pad(y, [[0, 0], [margin, margin]])[:, : (frames - 1) * hop + 2 * margin]
     mel, mel_db, chroma = frame_features(padded, features)
     onset, cens = clip_features(mel_db, chroma, features)

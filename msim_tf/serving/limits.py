@@ -10,10 +10,12 @@ sets it in bytes sets the number of values with it.
 from __future__ import annotations
 
 import ctypes
+import gc
 import math
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from msim_tf.export import error_texts as texts
 from msim_tf.export.signatures import Signature, TensorInfo
@@ -126,6 +128,21 @@ class Reservation:
 
     def __exit__(self, *exception: object) -> None:
         self._budget.give_back(self.size)
+
+
+@contextmanager
+def rare_garbage_collection() -> Iterator[None]:
+    """Lets Python look for cycles after 100,000 new objects instead of 700.
+
+    While a request of millions of lists is parsed, it would look through all of them again and again: that takes five
+    times as long as parsing, and nobody else is answered meanwhile.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class MemoryReturn:

@@ -32,7 +32,7 @@ from msim_tf.serving.http_server import (
     listening_socket,
     repeated_faults_once_a_minute,
 )
-from msim_tf.serving.limits import Budget, MemoryReturn, most_request_bytes, values_within
+from msim_tf.serving.limits import Budget, MemoryReturn, most_request_bytes, rare_garbage_collection, values_within
 from msim_tf.serving.monitoring import Monitoring
 from msim_tf.serving.rest import RestGuard, rest_app
 from msim_tf.serving.versions import Models, Poller, ServedModel
@@ -165,6 +165,7 @@ def running_server(
         raise InputError(f"the library on {options.host} can be reached by other machines and needs a token")
     with ExitStack() as stack:
         stack.enter_context(repeated_faults_once_a_minute())
+        stack.enter_context(rare_garbage_collection())
         served = _load_models(models, options, stack)
         limits = _limits(served, options)
         stack.callback(limits.memory.stop)

@@ -89,6 +89,14 @@ def test_audio_shorter_than_a_segment_is_refused(servable, small_params):
         servable.run("audio", {"audio": y})
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_audio_that_is_no_sound_is_refused(servable, small_params, value):
+    y = np.zeros((2, 2 * small_params.segment_samples), np.float32)
+    y[1, -1] = value
+    with pytest.raises(InputError, match="audio holds samples that are not finite, or far beyond full scale"):
+        servable.run("audio", {"audio": y})
+
+
 def test_only_core_operations_are_used(base):
     """Stock TensorFlow Serving has the operations of core TensorFlow: those that a bare interpreter knows."""
     from tensorflow.core.protobuf import saved_model_pb2

@@ -1,6 +1,7 @@
 """What requests may hold: derived limits by hand arithmetic, and a REST application whose model is a plain object."""
 
 import asyncio
+import gc
 import gzip
 import os
 import subprocess
@@ -13,7 +14,15 @@ import pytest
 
 from msim_tf.export.signatures import Signature, TensorInfo
 from msim_tf.export.status import ServingError
-from msim_tf.serving.limits import Budget, MemoryReturn, has_too_many_values, most_request_bytes, most_values
+from msim_tf.serving.json_parser import parse_json
+from msim_tf.serving.limits import (
+    Budget,
+    MemoryReturn,
+    has_too_many_values,
+    most_request_bytes,
+    most_values,
+    rare_garbage_collection,
+)
 from msim_tf.serving.rest import RestGuard, rest_app
 
 
@@ -188,6 +197,17 @@ def test_slow_uploads_hold_no_budget_and_block_nobody():
             return answer
 
     assert asyncio.run(many()).json() == {"outputs": [2.0]}
+
+
+def test_many_lists_are_parsed_without_looking_for_cycles():
+    body = b"[" + b"[]," * 400_000 + b"[]]"
+    before = gc.get_threshold()
+    with rare_garbage_collection():
+        collections = [generation["collections"] for generation in gc.get_stats()]
+        parsed = parse_json(body)
+        more = [generation["collections"] - was for generation, was in zip(gc.get_stats(), collections)]
+    assert len(parsed) == 400_001 and sum(more) <= 10, more  # by Python's default some 600
+    assert gc.get_threshold() == before
 
 
 MEMORY = """
