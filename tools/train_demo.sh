@@ -16,8 +16,9 @@ say "2/7 annotate: tempo and key by madmom"
 msim annotate "$music" "$out/store"
 say "3/7 label: a small table of what is known of these excerpts (era is not)"
 msim label "$out/store" "$music/labels.csv"
-say "4/7 train: the small preset for a minute or two"
-msim train "$out/store" "$out/run" --preset small --epochs 20 --allow-unlabelled
+epochs=${MSIM_DEMO_EPOCHS:-20}
+say "4/7 train: the small preset, $epochs epochs"
+msim train "$out/store" "$out/run" --preset small --epochs "$epochs" --allow-unlabelled
 say "5/7 export: one SavedModel with a signature per dimension"
 [ -d "$out/saved_models/demo/1" ] || msim export "$out/run" "$out/store" "$out/saved_models/demo"
 say "6/7 serve: ask every signature over gRPC and REST"
