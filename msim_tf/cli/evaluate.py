@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from msim_tf.cli.evaluate_output import (
+    print_ceiling,
+    print_clustered,
+    print_dimensions,
+    print_dropped,
+    print_matrix,
+    print_pairs,
+)
 from msim_tf.cli.options import LocalPath, field_options, given, import_tensorflow, parse_weights, preset, progress_bar
 from msim_tf.errors import InputError
 from msim_tf.extras import require
@@ -17,8 +25,6 @@ from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, NetworkParams, 
 
 if TYPE_CHECKING:
     from msim_tf.embeddings import Embeddings
-    from msim_tf.evaluate.tables import Table
-    from msim_tf.evaluate.triplet_scores import TripletResult
     from msim_tf.evaluate.triplets import Dropped, Triplets
 
 _PATH = LocalPath(path_type=Path)
@@ -100,15 +106,15 @@ def triplets(
     baseline = baseline or results[-1].name
     if baseline not in {result.name for result in results}:
         raise InputError(f"--baseline {baseline}: expected one of {', '.join(result.name for result in results)}")
-    _print_dropped(dropped + results[0].dropped)
+    print_dropped(dropped + results[0].dropped)
     for result, system in zip(results, systems):
         click.echo(result.lines()[0])
-        _print_clustered("  ", result.correct, result.triplets)
+        print_clustered("  ", result.correct, result.triplets)
         if system.layout is not None and not weights:
-            _print_dimensions(result, system)
-    _print_ceiling(results[0].triplets)
+            print_dimensions(result, system)
+    print_ceiling(results[0].triplets)
     if len(results) > 1:
-        _print_pairs(pairs_table(results))
+        print_pairs(pairs_table(results))
     if out is None:
         return
     facts = {system.name: system_facts(system) for system in systems}
@@ -335,7 +341,7 @@ def report(
     for result in made.results:
         click.echo(f"  {result.lines()[0]}")
     if made.matrix:
-        _print_matrix(made.matrix)
+        print_matrix(made.matrix)
 
 
 def _system(text: str) -> Embeddings:
@@ -374,79 +380,3 @@ def _stage_bars() -> Iterator[Callable[[str, int, int], None]]:
             bars[what](done, total)
 
         yield report
-
-
-def _print_clustered(before: str, values: Any, triplets: Triplets) -> None:
-    from msim_tf.evaluate.agreement import clustered_intervals
-
-    intervals = clustered_intervals(values, triplets)
-    query, clip = intervals.query, intervals.clip
-    click.echo(
-        f"{before}95 % {query.low:.4f} to {query.high:.4f} over {intervals.queries} queries, "
-        f"{clip.low:.4f} to {clip.high:.4f} over {intervals.clips} clips"
-    )
-
-
-def _print_dimensions(result: TripletResult, system: Embeddings) -> None:
-    """Every dimension alone and the best subset, each with its intervals; --out has all subsets."""
-    from msim_tf.evaluate.tables import subset_weights
-    from msim_tf.evaluate.triplet_scores import triplet_outcomes, triplet_rows
-
-    assert system.layout is not None
-    subsets, weights = subset_weights(system.layout)
-    outcomes = triplet_outcomes(system, triplet_rows(result.triplets, system), weights, metric=result.metric)
-    for name in system.layout.names:
-        own = outcomes[subsets.index((name,))]
-        _print_clustered(f"  {name:<11}{own.mean():.4f}  ", own, result.triplets)
-    best = int(outcomes.sum(axis=1).argmax())
-    click.echo(
-        f"  best of {len(subsets)} subsets, so optimistic: {'+'.join(subsets[best])} {outcomes[best].mean():.4f}"
-    )
-
-
-def _print_ceiling(triplets: Triplets) -> None:
-    from msim_tf.evaluate.agreement import human_ceiling
-
-    ceiling = human_ceiling(triplets)
-    if ceiling is None:
-        click.echo("human ceiling: unknown, the file has no two votes on a triplet")
-        return
-    click.echo(
-        f"human ceiling: {ceiling.score:.4f} (95 % {ceiling.interval.low:.4f} to {ceiling.interval.high:.4f} over "
-        "queries): "
-        f"a rater against the majority of the others on the same triplets, {ceiling.total} of them with two votes or "
-        "more"
-    )
-
-
-def _print_dropped(dropped: Dropped) -> None:
-    for line in dropped.lines():
-        click.echo(line)
-
-
-def _print_pairs(table: Table) -> None:
-    for row in table.rows:
-        pair: Mapping[str, Any] = dict(zip(table.columns, row))
-        click.echo(
-            f"{pair['first']} against {pair['second']}: {pair['difference']:+.4f} "
-            f"(95 % {pair['low']:+.4f} to {pair['high']:+.4f} over queries, bootstrap p {pair['p (bootstrap)']:.4f}); "
-            f"alone right on {pair['first only']} and {pair['second only']} triplets"
-        )
-
-
-def _print_matrix(matrix: Any) -> None:
-    """Each subspace on its own label, and what it holds besides."""
-    own: Sequence[str] = [name for name in matrix.subspaces if name in matrix.kinds]
-    for name in own:
-        row, column = matrix.subspaces.index(name), matrix.kinds.index(name)
-        if not matrix.anchors[column]:
-            click.echo(f"  {name:<11}not tested: too few labels")
-            continue
-        low, high = matrix.low[row, column], matrix.high[row, column]
-        click.echo(
-            f"  {name:<11}{matrix.accuracy[row, column]:.3f} on its own label (95 % {low:.3f} to {high:.3f}, "
-            f"{matrix.anchors[column]} anchors)"
-        )
-    for leak in matrix.leaks:
-        if leak.sure:
-            click.echo(f"  {leak.line()}")
