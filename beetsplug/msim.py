@@ -41,7 +41,7 @@ from msim_tf.settings import default_library
 from msim_tf.startup import quiet_tensorflow
 
 if TYPE_CHECKING:
-    from msim_tf.library.update import Summary
+    from msim_tf.library.update_options import Summary
 
 _DISTANCE = types.Float(3)
 _DISTANCES = {"msim_distance": _DISTANCE, **{f"msim_distance_{each.name}": _DISTANCE for each in DIMENSIONS}}
@@ -154,7 +154,7 @@ class MsimPlugin(BeetsPlugin):
         if (query or options.overwrite) and not options.write_fields:
             raise ui.UserError("a query and --overwrite go with --write-fields; the msim library is of all music")
         quiet_tensorflow()
-        from msim_tf.library.update import UpdateOptions  # imports TensorFlow, which listing does without
+        from msim_tf.library.update_options import UpdateOptions
 
         settings = UpdateOptions(annotate=bool(options.annotate), prune=bool(options.prune), retry=bool(options.retry))
         with progress_bar("msim") as report:

@@ -18,7 +18,7 @@ from msim_tf.errors import InputError
 from msim_tf.settings import default_library, default_model
 
 if TYPE_CHECKING:
-    from msim_tf.library.update import Summary, UpdateOptions
+    from msim_tf.library.update_options import Summary, UpdateOptions
 
 _PATH = LocalPath(path_type=Path)
 _SHOWN = 10
@@ -96,7 +96,7 @@ def index(
     from msim_tf.audio.sandbox import DecodeLimits
     from msim_tf.export.embedder import Embedder
     from msim_tf.library.build import update_library
-    from msim_tf.library.update import UpdateOptions
+    from msim_tf.library.update_options import UpdateOptions
 
     options = UpdateOptions(**settings)
     if dry_run:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from itertools import groupby
 from pathlib import Path
@@ -22,16 +22,15 @@ from pathlib import Path
 from msim_tf.audio.sandbox import DecodeLimits, Decoder
 from msim_tf.audio.scan import FileState, Scan
 from msim_tf.audio.source import Source, scan_source
+from msim_tf.data.extraction_plan import assign_shards
 from msim_tf.data.joining import join_shards, sweep
 from msim_tf.data.outcome import file_outcome
 from msim_tf.data.shard_job import ShardJob
 from msim_tf.data.shards import Shard, ShardClip, ShardWriter, description_path, load_shard
 from msim_tf.data.store_database import (
     FAILED,
-    MISSING,
     OK,
     PENDING,
-    ClipState,
     Extraction,
     StoreDatabase,
     database_path,
@@ -41,8 +40,6 @@ from msim_tf.features.extractor import Extractor, Features
 from msim_tf.files import exclusive
 from msim_tf.parallel import counted, in_order
 from msim_tf.params import FeatureParams, validate_digest
-
-CLIPS_PER_SHARD = 64
 
 
 def plan(
@@ -73,76 +70,7 @@ def _plan(listing: Scan, store: Path, params: FeatureParams, *, pad: bool, prune
     with StoreDatabase(store, params) as database, database.transaction():
         validate_digest(database.params.digest, database_path(store), params.digest, "this command")
         _collect(store, database)
-        states = database.clip_states()
-        waiting = {name: state for name, state in states.items() if state.status == PENDING}
-        fresh = _next_number(store, database)
-        changed = [name for name, state in listing.files.items() if _must_extract(state, states.get(name), pad)]
-        # A job that was planned before and never ran keeps its shard, unless a part of it ran or its options changed.
-        kept = {
-            name: state.shard
-            for name, state in waiting.items()
-            if name in changed
-            and _same_file(listing.files[name], state)
-            and state.padded == pad
-            and state.shard is not None
-            and not description_path(store, state.shard).exists()
-        }
-        new = [name for name in changed if name not in kept]
-        shards = kept | {name: fresh + position // CLIPS_PER_SHARD for position, name in enumerate(new)}
-        database.executemany(
-            "INSERT OR REPLACE INTO clips (identifier, size, modified, padded, status, shard) VALUES (?, ?, ?, ?, ?, "
-            "?)",
-            (
-                (name, listing.files[name].size, listing.files[name].modified, pad, PENDING, shards[name])
-                for name in changed
-            ),
-        )
-        _update_absent(database, listing, states, prune=prune)
-    jobs: dict[int, dict[str, FileState]] = {}
-    for name in sorted(shards, key=lambda name: (shards[name], name)):
-        jobs.setdefault(shards[name], {})[name] = listing.files[name]
-    return [ShardJob(shard, params, pad, files) for shard, files in jobs.items()]
-
-
-def _same_file(state: FileState, stored: ClipState) -> bool:
-    return (stored.size, stored.modified) == (state.size, state.modified)
-
-
-def _must_extract(state: FileState, stored: ClipState | None, pad: bool) -> bool:
-    if stored is None or stored.status == PENDING or not _same_file(state, stored):
-        return True
-    # What the scan refused before and lists now was never tried.
-    return stored.status == FAILED and (stored.shard is None or (pad and not stored.padded))
-
-
-def _update_absent(database: StoreDatabase, listing: Scan, states: Mapping[str, ClipState], *, prune: bool) -> None:
-    """Marks clips whose files are gone or came back, and records what the scan refused."""
-    absent = [name for name in states if name not in listing.files]
-    # What lies in a folder that could not be read is unknown, not gone.
-    absent = [name for name in absent if not name.startswith(listing.unreadable)] if listing.unreadable else absent
-    kept = [] if prune else [name for name in absent if states[name].status in (OK, MISSING)]
-    back = [name for name, state in states.items() if state.status == MISSING and name in listing.files]
-    database.executemany("DELETE FROM clips WHERE identifier = ?", ((name,) for name in set(absent) - set(kept)))
-    database.executemany(f"UPDATE clips SET status = '{MISSING}' WHERE identifier = ?", ((name,) for name in kept))
-    database.executemany(
-        f"UPDATE clips SET status = '{OK}' WHERE identifier = ? AND status = '{MISSING}'", ((name,) for name in back)
-    )
-    database.executemany(
-        "INSERT OR REPLACE INTO clips (identifier, size, modified, padded, status, reason) VALUES (?, 0, 0, 0, ?, ?)",
-        ((_as_text(name), FAILED, reason) for name, reason in listing.failures.items()),
-    )
-
-
-def _as_text(name: str) -> str:
-    """A file's name without the bytes that are not UTF-8, which a database does not keep."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def _next_number(store: Path, database: StoreDatabase) -> int:
-    """The first number that no shard has: neither in the database nor among files that a killed ``finish`` left."""
-    numbers = [database.value("SELECT max(shard) FROM clips"), database.value("SELECT max(number) FROM shards")]
-    numbers += [int(path.stem) for path in (store / "shards").glob("[0-9]*.json") if path.stem.isdigit()]
-    return max((number for number in numbers if number is not None), default=-1) + 1
+        return assign_shards(listing, store, database, pad=pad, prune=prune)
 
 
 def run_job(

@@ -16,14 +16,13 @@ from msim_tf.library.catalog import CATALOG, Catalog, is_library, load_catalog, 
 from msim_tf.library.plan import Plan, make_plan
 from msim_tf.library.update import (
     Progress,
-    Summary,
     TrackEmbedder,
     Update,
-    UpdateOptions,
     known_files,
     must_retry,
     source_of,
 )
+from msim_tf.library.update_options import Summary, UpdateOptions
 from msim_tf.search.index import Index
 from msim_tf.search.index_directory import REBUILD, foreign_names, publish, refuse_old_format
 from msim_tf.search.source import Source

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     import pandas
 
     from msim_tf.export.embedder import Embedder
-    from msim_tf.library.update import Progress, Summary, UpdateOptions
+    from msim_tf.library.update import Progress
+    from msim_tf.library.update_options import Summary, UpdateOptions
 
 Track = str | Path | np.ndarray
 
@@ -355,7 +356,7 @@ def index(
     from msim_tf.export.embedder import Embedder
     from msim_tf.library.build import update_library
     from msim_tf.library.catalog import is_library
-    from msim_tf.library.update import UpdateOptions
+    from msim_tf.library.update_options import UpdateOptions
 
     directory = Path(settings.default_library() if path is None else path)
     recorded = load_catalog(directory).model if is_library(directory) else ""

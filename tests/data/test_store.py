@@ -16,7 +16,7 @@ from synthetic import write_clip
 
 from msim_tf.audio import decode
 from msim_tf.audio.scan import scan_folder
-from msim_tf.data import joining, outcome, writer
+from msim_tf.data import extraction_plan, joining, outcome, writer
 from msim_tf.data.store import FeatureStore, check_store
 from msim_tf.data.store_database import StoreDatabase
 from msim_tf.errors import InputError
@@ -50,7 +50,7 @@ def test_segments_are_slices_of_their_clips(store, small_params, rng):
 
 
 def test_many_shards_read_like_one(store, clips_folder, small_params, tmp_path, rng, monkeypatch):
-    monkeypatch.setattr(writer, "CLIPS_PER_SHARD", 5)
+    monkeypatch.setattr(extraction_plan, "CLIPS_PER_SHARD", 5)
     monkeypatch.setattr(joining, "CLIPS_PER_JOINED_SHARD", 5)
     writer.extract_folder(clips_folder, tmp_path / "sharded", small_params)
     sharded = FeatureStore(tmp_path / "sharded")
@@ -91,9 +91,9 @@ def test_short_clips_are_padded_when_asked(tmp_path, small_params):
 
 EXTRACT = """
 import sys
-from msim_tf.data import writer
+from msim_tf.data import extraction_plan, writer
 from synthetic import SMALL
-writer.CLIPS_PER_SHARD = 4
+extraction_plan.CLIPS_PER_SHARD = 4
 done = lambda done, total: print(done, flush=True)
 writer.extract_folder(sys.argv[1], sys.argv[2], SMALL, progress=done)
 """
@@ -116,7 +116,7 @@ def test_killed_extraction_resumes_to_the_same_store(clips_folder, tmp_path, sma
     with pytest.raises(InputError, match="unfinished"):
         FeatureStore(tmp_path / "killed")
 
-    monkeypatch.setattr(writer, "CLIPS_PER_SHARD", 4)
+    monkeypatch.setattr(extraction_plan, "CLIPS_PER_SHARD", 4)
     extracted = []
     monkeypatch.setattr(
         outcome,

@@ -15,7 +15,7 @@ from store_contents import contents
 from synthetic import write_clip
 
 from msim_tf.audio.scan import FileState, Scan
-from msim_tf.data import joining, outcome, writer
+from msim_tf.data import extraction_plan, joining, outcome, writer
 from msim_tf.data.shards import ARRAYS, ShardWriter, array_path, description_path, load_shard
 from msim_tf.data.store import FeatureStore, check_store
 from msim_tf.data.store_database import StoreDatabase
@@ -27,7 +27,7 @@ from msim_tf.features.extractor import Features
 @pytest.fixture
 def few(monkeypatch):
     """Shards of two clips, joined to shards of five."""
-    monkeypatch.setattr(writer, "CLIPS_PER_SHARD", 2)
+    monkeypatch.setattr(extraction_plan, "CLIPS_PER_SHARD", 2)
     monkeypatch.setattr(joining, "CLIPS_PER_JOINED_SHARD", 5)
 
 
@@ -289,7 +289,7 @@ def test_a_store_that_grows_clip_by_clip_copies_each_clip_a_few_times(tmp_path, 
     number = 0
     for name in copies:
         with StoreDatabase(tmp_path, small_params) as database:
-            number = writer._next_number(tmp_path, database)
+            number = extraction_plan.next_number(tmp_path, database)
             database.execute(
                 "INSERT INTO clips (identifier, size, modified, padded, status, shard) VALUES (?, 1, 2, 0, "
                 "'pending', ?)",

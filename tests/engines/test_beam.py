@@ -12,7 +12,7 @@ from tiny_model import tiny_model_path
 beam = pytest.importorskip("apache_beam", reason="no Apache Beam (extra beam)")
 
 from msim_tf.cli import cli  # noqa: E402
-from msim_tf.data import writer  # noqa: E402
+from msim_tf.data import extraction_plan, writer  # noqa: E402
 from msim_tf.embeddings import load_embeddings  # noqa: E402
 from msim_tf.engines import work as work_module  # noqa: E402
 from msim_tf.engines.beam import DEAD, DONE, RunJobs, run_on_beam  # noqa: E402
@@ -27,7 +27,7 @@ DIRECT = "BundleBasedDirectRunner"
 
 @pytest.fixture
 def music(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "CLIPS_PER_SHARD", 2)
+    monkeypatch.setattr(extraction_plan, "CLIPS_PER_SHARD", 2)
     monkeypatch.setattr(embedding, "TRACKS_PER_JOB", 2)
     monkeypatch.setattr(work_module, "FAULT_PAUSE", 0.0)
     monkeypatch.setitem(FEATURE_PRESETS, "small", SMALL)

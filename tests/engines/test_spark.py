@@ -13,7 +13,7 @@ from store_contents import contents
 from synthetic import SMALL, write_clip
 from tiny_model import tiny_model_path
 
-from msim_tf.data import writer
+from msim_tf.data import extraction_plan, writer
 from msim_tf.embeddings import load_embeddings
 from msim_tf.export import embedding
 from msim_tf.export.embedder import Embedder
@@ -51,7 +51,7 @@ def alone(music, tmp_path, monkeypatch):
     (tmp_path / "decoder").mkdir()
     (tmp_path / "decoder" / "sitecustomize.py").write_text(SABOTAGE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "decoder"))
-    monkeypatch.setattr(writer, "CLIPS_PER_SHARD", 2)
+    monkeypatch.setattr(extraction_plan, "CLIPS_PER_SHARD", 2)
     done = writer.extract_folder(music, tmp_path / "alone", SMALL)
     assert done.clips == CLIPS and len(done.failures) == 2
     return tmp_path / "alone"

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from synthetic import SMALL, write_clip
 
 from msim_tf.cli import cli
-from msim_tf.data import writer
+from msim_tf.data import extraction_plan, writer
 from msim_tf.engines.work import FAULT_PAUSE, ExtractWork, JobResult, attempt
 from msim_tf.errors import InputError
 from msim_tf.params import FeatureParams
@@ -22,7 +22,7 @@ from msim_tf.params import FeatureParams
 @pytest.fixture
 def planned(clips_folder, tmp_path, monkeypatch):
     """A plan of three jobs in a store, and their lines."""
-    monkeypatch.setattr(writer, "CLIPS_PER_SHARD", 4)
+    monkeypatch.setattr(extraction_plan, "CLIPS_PER_SHARD", 4)
     jobs = writer.plan(writer.list_source(clips_folder)[1], tmp_path / "store", SMALL)
     return ExtractWork(str(clips_folder), str(tmp_path / "store"), 60.0), [json.dumps(job.to_json()) for job in jobs]
 

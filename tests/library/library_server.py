@@ -13,7 +13,7 @@ from tiny_model import tiny_model_path
 from msim_tf.export.embedder import Embedder
 from msim_tf.library.build import update_library
 from msim_tf.library.catalog import load_catalog
-from msim_tf.library.update import UpdateOptions
+from msim_tf.library.update_options import UpdateOptions
 
 MUSIC = Path(__file__).parents[1] / "data" / "music"
 HOSTILE = {

@@ -17,7 +17,7 @@ from msim_tf.library.api import Access, library_site
 from msim_tf.library.api_audio import MEDIA_TYPES, audio_response
 from msim_tf.library.api_errors import ApiError
 from msim_tf.library.build import update_library
-from msim_tf.library.update import UpdateOptions
+from msim_tf.library.update_options import UpdateOptions
 from msim_tf.serving.guard import check_request, is_loopback
 from msim_tf.serving.server import ServerOptions, running_server
 

@@ -13,7 +13,7 @@ from msim_tf.export.description import Description
 from msim_tf.library.build import update_library
 from msim_tf.library.catalog import load_catalog
 from msim_tf.library.descriptions import annotated, with_description, without_description
-from msim_tf.library.update import UpdateOptions
+from msim_tf.library.update_options import UpdateOptions
 from msim_tf.search.filters import Filters
 from msim_tf.search.query import allowed_rows
 

@@ -9,7 +9,7 @@ from tiny_model import tiny_model_path
 
 import msim_tf
 from msim_tf.errors import InputError
-from msim_tf.library.update import UpdateOptions
+from msim_tf.library.update_options import UpdateOptions
 from msim_tf.search.query import examples_query, search, track_query
 
 

@@ -21,7 +21,7 @@ from msim_tf.labels.annotations import ANNOTATIONS, Annotation, AnnotationRecord
 from msim_tf.library.build import planned_update, update_library
 from msim_tf.library.catalog import is_library, load_catalog, writing
 from msim_tf.library.file_table import FileTable
-from msim_tf.library.update import UpdateOptions
+from msim_tf.library.update_options import UpdateOptions
 from msim_tf.search.ranking import normalised
 
 PLAIN = UpdateOptions()

@@ -61,7 +61,8 @@ def make_sources(music: str, folder: str) -> None:
     import soundfile
 
     from msim_tf.audio.decode import load_clip
-    from msim_tf.data.writer import CLIPS_PER_SHARD, extract_folder
+    from msim_tf.data.extraction_plan import CLIPS_PER_SHARD
+    from msim_tf.data.writer import extract_folder
     from msim_tf.params import FEATURE_PRESETS
     from tools.bench.clips import sound_files
 
@@ -216,7 +217,7 @@ def index(folder: str, count: int, embeddings: str) -> float:
     import numpy as np
 
     from msim_tf.embeddings import Embeddings
-    from msim_tf.library.update import BATCH
+    from msim_tf.library.update_options import BATCH
     from msim_tf.search.index import Index
     from tools.bench.vectors import TrackVectors
 
