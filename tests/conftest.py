@@ -47,6 +47,25 @@ def same_weights_every_time() -> None:
     keras.utils.set_random_seed(7)
 
 
+@pytest.fixture(scope="module")
+def thin_blocks():
+    """Networks that a module's tests build are thin; see ``thin_network``."""
+    import thin_network
+
+    with thin_network.thin_blocks():
+        yield
+
+
+@pytest.fixture
+def inception_blocks(monkeypatch):
+    """The paper's blocks, in a module of ``thin_blocks``: for tests whose network has to learn."""
+    import thin_network
+
+    from msim_tf.model import network
+
+    monkeypatch.setattr(network, "_inception_block", thin_network.inception_block)
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)

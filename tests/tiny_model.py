@@ -14,6 +14,7 @@ def tiny_model_path() -> Path:
 
 def _export(base: Path) -> None:
     import keras
+    from thin_network import thin_blocks
 
     from msim_tf.export.export import export_model
     from msim_tf.model.network import build_network
@@ -21,7 +22,9 @@ def _export(base: Path) -> None:
 
     keras.utils.set_random_seed(7)  # the same weights, whichever test asks first
     network = dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, subspace_width=4)
-    export_model(build_network(network, SMALL), network, SMALL, base, training={})
+    with thin_blocks():
+        model = build_network(network, SMALL)
+    export_model(model, network, SMALL, base, training={})
 
 
 WORDS = {"genre": ("rock", "jazz"), "mood": ("calm", "sad", "happy"), "instrument": ("guitar", "speech", "noise")}
@@ -34,6 +37,7 @@ def describing_model_path() -> Path:
 
 def _export_describing(base: Path) -> None:
     import keras
+    from thin_network import thin_blocks
 
     from msim_tf.export.export import export_model
     from msim_tf.model.network import build_network
@@ -41,7 +45,8 @@ def _export_describing(base: Path) -> None:
 
     keras.utils.set_random_seed(7)
     network = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, subspace_width=4)
-    model = build_network(network, SMALL)
+    with thin_blocks():
+        model = build_network(network, SMALL)
     export_model(model, network, SMALL, base, training={}, heads=untrained_heads())
 
 

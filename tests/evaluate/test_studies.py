@@ -26,6 +26,8 @@ from msim_tf.features.segments import audible_segments
 from msim_tf.model.params import NETWORK_PRESETS, TrainParams
 from msim_tf.model.run import load_run
 
+pytestmark = pytest.mark.usefixtures("thin_blocks")
+
 # Two networks with one input and few outputs: tracing them takes most of the time.
 RECIPE = TrainParams(
     epochs=2, steps_per_epoch=2, validation_steps=1, batch_size=8, learning_rate=1e-2, validation=0.5, seed=3

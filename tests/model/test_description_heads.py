@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 import tensorflow as tf
+from devices import one_device
 from synthetic import SMALL
 
 from msim_tf.errors import InputError
@@ -37,6 +38,8 @@ from msim_tf.model.training import train
 from msim_tf.model.word_training import _calibrate_words, _known_cross_entropy, roc_area
 from msim_tf.theory import TEMPO_STEPS, parse_key, tempo_estimate
 
+pytestmark = pytest.mark.usefixtures("thin_blocks")
+
 NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, subspace_width=4, time_averaged_heads=True)
 PARAMS = TrainParams(
     network=NETWORK,
@@ -47,10 +50,6 @@ PARAMS = TrainParams(
     validation=0.25,
     describe_steps=30,
 )
-
-
-def one_device():
-    return tf.distribute.MirroredStrategy(["CPU:0"])
 
 
 @pytest.fixture(scope="module")

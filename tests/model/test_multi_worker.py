@@ -19,6 +19,8 @@ from msim_tf.model import multi_worker
 from msim_tf.model.run import load_run
 from msim_tf.model.training import train
 
+pytestmark = pytest.mark.usefixtures("thin_blocks")
+
 TRIED = keras.__version__.rpartition(".")[0] in multi_worker.TRIED_KERAS
 several_hosts = pytest.mark.skipif(not TRIED, reason=f"several hosts were not tried with Keras {keras.__version__}")
 

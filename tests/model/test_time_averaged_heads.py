@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from devices import one_device
 
 from msim_tf.data.batch_sampler import BatchParams, BatchSampler
 from msim_tf.data.pipeline import StorePart, make_dataset
@@ -16,6 +17,8 @@ from msim_tf.model.params import NETWORK_PRESETS, TrainParams
 from msim_tf.model.run import load_model
 from msim_tf.model.time_averaged_heads import _on_crops
 from msim_tf.model.training import train
+
+pytestmark = pytest.mark.usefixtures("thin_blocks")
 
 NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, subspace_width=4, time_averaged_heads=True)
 PARAMS = TrainParams(
@@ -77,7 +80,7 @@ def test_crops_are_of_one_clip_at_one_tempo_in_one_key(labelled_store):
 
 
 def test_the_stage_changes_the_time_averaged_heads_and_nothing_else(labelled_store, tmp_path):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    strategy = one_device()
     without = train(labelled_store, tmp_path / "a", dataclasses.replace(PARAMS, head_epochs=0), strategy=strategy)
     run = train(labelled_store, tmp_path / "b", PARAMS, strategy=strategy)
     assert run.summary["head_loss"] < run.summary["head_first_loss"] and "head_loss" not in without.summary

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from devices import one_device
 from shared import made_once
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -32,6 +33,8 @@ from msim_tf.model.tensorboard_logs import sample_tracks
 from msim_tf.model.tensorboard_run import projector_labels
 from msim_tf.model.training import train
 
+pytestmark = pytest.mark.usefixtures("thin_blocks")
+
 NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, subspace_width=4)
 PARAMS = TrainParams(
     network=NETWORK,
@@ -49,11 +52,6 @@ PARAMS = TrainParams(
 SINGLE = dataclasses.replace(
     PARAMS, network=dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, subspace_width=4)
 )
-
-
-def one_device():
-    """The tests share two logical CPUs, over which MirroredStrategy would spread."""
-    return tf.distribute.MirroredStrategy(["CPU:0"])
 
 
 @pytest.fixture(scope="module")
@@ -185,18 +183,20 @@ import keras, tensorflow as tf
 import test_training
 from msim_tf.data.store import FeatureStore
 from msim_tf.model.training import train
+from thin_network import thin_blocks
 
 class Say(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         print(epoch, flush=True)
 
-train(
-    FeatureStore(sys.argv[1]),
-    sys.argv[2],
-    test_training.PARAMS,
-    strategy=tf.distribute.MirroredStrategy(["CPU:0"]),
-    callbacks=[Say()],
-)
+with thin_blocks():
+    train(
+        FeatureStore(sys.argv[1]),
+        sys.argv[2],
+        test_training.PARAMS,
+        strategy=tf.distribute.MirroredStrategy(["CPU:0"]),
+        callbacks=[Say()],
+    )
 """
 
 
@@ -320,7 +320,9 @@ def taught_store(labelled_store, tmp_path, rng):
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_learns_from_a_teacher_and_from_other_tempi_and_keys(taught_store, tmp_path, replicas, two_replicas):
+def test_learns_from_a_teacher_and_from_other_tempi_and_keys(
+    taught_store, tmp_path, replicas, two_replicas, inception_blocks
+):
     params = dataclasses.replace(
         SINGLE,
         epochs=4,
@@ -348,7 +350,7 @@ def test_learns_from_a_teacher_and_from_other_tempi_and_keys(taught_store, tmp_p
     assert model.output["teacher"].shape == (None, 7)  # four tags and a vector of three
 
 
-def test_a_small_corpus_is_learned(labelled_store, tmp_path):
+def test_a_small_corpus_is_learned(labelled_store, tmp_path, inception_blocks):
     params = dataclasses.replace(SINGLE, epochs=15, steps_per_epoch=4, schedule="cosine", learning_rate=3e-3)
     run = train(labelled_store, tmp_path / "run", params, strategy=one_device())
     rows = history(run.path)

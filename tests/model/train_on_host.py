@@ -8,6 +8,7 @@ import dataclasses
 import os
 import signal
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -59,5 +60,9 @@ class Watch(keras.callbacks.Callback):
 if __name__ == "__main__":
     store, run, weights, heads, kill_at = sys.argv[1:]
     watch = Watch(int(kill_at))
-    train(FeatureStore(store), run, params(heads == "heads"), callbacks=[watch])
+    sys.path.append(str(Path(__file__).parents[1]))
+    from thin_network import thin_blocks
+
+    with thin_blocks():
+        train(FeatureStore(store), run, params(heads == "heads"), callbacks=[watch])
     np.savez(weights, *watch.weights())
