@@ -18,7 +18,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from msim_tf.data.store import FeatureStore
 from msim_tf.errors import InputError
@@ -28,6 +27,7 @@ from msim_tf.export.servable import Servable
 from msim_tf.labels.encoding import encode
 from msim_tf.labels.splits import training_rows
 from msim_tf.model.description_training import train_heads_to_describe
+from msim_tf.model.initial_weights import assign_exported_weights
 from msim_tf.model.network import build_network, embedding_function
 from msim_tf.model.params import TRAIN_PRESETS, NetworkParams, TrainParams
 from msim_tf.params import FeatureParams, validate_digest
@@ -52,14 +52,7 @@ def network_of_export(version: Path) -> tuple[keras.Model, NetworkParams]:
     mean, variance = _mel_statistics(version)
     network = dataclasses.replace(NetworkParams.from_json(stored), mel_mean=mean, mel_variance=variance)
     model = build_network(network, FeatureParams.from_json(value["feature_params"]))
-    reader = tf.train.load_checkpoint(str(version / "variables" / "variables"))
-    graph = TrackableObjectGraph.FromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
-    # Name of a weight -> its key in the checkpoint.
-    keys = {own.full_name: own.checkpoint_key for node in graph.nodes for own in node.attributes}
-    for weight in model.weights:
-        if weight.path not in keys:
-            raise InputError(f"{version}: no weight {weight.path}; was it exported by another Keras?")
-        weight.assign(reader.get_tensor(keys[weight.path]))
+    assign_exported_weights(model, version)
     return model, network
 
 

@@ -67,6 +67,7 @@ _NETWORK_OPTIONS = {
         "describe_steps": "Batches from which the heads learn that say words, tempo and key; 0 for none.",
         "keep": "Which epoch's model is kept: best (least validation loss) or last.",
         "mixed_precision": "Compute in 16 bits.",
+        "start_from": "Exported version (saved_models/NAME/N) of the same network; its weights are the initial ones.",
         "validation": "Share of tracks, by whole artists, that is held out.",
         "seed": "Decides weights, split and batches.",
     },
@@ -90,11 +91,17 @@ def train(
     params = _train_params(preset_name, network_name, dimensions, given(network_changes), given(changes))
     import_tensorflow()
     from msim_tf.data.store import FeatureStore
+    from msim_tf.export.metadata import load_metadata
     from msim_tf.labels.splits import load_split
     from msim_tf.model import training
+    from msim_tf.params import validate_digest
 
+    opened = FeatureStore(store)
+    if params.start_from:
+        exported = load_metadata(Path(params.start_from))
+        validate_digest(opened.params.digest, store, exported.features.digest, f"the model {params.start_from}")
     finished = training.train(
-        FeatureStore(store),
+        opened,
         run,
         params,
         split=load_split(split_file) if split_file else None,

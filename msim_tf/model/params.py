@@ -180,6 +180,8 @@ class TrainParams:
             else; 0 for no such heads.
         keep: which model is kept: "best", of the epoch with the least validation loss, or "last".
         mixed_precision: compute in float16 on a GPU, bfloat16 on a CPU.
+        start_from: exported version (``saved_models/NAME/N``) of the same network whose weights are the initial ones;
+            "" for random ones.
         validation: share of the tracks, by whole groups, that is held out.
         seed: decides initial weights, split and batches.
     """
@@ -212,6 +214,7 @@ class TrainParams:
     describe_steps: int = 0
     keep: str = "best"
     mixed_precision: bool = False
+    start_from: str = ""
     validation: float = 0.15
     seed: int = 0
 

@@ -23,6 +23,7 @@ import tensorflow as tf
 from msim_tf.data.batch_sampler import BatchParams, BatchSampler
 from msim_tf.data.pipeline import StorePart
 from msim_tf.data.store import FeatureStore
+from msim_tf.dimensions import TEACHER
 from msim_tf.errors import InputError
 from msim_tf.labels.encoding import EncodedLabels, encode
 from msim_tf.labels.splits import Split, training_rows
@@ -30,6 +31,7 @@ from msim_tf.model import callbacks as own
 from msim_tf.model.backup import backed_up_epochs
 from msim_tf.model.description_heads import save_heads
 from msim_tf.model.description_training import train_heads_to_describe
+from msim_tf.model.initial_weights import assign_exported_weights
 from msim_tf.model.multi_worker import Hosts, hosts_of_environment
 from msim_tf.model.objectives import build_compiled_model
 from msim_tf.model.params import NetworkParams, TrainParams
@@ -210,6 +212,8 @@ def _fit(job: _Job, train_part: StorePart, held_out: StorePart) -> None:
         return
     with _precision(params):
         model = build_compiled_model(params, job.store.params, steps, train_part.sampler, hosts.strategy)
+    if params.start_from:
+        assign_exported_weights(model, params.start_from, fresh=(TEACHER,))
     hosts.prepare(model)
     data = hosts.dataset(train_part, inputs, first=done * steps, last=params.epochs * steps)
     validation = hosts.dataset(held_out, inputs, first=0, last=validation_steps, cached=True)
