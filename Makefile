@@ -54,7 +54,7 @@ clean:
 
 .venv/installed: setup.cfg
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,beets,spark,milvus]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,beets,spark,milvus,beam]"
 	touch $@
 
 .venv/lint: .venv/installed

@@ -54,6 +54,7 @@ def test_a_store_is_that_of_one_machine(music, tmp_path):
     assert (letter["job"], letter["file"]) == (2, "short.wav") and "0.20 s is shorter" in letter["reason"]
 
 
+@pytest.mark.slow
 def test_embeddings_are_those_of_one_machine(music, tmp_path):
     done = msim("embed", music, "--model", tiny_model_path(), "--out", tmp_path / "beam.npz")
     assert done.exit_code == 1 and "5 tracks" in done.output, done.output
