@@ -102,7 +102,7 @@ def test_the_card_and_the_readme_say_what_was_measured():
     for lines in tables:
         assert "\n".join(lines) in CARD
     rows = re.findall(
-        r"^\| ([a-z, ]+) \| (?:the teacher|exact), (\d+).*?\| (\.\d+ \([-.\d]+\)) \|", README, re.MULTILINE
+        r"^\| ([a-z, ]+) \| (?:the teachers|exact), (\d+).*?\| (\.\d+ \([-.\d]+\)) \|", README, re.MULTILINE
     )
     known = {line.split(" | ")[0].removeprefix("| "): line.replace("*", "") for line in tables[0][2:]}
     assert len(rows) == 8
