@@ -54,8 +54,11 @@ class Explanation:
         return {**asdict(self), "notes": list(self.notes), "line": self.line()}
 
     def line(self) -> str:
-        """One readable line, e.g. "0.215 = genre 0.120 (both: rock) + tempo 0.095 (121 vs 120 bpm); same artist"."""
-        shares = {name: share for name, share in self.shares.items() if share or name in self.evidence}
+        """One readable line, e.g. "0.215 = genre 0.120 (both: rock) + tempo 0.095 (121 vs 120 bpm); same artist".
+
+        A dimension that adds nothing, as one of weight 0, is left out.
+        """
+        shares = {name: share for name, share in self.shares.items() if share}
         total, rounded = rounded_shares(list(shares.values()))
         terms: list[str] = []
         for (name, share), evidence in zip(zip(shares, rounded), (self.evidence.get(name) for name in shares)):
