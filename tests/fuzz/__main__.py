@@ -15,7 +15,7 @@ from pathlib import Path
 
 OUT = Path("build/fuzz")
 TARGETS = ("audio", "stored", "requests")
-_GRACE = 300.0  # seconds over its share that a target may take: imports, what it prepares, the last case
+_GRACE = 600.0  # seconds over its share that a target may take: imports, what it prepares, the last case
 
 
 def main(arguments: list[str] | None = None) -> int:
