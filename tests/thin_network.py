@@ -18,7 +18,7 @@ inception_block = network._inception_block
 
 def _thin_block(x, name, width, *, strides=(2, 2)):
     return keras.layers.Conv2D(
-        network.filters(256, width), 3, strides=strides, padding="same", activation="relu", name=f"{name}_3x3"
+        network.filters(256, width), 3, strides=strides, padding="same", activation="elu", name=f"{name}_3x3"
     )(x)
 
 

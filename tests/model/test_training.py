@@ -320,12 +320,10 @@ def taught_store(labelled_store, tmp_path, rng):
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_learns_from_a_teacher_and_from_other_tempi_and_keys(
-    taught_store, tmp_path, replicas, two_replicas, inception_blocks
-):
+def test_learns_from_a_teacher_and_from_other_tempi_and_keys(taught_store, tmp_path, replicas, two_replicas):
     params = dataclasses.replace(
         SINGLE,
-        epochs=4,
+        epochs=10,
         steps_per_epoch=6,
         schedule="cosine",
         learning_rate=3e-3,
