@@ -16,6 +16,8 @@ from msim_tf.model.params import NETWORK_PRESETS, TrainParams
 from msim_tf.params import FeatureParams
 from tools.add_heads import add_heads, network_of_export
 
+pytestmark = pytest.mark.usefixtures("thin_blocks")
+
 NETWORK = dataclasses.replace(
     NETWORK_PRESETS["multi384"],
     width=0.03,
