@@ -6,6 +6,7 @@ An export holds its weights in a TensorFlow checkpoint, each under the path that
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -50,11 +51,17 @@ def assign_exported_weights(model: keras.Model, version: str | Path, *, fresh: t
     """
     weights = exported_weights(version)
     for weight in model.weights:
-        if weight.path.split("/")[0] in fresh:
+        path = weight_path(weight)
+        if path.split("/")[0] in fresh:
             continue
-        if weight.path not in weights:
-            raise InputError(f"{version}: no weight {weight.path}; expected the same network, of the same Keras")
-        stored, wanted = weights[weight.path].shape, tuple(weight.shape)
+        if path not in weights:
+            raise InputError(f"{version}: no weight {path}; expected the same network, of the same Keras")
+        stored, wanted = weights[path].shape, tuple(weight.shape)
         if stored != wanted:
-            raise InputError(f"{version}: {weight.path} is {list(stored)}, this network's is {list(wanted)}")
-        weight.assign(weights[weight.path])
+            raise InputError(f"{version}: {path} is {list(stored)}, this network's is {list(wanted)}")
+        weight.assign(weights[path])
+
+
+def weight_path(weight: Any) -> str:
+    """The path of a weight, "genre/kernel"; Keras 2 has it in the name of the variable."""
+    return getattr(weight, "path", None) or weight.name.partition(":")[0]
