@@ -36,7 +36,7 @@ class Explanation:
         identifier: the track.
         distance: its distance to the query.
         shares: what each dimension adds; they sum to ``distance``.
-        evidence: dimension -> what the metadata of both tracks say, where both do.
+        evidence: dimension -> what the metadata of both tracks say, where both do and the dimension counts.
         notes: what is no dimension's business, e.g. "same artist".
         summary: in words what both share, in what they differ, and what the found track is: "same tempo and mood,
             another key; calm, piano; 92 bpm, A minor"; "" if there is nothing to say.
@@ -54,11 +54,8 @@ class Explanation:
         return {**asdict(self), "notes": list(self.notes), "line": self.line()}
 
     def line(self) -> str:
-        """One readable line, e.g. "0.215 = genre 0.120 (both: rock) + tempo 0.095 (121 vs 120 bpm); same artist".
-
-        A dimension that adds nothing, as one of weight 0, is left out.
-        """
-        shares = {name: share for name, share in self.shares.items() if share}
+        """One readable line, e.g. "0.215 = genre 0.120 (both: rock) + tempo 0.095 (121 vs 120 bpm); same artist"."""
+        shares = {name: share for name, share in self.shares.items() if share or name in self.evidence}
         total, rounded = rounded_shares(list(shares.values()))
         terms: list[str] = []
         for (name, share), evidence in zip(zip(shares, rounded), (self.evidence.get(name) for name in shares)):
@@ -85,7 +82,9 @@ def explanation(match: Match, references: Mapping[str, Mapping[str, Any]]) -> Ex
         references: dimension -> metadata to compare with.
     """
     shares = {name: share for name, share in match.shares.items() if name in match.distances}
-    evidence = {name: compared(name, references[name], match.metadata) for name in shares if name in references}
+    # What adds nothing although the tracks differ in it has weight 0.
+    counting = [name for name, share in shares.items() if share or not match.distances[name]]
+    evidence = {name: compared(name, references[name], match.metadata) for name in counting if name in references}
     return Explanation(
         identifier=match.identifier,
         distance=match.distance,

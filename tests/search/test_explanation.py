@@ -82,6 +82,17 @@ def test_a_line_as_a_reader_sees_it(index):
     )
 
 
+def test_a_dimension_of_weight_0_is_left_out_and_one_of_distance_0_is_not(index):
+    index.update_metadata(
+        {name: {"tempo": 120, "key": "C major", "genre": ["folk"]} for name in ("t0000.ogg", "t0001.ogg")}
+    )
+    query = track_query(index, "t0000.ogg")
+    match = next(m for m in search(index, query, weights={"tempo": 1}, k=300) if m.identifier == "t0001.ogg")
+    assert set(explain(index, query, match).evidence) == {"tempo"}
+    itself = Match("t0000.ogg", 0.0, {"tempo": 0.0, "key": 0.0}, {"tempo": 0.0}, index.metadata("t0000.ogg"))
+    assert explanation(itself, {"tempo": index.metadata("t0000.ogg")}).line() == "0.000 = tempo 0.000 (120 vs 120 bpm)"
+
+
 def test_evidence_of_a_mixed_query_is_from_each_dimensions_track(index):
     index.update_metadata(
         {"t0000.ogg": {"tempo": 90, "genre": ["folk"]}, "t0001.ogg": {"tempo": 150, "genre": ["soul"]}}
