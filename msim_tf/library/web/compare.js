@@ -54,7 +54,7 @@ function lead() {
   if (!current().query) return "Choose a track to start from first; two tracks to compare then appear here.";
   return currentHits().length < 2
     ? "Two results are needed to compare; widen the filters."
-    : "All pairs of these results were shownPairs. Show more results, or start from another track.";
+    : "All pairs of these results were shown. Show more results, or start from another track.";
 }
 
 function card(letter, place) {
