@@ -1,6 +1,7 @@
 // Drawing the map: points, then what was asked for and found, then the names of regions and of the query.
 
 import { SHAPES } from "./map_labels.js";
+import { isSeen } from "./map_points.js";
 import { regions } from "./map_regions.js";
 
 const paths = SHAPES.map((shape) => new Path2D(shape));
@@ -37,7 +38,7 @@ export function drawMap(canvas, { points, labels, meant, query, title, active })
     ring(context, colour("ink"), 9, 1.5);
   }
   at({ px: 0, py: 0 });
-  const seen = query && query.px >= 0 && query.py >= 0 && query.px <= canvas.clientWidth && query.py <= canvas.clientHeight;
+  const seen = query && isSeen(query, canvas.clientWidth, canvas.clientHeight);
   names(context, canvas, points, labels, colour, seen ? besideQuery(query, title, points) : null);
 }
 

@@ -1,5 +1,8 @@
 // Finding points of the map by pointer and by arrow key.
 
+/** Whether a point lies on a canvas of this size. */
+export const isSeen = ({ px, py }, width, height) => px >= 0 && py >= 0 && px <= width && py <= height;
+
 /** The point nearest to (x, y) within `reach` pixels, or null. */
 export function nearest(points, x, y, reach) {
   let best = null;

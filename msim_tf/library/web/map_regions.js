@@ -1,5 +1,7 @@
 // Names of regions: where on the map a label is at home.
 
+import { isSeen } from "./map_points.js";
+
 const CELLS = 9; // of the grid, along the longer side
 const FEWEST = 3; // points of a label that make a region
 const SHARE = 0.4; // of the points there that have the label
@@ -12,7 +14,7 @@ const SHARE = 0.4; // of the points there that have the label
  */
 export function regions(points, labels, width, height) {
   const size = Math.max(width, height) / CELLS;
-  const seen = points.filter(({ px, py }) => px >= 0 && py >= 0 && px <= width && py <= height);
+  const seen = points.filter((point) => isSeen(point, width, height));
   const cells = new Map(); // "column row" -> points in it and in the cells around it
   for (const point of seen) for (const cell of around(point, size)) add(cells, cell, point);
   return labels.groups

@@ -1,5 +1,7 @@
 // Zooming and moving the map: by buttons and keys, by the wheel, by dragging, by two fingers.
 
+import { isSeen } from "./map_points.js";
+
 const MOST = 40; // times the size at which everything is seen
 const DRAG = 4; // pixels from which a push is no click
 const WHEEL = 0.002; // zoom per pixel of the wheel
@@ -66,10 +68,9 @@ export function zoomOf(canvas, changed) {
     /** Where a point of the whole map is now. */
     place: (x, y) => [left + scale * x, top + scale * y],
     /** Moves a point of the map into the middle if it is not seen. */
-    show({ px, py }) {
+    show(point) {
       const { clientWidth: width, clientHeight: height } = canvas;
-      if (px >= 0 && px <= width && py >= 0 && py <= height) return;
-      set(scale, left + width / 2 - px, top + height / 2 - py);
+      if (!isSeen(point, width, height)) set(scale, left + width / 2 - point.px, top + height / 2 - point.py);
     },
     /** Whether the last push moved or zoomed the map, and so chose nothing. */
     dragged: () => dragged,
