@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 from msim_tf.errors import InputError
 from msim_tf.labels.taxonomy import resolve
-from msim_tf.search.filters import Filters
+from msim_tf.search.filters import OPEN_BPM, Filters
 from msim_tf.theory import TEMPO_MARGIN, key_name, parse_key
 
 _MOST_PHRASE = 4  # words in a tag
-_BPM = (1.0, 1000.0)  # what an open end of a range means
 _NUMBER = r"([0-9]{1,3}(?:\.[0-9]{1,2})?)"
 _TEMPI = (
     (re.compile(rf"(?:\b(?:between|from)\s+)?{_NUMBER}\s*(?:-|–|to|and)\s*{_NUMBER}\s*bpm\b", re.I), "between"),
@@ -73,12 +72,12 @@ def _tempo(text: str) -> tuple[tuple[float, float] | None, str]:
         numbers = sorted(float(number) for number in match.groups())
         low, high = {
             "between": (numbers[0], numbers[-1]),
-            "under": (_BPM[0], numbers[0]),
-            "over": (numbers[0], _BPM[1]),
+            "under": (OPEN_BPM[0], numbers[0]),
+            "over": (numbers[0], OPEN_BPM[1]),
             "about": (numbers[0] - TEMPO_MARGIN, numbers[0] + TEMPO_MARGIN),
         }[kind]
         # Nothing is as slow as 0 bpm: that is no tempo, and neither is what a later pattern would read there.
-        return ((max(low, _BPM[0]), high), _without(text, match)) if numbers[0] >= _BPM[0] else (None, text)
+        return ((max(low, OPEN_BPM[0]), high), _without(text, match)) if numbers[0] >= OPEN_BPM[0] else (None, text)
     return None, text
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from msim_tf.errors import InputError
 from msim_tf.theory import parse_key
 
+OPEN_BPM = (1.0, 1000.0)  # limits at or beyond which a range of tempi is open to that side
 _MOST_TAGS = 100  # a condition each, of which a statement holds so many
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from msim_tf.search.filters import Filters
+from msim_tf.search.filters import OPEN_BPM, Filters
 from msim_tf.search.index import Index
 from msim_tf.search.query import allowed_rows
 from msim_tf.theory import TEMPO_RANGE, key_name
@@ -16,7 +16,6 @@ _FIELDS = {
     "key": (Filters(keys=_ANY_KEY), "msim index --annotate estimates tempo and key"),
     "year": (Filters(years=(0, 9999)), "years come from the tags of the files"),
 }
-_OPEN_BPM = (1.0, 1000.0)  # limits at or beyond which a range is open to that side
 
 
 def why_nothing(index: Index, filters: Filters | None, exclude: Iterable[str] = ()) -> str:
@@ -71,6 +70,6 @@ def _conditions(filters: Filters) -> list[tuple[str, str, Filters]]:
 
 
 def _range(low: float, high: float) -> str:
-    if low <= _OPEN_BPM[0]:
+    if low <= OPEN_BPM[0]:
         return f"up to {high:g}"
-    return f"from {low:g}" if high >= _OPEN_BPM[1] else f"from {low:g} to {high:g}"
+    return f"from {low:g}" if high >= OPEN_BPM[1] else f"from {low:g} to {high:g}"

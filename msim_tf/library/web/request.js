@@ -1,6 +1,7 @@
 // The state as the API wants to be asked.
 
 import { startLimits } from "./state.js";
+import { FASTEST, SLOWEST } from "./words.js";
 
 /** The query with its further examples and mixed-in dimensions. */
 export function queryOf(state, dimensions) {
@@ -17,7 +18,7 @@ export function restrictionsOf(state) {
   const lists = Object.fromEntries(
     ["keys", "tags", "artists"].filter((kind) => filters[kind].length).map((kind) => [kind, filters[kind]]),
   );
-  const bpm = range(filters.bpm, 1, 1000);
+  const bpm = range(filters.bpm, SLOWEST, FASTEST);
   const years = range(filters.years, 0, 9999);
   return {
     filters: { ...lists, ...(bpm ? { bpm, octaves: filters.octaves } : {}), ...(years ? { years } : {}) },

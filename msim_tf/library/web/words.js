@@ -34,7 +34,8 @@ export function clock(seconds) {
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
-const [SLOWEST, FASTEST] = [1, 1000]; // limits that leave a range open
+/** Limits in bpm that leave a range open. */
+export const [SLOWEST, FASTEST] = [1, 1000];
 
 /** The limits of a range of tempi, null where it is open. */
 export const openEnds = ([low, high]) => [low > SLOWEST ? low : null, high < FASTEST ? high : null];
