@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from msim_tf.errors import InputError
-from msim_tf.evaluate.statistics import Interval, group_error
+from msim_tf.evaluate.statistics import Interval, group_error, group_interval, interval_around
 from msim_tf.evaluate.triplets import Triplets
 
 MOST_QUERIES = 20_000  # whose draws fit in memory
@@ -70,8 +70,8 @@ def clustered_intervals(values: np.ndarray, triplets: Triplets) -> ClusteredInte
     by_query = group_error(influence, queries)
     clips, incidence = _incidence(triplets)
     return ClusteredIntervals(
-        _around(mean, by_query),
-        _around(mean, _clip_error(influence, incidence, clips, by_query)),
+        interval_around(mean, by_query),
+        interval_around(mean, _clip_error(influence, incidence, clips, by_query)),
         len(set(triplets.queries)),
         clips,
     )
@@ -84,9 +84,7 @@ def query_interval(values: np.ndarray, triplets: Triplets) -> Interval:
         values: [n] float or bool, one per triplet, at least one.
         triplets: those that the values are of.
     """
-    values = np.asarray(values, np.float64)
-    mean = float(values.mean())
-    return _around(mean, group_error((values - mean) / len(values), np.array(triplets.queries)))
+    return group_interval(values, np.array(triplets.queries))
 
 
 def query_groups(triplets: Triplets) -> np.ndarray | None:
@@ -116,10 +114,6 @@ def _clip_error(influence: np.ndarray, members: np.ndarray, clips: int, by_query
     if variance <= 0:
         return by_query
     return float(t.ppf(0.975, clips - 1)) * math.sqrt(variance * clips / (clips - 1))
-
-
-def _around(mean: float, half: float) -> Interval:
-    return Interval(max(0.0, mean - half), min(1.0, mean + half))
 
 
 def rater_agreement(votes: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from msim_tf.embeddings import Embeddings
 from msim_tf.errors import InputError
 from msim_tf.evaluate.artists import ArtistFilter, Artists
 from msim_tf.evaluate.distances import candidate_mask, distances_from, subspace, subspace_names, validate_relations
-from msim_tf.evaluate.statistics import Interval, group_error
+from msim_tf.evaluate.statistics import Interval, group_interval
 
 TEMPO_TOLERANCE = 0.04
 # The score of one query with each of its candidates as the estimate.
@@ -137,9 +137,7 @@ def retrieval(
 def _interval(values: np.ndarray, queries: Sequence[int], artists: ArtistFilter | None) -> Interval:
     """The 95 % interval of the mean of a measure in [0, 1] over the artists of its queries, or over the queries."""
     tracks = np.asarray(queries)
-    mean = values.mean()
-    half = group_error((values - mean) / len(values), artists.clusters[tracks] if artists else tracks)
-    return Interval(float(max(0.0, mean - half)), float(min(1.0, mean + half)))
+    return group_interval(values, artists.clusters[tracks] if artists else tracks)
 
 
 def tempo_accuracy(reference: float, estimated: np.ndarray, *, octaves: bool) -> np.ndarray:

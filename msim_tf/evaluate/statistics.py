@@ -179,6 +179,23 @@ def percentile_interval(draws: np.ndarray, confidence: float = 0.95) -> Interval
     return Interval(float(low), float(high))
 
 
+def interval_around(mean: float, half: float) -> Interval:
+    """The interval of a half-width about a mean of values in [0, 1], cut to that range."""
+    return Interval(float(max(0.0, mean - half)), float(min(1.0, mean + half)))
+
+
+def group_interval(values: np.ndarray, groups: np.ndarray) -> Interval:
+    """The 95 % interval of a mean over whole groups, by ``group_error``.
+
+    Args:
+        values: [n] bool, or float in [0, 1]; at least one.
+        groups: [n] labels; items of one group are not independent.
+    """
+    values = np.asarray(values, np.float64)
+    mean = float(values.mean())
+    return interval_around(mean, group_error((values - mean) / len(values), groups))
+
+
 def group_error(influence: np.ndarray, groups: np.ndarray, *, confidence: float = 0.95) -> float:
     """Half-width of a confidence interval by the infinitesimal jackknife over groups.
 
