@@ -18,6 +18,10 @@ from typing import Any
 
 from msim_tf.errors import InputError
 
+# The largest sample: 32-bit integers written as float without scaling. A power spectrogram of more could overflow
+# float32.
+LOUDEST = 2.0**31
+
 
 @dataclass(frozen=True)
 class FeatureParams:

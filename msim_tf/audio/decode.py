@@ -13,7 +13,7 @@ What a caller may rely on:
   note gives the share. Less is refused. Where a format has checksums (FLAC, Ogg, WavPack, TTA, Monkey's Audio, TAK,
   AC-3), what fails them is no sound. Flipped bits of other formats (PCM, DSD, ALAC, AAC, MP3, WMA, Musepack) pass
   unless they keep the decoder from going on. Raw streams (AAC, AC-3) that end early are as long as they are.
-- Samples are finite and no larger than ``_LOUDEST``, so that no feature overflows.
+- Samples are finite and no larger than ``params.LOUDEST``, so that no feature overflows.
 
 A decoder may also crash, hang or eat memory; ``sandbox`` runs this module where that harms nobody.
 """
@@ -31,6 +31,7 @@ import soxr
 from msim_tf.audio import ffmpeg, kinds, sndfile
 from msim_tf.audio.verdict import SILENCE, Progress, TooLong, reasons, too_long, verdict, why_nothing, why_unreadable
 from msim_tf.errors import InputError
+from msim_tf.params import LOUDEST
 
 __all__ = ["MAX_SECONDS", "SILENCE", "TooLong", "duration", "load_clip", "read_blocks", "resampled_mono"]
 
@@ -42,8 +43,6 @@ _MOST_LOST_OF_GUESSED = 0.2
 # Below 1 kHz nothing above 500 Hz is left, which is no music; 768 kHz is the fastest PCM converter there is. One-bit
 # recordings (DSD) have their own rates, up to 2.8 MHz as FFmpeg decodes them.
 _RATES = (1_000, 768_000)
-# 32-bit integers written as float without scaling. A power spectrogram of more could overflow float32.
-_LOUDEST = np.float32(2.0**31)
 # A block of stereo at 44.1 kHz stays in the processor's cache from decoding to resampling: a
 # sixth faster than a minute at a time.
 _BLOCK_SECONDS = 4.0
@@ -141,7 +140,7 @@ def resampled_mono(y: np.ndarray, sr: float, target_sr: int) -> np.ndarray:
     if not _RATES[0] <= sr <= _RATES[1]:
         raise InputError(f"a waveform at {sr} Hz: expected {_RATES[0]} to {_RATES[1]} Hz")
     peak = max(float(y.max()), -float(y.min()))
-    if not peak <= _LOUDEST:  # nor NaN
+    if not peak <= LOUDEST:  # nor NaN
         raise InputError("a waveform with samples that are not finite, or far beyond full scale")
     mono = _mixed(y if y.ndim == 2 else y[:, None]).astype(np.float32, copy=False)
     return mono if sr == target_sr else soxr.resample(mono, sr, target_sr, quality="HQ")
@@ -213,7 +212,7 @@ def _mono_blocks(path: Path, span: _Span, progress: Progress) -> Iterator[tuple[
         peak = max(float(block.max()), -float(block.min()))
         if not np.isfinite(peak):
             raise InputError(f"{path}: holds NaN or infinite samples near {begin:.1f} s")
-        if peak > _LOUDEST:
+        if peak > LOUDEST:
             raise InputError(
                 f"{path}: holds samples of {peak:.1e} times full scale near {begin:.1f} s; that is no sound"
             )

@@ -45,10 +45,9 @@ from msim_tf.model.description_heads import DescriptionHeads, described, load_he
 from msim_tf.model.network import embedding_model
 from msim_tf.model.params import NetworkParams, layout
 from msim_tf.model.run import Run, load_model
-from msim_tf.params import FeatureParams
+from msim_tf.params import LOUDEST, FeatureParams
 
 _CHUNK = 32  # segments embedded at a time: bounds the memory of the audio signature for long tracks
-_LOUDEST = 2.0**31  # of a sample, as msim_tf.audio.decode has it; a power spectrogram of more could overflow
 # The server's kernels may sum in another order. Embeddings are layer-normalised, so their scale is 1; what is larger is
 # compared relatively.
 _TOLERANCE = 1e-4
@@ -210,7 +209,7 @@ def _hear_waveform(
     no_sound = "audio holds samples that are not finite, or far beyond full scale"
     checks = [
         tf.debugging.assert_greater_equal(frames, features.segment_frames, too_short),
-        tf.debugging.assert_less_equal(tf.abs(y), _LOUDEST, no_sound),  # NaN is not less
+        tf.debugging.assert_less_equal(tf.abs(y), LOUDEST, no_sound),  # NaN is not less
     ]
     with tf.control_dependencies(checks):
         padded = tf.pad(y, [[0, 0], [margin, margin]])[:, : (frames - 1) * hop + 2 * margin]
