@@ -30,7 +30,7 @@ from msim_tf.model.description_training import train_heads_to_describe
 from msim_tf.model.initial_weights import assign_exported_weights
 from msim_tf.model.network import build_network, embedding_function
 from msim_tf.model.params import TRAIN_PRESETS, NetworkParams, TrainParams
-from msim_tf.params import FeatureParams, validate_digest
+from msim_tf.params import FeatureParams
 from tools.corpus.command import run
 
 # Names of network parameters in versions that msim 0.1 exported; None for one that follows from others now.
@@ -92,7 +92,7 @@ def add_heads(version: Path, store: FeatureStore, base: Path, params: TrainParam
         InputError: if the store has other features or teaches nothing, or the network is not read back as it was.
     """
     metadata = load_metadata(version)
-    validate_digest(store.params.digest, store.path, metadata.features.digest, f"the model {version}")
+    metadata.validate_features(store.params, store.path)
     model, network = network_of_export(version)
     _compare(version, model)
     params = dataclasses.replace(params, network=network)

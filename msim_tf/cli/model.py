@@ -94,12 +94,10 @@ def train(
     from msim_tf.export.metadata import load_metadata
     from msim_tf.labels.splits import load_split
     from msim_tf.model import training
-    from msim_tf.params import validate_digest
 
     opened = FeatureStore(store)
     if params.start_from:
-        exported = load_metadata(Path(params.start_from))
-        validate_digest(opened.params.digest, store, exported.features.digest, f"the model {params.start_from}")
+        load_metadata(params.start_from).validate_features(opened.params, store)
     finished = training.train(
         opened,
         run,

@@ -46,7 +46,6 @@ from msim_tf.export.metadata import ModelMetadata, load_metadata
 from msim_tf.features.extractor import Features
 from msim_tf.files import exclusive
 from msim_tf.parallel import READ_AHEAD, counted, in_order
-from msim_tf.params import validate_digest
 
 TRACKS_PER_JOB = 64
 
@@ -101,7 +100,7 @@ def _listed(source: Source, metadata: ModelMetadata) -> Scan:
     if not _is_store(source):
         return scan_source(source)
     with StoreDatabase(source) as database:
-        _validate_features(source, database, metadata)
+        metadata.validate_features(database.params, database_path(source))
         states = {name: state for name, state in sorted(database.clip_states().items()) if state.status == OK}
     if not states:
         raise InputError(f"{source}: a store without clips; extract some first with msim extract")
@@ -112,11 +111,6 @@ def _listed(source: Source, metadata: ModelMetadata) -> Scan:
 
 def _is_store(source: Source) -> bool:
     return not is_uri(source) and is_store(source)
-
-
-def _validate_features(source: Source, store: StoreDatabase | FeatureStore, metadata: ModelMetadata) -> None:
-    where, wanted = database_path(source), metadata.features.digest
-    validate_digest(store.params.digest, where, wanted, f"the model {metadata.directory}")
 
 
 def _plan(scan: Scan, recipe: Recipe, metadata: ModelMetadata, out: Path) -> list[EmbeddingJob]:
@@ -224,7 +218,7 @@ def _features(
         )
         return
     store = FeatureStore(source)
-    _validate_features(source, store, embedder.metadata)
+    embedder.metadata.validate_features(store.params, database_path(source))
     rows = {name: row for row, name in enumerate(store.identifiers)}
     for item in tracks:
         yield item, store.read_clip(rows[item[1]]) if item[1] in rows else "has left the store since the plan was made"

@@ -14,7 +14,7 @@ from msim_tf.checksums import file_checksum, load_checked_json
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.files import validate_format
-from msim_tf.params import FeatureParams
+from msim_tf.params import FeatureParams, validate_digest
 
 FORMAT = "msim-model"
 FORMAT_VERSION = 1
@@ -45,6 +45,18 @@ class ModelMetadata:
     inputs: tuple[str, ...]
     training: dict[str, Any]
     classes: dict[str, list[Any]] = field(default_factory=dict)
+
+    def validate_features(self, stored: FeatureParams, where: str | Path) -> None:
+        """Refuses features of other parameters than the model takes.
+
+        Args:
+            stored: the parameters of a store.
+            where: the store.
+
+        Raises:
+            InputError: if they differ.
+        """
+        validate_digest(stored.digest, where, self.features.digest, f"the model {self.directory}")
 
 
 def load_metadata(path: str | Path) -> ModelMetadata:

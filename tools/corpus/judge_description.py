@@ -32,7 +32,6 @@ from msim_tf.labels.taxonomy import NOT_MUSIC
 from msim_tf.labels.words import WordTargets, word_targets
 from msim_tf.model.description_training import key_scores, tempo_hits
 from msim_tf.model.word_training import roc_area
-from msim_tf.params import validate_digest
 from msim_tf.theory import parse_key
 from tools.corpus.command import run
 
@@ -97,9 +96,7 @@ def _share(values: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
 
 def judge(embedder: Embedder, store: FeatureStore) -> dict[str, Any]:
     """Everything that is known of the tracks of a store against what the model says of them."""
-    validate_digest(
-        store.params.digest, store.path, embedder.metadata.features.digest, f"the model {embedder.metadata.directory}"
-    )
+    embedder.metadata.validate_features(store.params, store.path)
     labels = encode(store.labels, store.identifiers, DIMENSION_NAMES, teacher=store.teacher)
     names = [groups_of(identifier, store.labels.groups)[0] for identifier in store.identifiers]
     groups = np.unique(names, return_inverse=True)[1]
