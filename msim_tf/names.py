@@ -34,6 +34,11 @@ def comparable_artist(name: str) -> str:
     return first or whole
 
 
+def storable(name: str) -> str:
+    """A file's name with its bytes that are not UTF-8 spelt out, since neither a database nor JSON keeps them."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def printable(text: str) -> str:
     """``text`` without what a terminal would obey: control characters, turned writing, bytes that are not UTF-8 are
     spelt out.

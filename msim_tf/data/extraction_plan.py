@@ -9,6 +9,7 @@ from msim_tf.audio.scan import FileState, Scan
 from msim_tf.data.shard_job import ShardJob
 from msim_tf.data.shards import description_path
 from msim_tf.data.store_database import FAILED, MISSING, OK, PENDING, ClipState, StoreDatabase
+from msim_tf.names import storable
 
 CLIPS_PER_SHARD = 64
 
@@ -78,13 +79,8 @@ def _update_absent(database: StoreDatabase, listing: Scan, states: Mapping[str, 
     )
     database.executemany(
         "INSERT OR REPLACE INTO clips (identifier, size, modified, padded, status, reason) VALUES (?, 0, 0, 0, ?, ?)",
-        ((_as_text(name), FAILED, reason) for name, reason in listing.failures.items()),
+        ((storable(name), FAILED, reason) for name, reason in listing.failures.items()),
     )
-
-
-def _as_text(name: str) -> str:
-    """A file's name without the bytes that are not UTF-8, which a database does not keep."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def next_number(store: Path, database: StoreDatabase) -> int:

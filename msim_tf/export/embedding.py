@@ -45,6 +45,7 @@ from msim_tf.export.embedding_job import (
 from msim_tf.export.metadata import ModelMetadata, load_metadata
 from msim_tf.features.extractor import Features
 from msim_tf.files import exclusive
+from msim_tf.names import storable
 from msim_tf.parallel import READ_AHEAD, counted, in_order
 
 TRACKS_PER_JOB = 64
@@ -129,7 +130,7 @@ def _plan(scan: Scan, recipe: Recipe, metadata: ModelMetadata, out: Path) -> lis
     for position, name in enumerate(name for name in scan.files if name not in kept):
         assigned.setdefault(first + position // TRACKS_PER_JOB, {})[name] = scan.files[name]
     jobs = [EmbeddingJob(number, recipe, files) for number, files in sorted(assigned.items()) if files]
-    failures = {name.encode("utf-8", "backslashreplace").decode(): reason for name, reason in scan.failures.items()}
+    failures = {storable(name): reason for name, reason in scan.failures.items()}
     save_plan(directory, Plan(jobs, metadata.layout, failures, scan.notices()))
     return [job for job in jobs if _finished(directory, job) is None]
 
