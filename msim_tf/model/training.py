@@ -136,12 +136,15 @@ def train(
         _fit(job, train_part, job.part(parts["validation"], training=False))
         heads = _fit_heads(job, train_part) if params.head_epochs else {}
         if hosts.is_chief:
-            if params.describe_steps:
-                describing = train_heads_to_describe(load_model(run), store, labels, parts, params)
-                if describing.models:
-                    save_heads(describing, run.path)
             summary = {**kept_epoch(run.path / "history.csv", params.keep), **heads}
-            _show_kept_model(job, parts["validation"], summary)
+            # A run whose loss never was a number keeps no model.
+            if params.describe_steps or run.model_path.exists():
+                kept = load_model(run)
+                _show_kept_model(job, kept, parts["validation"], summary)
+                if params.describe_steps:
+                    describing = train_heads_to_describe(kept, store, labels, parts, params)
+                    if describing.models:
+                        save_heads(describing, run.path)
             finish_run(run, {**summary, "seconds": round(time.time() - started, 1)})
             shutil.rmtree(run.path / "backup", ignore_errors=True)
         hosts.agreed()  # the others read what the chief has written
@@ -255,11 +258,9 @@ def _fit_heads(job: _Job, train_part: StorePart) -> dict[str, float]:
     return {"head_first_loss": losses[0], "head_loss": losses[-1]}
 
 
-def _show_kept_model(job: _Job, held_out: np.ndarray, summary: Mapping[str, float]) -> None:
-    """Final scores and projector for TensorBoard; a run whose loss never was a number keeps no model to show."""
-    if not job.run.model_path.exists():
-        return
-    model, logdir, inputs = load_model(job.run), job.run.path / "tensorboard", job.params.network.inputs
+def _show_kept_model(job: _Job, model: keras.Model, held_out: np.ndarray, summary: Mapping[str, float]) -> None:
+    """Final scores and projector for TensorBoard."""
+    logdir, inputs = job.run.path / "tensorboard", job.params.network.inputs
     loss = loss_scalars(summary, "val_", job.params.network.dimensions).get("loss/total")
     write_result(logdir, model, loss, SubspaceScores(sample_tracks(job.store, held_out, inputs), job.params, job.store))
     shown = sample_tracks(job.store, np.arange(len(job.store)), inputs)
