@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
+from msim_tf.cli.evaluate_input import agreement_option, clips_option, load_system, metric_option, read_judgements
 from msim_tf.cli.evaluate_output import (
     print_ceiling,
     print_clustered,
     print_dimensions,
     print_dropped,
-    print_matrix,
     print_pairs,
 )
-from msim_tf.cli.options import LocalPath, field_options, given, import_tensorflow, parse_weights, preset, progress_bar
+from msim_tf.cli.evaluate_studies import baselines, report, table1
+from msim_tf.cli.options import LocalPath, import_tensorflow, parse_weights, progress_bar
 from msim_tf.errors import InputError
-from msim_tf.extras import require
-from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, NetworkParams, TrainParams
-
-if TYPE_CHECKING:
-    from msim_tf.embeddings import Embeddings
-    from msim_tf.evaluate.triplets import Dropped, Triplets
 
 _PATH = LocalPath(path_type=Path)
 _SHOWN = 10
-_FILE_HELP = "Judgements in any form that msim evaluate triplets reads."
-
-_agreement = click.option(
-    "--agreement",
-    type=float,
-    default=0.9,
-    show_default=True,
-    help="Share of listeners that must agree, where the file has votes.",
-)
-_metric = click.option(
-    "--metric", type=click.Choice(["euclidean", "cosine"]), default="euclidean", show_default=True, help="Distance."
-)
-_clips = click.option("--clips", is_flag=True, help="Compare the exact clips that listeners heard, not whole tracks.")
 
 
 @click.group()
@@ -59,9 +37,9 @@ def evaluate() -> None:
 @evaluate.command(short_help="Score systems on triplets: human judgements or your own.")
 @click.argument("file", metavar="TRIPLETS", type=_PATH)
 @click.argument("embeddings", nargs=-1, required=True)
-@_agreement
-@_metric
-@_clips
+@agreement_option
+@metric_option
+@clips_option
 @click.option(
     "-w", "--weight", "weights", multiple=True, help="DIMENSION=NUMBER, repeatable; a dimension not named weighs 0."
 )
@@ -100,8 +78,8 @@ def triplets(
         raise InputError(
             "--out writes every subset of the dimensions, which leaves nothing to weigh; give --weight without it"
         )
-    chosen, dropped = _read(file, agreement=agreement, clips=clips)
-    systems = [in_words_of(chosen, _system(text)) for text in embeddings]
+    chosen, dropped = read_judgements(file, agreement=agreement, clips=clips)
+    systems = [in_words_of(chosen, load_system(text)) for text in embeddings]
     results = score_systems(chosen, systems, metric=metric, weights=parse_weights(weights) or None)
     baseline = baseline or results[-1].name
     if baseline not in {result.name for result in results}:
@@ -127,7 +105,7 @@ def triplets(
 @click.argument("audio", type=_PATH)
 @click.option("--model", type=_PATH, required=True, help="Exported model: saved_models/NAME or one of its versions.")
 @click.option("--out", type=_PATH, required=True, help="The .npz file to write.")
-@_clips
+@clips_option
 @click.pass_context
 def embed(ctx: click.Context, file: Path, audio: Path, model: Path, out: Path, clips: bool) -> None:
     """Embed what TRIPLETS need from the folder AUDIO, where a track ID is the file ID.mp3 (or another suffix).
@@ -137,7 +115,7 @@ def embed(ctx: click.Context, file: Path, audio: Path, model: Path, out: Path, c
     """
     if out.suffix != ".npz":
         raise InputError(f"--out {out}: expected a name that ends in .npz")
-    chosen, _ = _read(file, agreement=None, clips=clips)
+    chosen, _ = read_judgements(file, agreement=None, clips=clips)
     import_tensorflow()
     from msim_tf.embeddings import save_embeddings
     from msim_tf.evaluate.studies.clips import embed_triplets
@@ -157,226 +135,5 @@ def embed(ctx: click.Context, file: Path, audio: Path, model: Path, out: Path, c
         ctx.exit(1)
 
 
-@evaluate.command(short_help="Train the paper's five networks and compare them.")
-@click.argument("store", type=_PATH)
-@click.option("--out", type=_PATH, required=True, help="Folder of the study; the same command continues it.")
-@click.option(
-    "--preset", "preset_name", default="small", show_default=True, help=f"Recipe: {', '.join(TRAIN_PRESETS)}."
-)
-@click.option(
-    "--network", "names", multiple=True, help=f"Only this one, repeatable; default {', '.join(NETWORK_PRESETS)}."
-)
-@field_options(NetworkParams, {"width": "Scale of all filter counts; 1.0 is the paper's."})
-@click.option(
-    "--time-averaged-heads", is_flag=True, help="Not the paper's network: tempo and key straight from their inputs."
-)
-@field_options(
-    TrainParams,
-    {
-        "epochs": "Passes over the training tracks, for every network.",
-        "steps_per_epoch": "Batches per epoch; 0: as many as hear each clip about once.",
-        "batch_size": "Segments per replica.",
-        "learning_rate": "Initial learning rate of Adam.",
-        "key_relation": "Which keys are similar: parallel, relative or both.",
-        "validation": "Share of tracks, by whole artists, that is held out.",
-        "seed": "Decides weights, split, batches and label triplets.",
-    },
-)
-@click.option("--allow-unlabelled", is_flag=True, help="Train although nobody labels a dimension.")
-@click.option(
-    "--split",
-    "split_file",
-    type=_PATH,
-    help="Published split (msim dataset labels --split); its test part is not heard.",
-)
-@click.option(
-    "--triplets", "file", type=_PATH, help=f"{_FILE_HELP} Default: triplets from the held-out tracks' labels."
-)
-@_agreement
-@_metric
-@_clips
-@click.option("--external", "externals", multiple=True, help="NAME=FILE.npz of another system, repeatable.")
-@click.option("--baseline", help="System that the others are compared with; default baseline, or the first network.")
-@click.option(
-    "--per-label", type=click.IntRange(min=1), default=200, show_default=True, help="Label triplets per label."
-)
-def table1(
-    store: Path,
-    out: Path,
-    preset_name: str,
-    names: tuple[str, ...],
-    width: float | None,
-    time_averaged_heads: bool,
-    allow_unlabelled: bool,
-    split_file: Path | None,
-    file: Path | None,
-    agreement: float,
-    metric: str,
-    clips: bool,
-    externals: tuple[str, ...],
-    baseline: str | None,
-    per_label: int,
-    **changes: Any,
-) -> None:
-    """Train the paper's five networks on STORE with the same split, seed and budget, and write Table 1.
-
-    MFCC statistics and a random projection stand beside them. Interrupted, the same command continues
-    where it stopped. Without --triplets the score is on label triplets: how well labels of held-out
-    tracks are predicted, not human similarity.
-    """
-    recipe = dataclasses.replace(preset(TRAIN_PRESETS, preset_name, "training"), **given(changes))
-    networks = {name: preset(NETWORK_PRESETS, name, "network") for name in names or NETWORK_PRESETS}
-    chosen = _read(file, agreement=agreement, clips=clips)[0] if file else None
-    others = [_system(text) for text in externals]
-    require("matplotlib")
-    import_tensorflow()
-    from msim_tf.data.store import FeatureStore
-    from msim_tf.evaluate.studies.table1 import Table1Options, run_table1, table1_networks
-    from msim_tf.labels.splits import load_split
-
-    options = Table1Options(
-        networks=table1_networks(recipe, networks, width=width, time_averaged_heads=time_averaged_heads),
-        baseline=baseline or ("baseline" if "baseline" in networks else next(iter(networks))),
-        metric=metric,
-        per_kind=per_label,
-        allow_unlabelled=allow_unlabelled,
-        split=load_split(split_file) if split_file else None,
-    )
-    with _stage_bars() as progress:
-        table = run_table1(FeatureStore(store), out, options, triplets=chosen, externals=others, progress=progress)
-    click.echo(table.markdown())
-    click.echo(f"{out / 'table1.md'}, .csv, .json")
-
-
-@evaluate.command(short_help="MFCC statistics and a random projection of a store.")
-@click.argument("store", type=_PATH)
-@click.option("--out", type=_PATH, required=True, help="Folder for mfcc.npz and random_projection.npz.")
-@click.option(
-    "--size",
-    type=click.IntRange(min=1),
-    default=NetworkParams().embedding_size,
-    show_default=True,
-    help="Coordinates of the random projection.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random projection.")
-def baselines(store: Path, out: Path, size: int, seed: int) -> None:
-    """Write what a model must beat: MFCC statistics and a random projection of the mel-spectrograms in STORE.
-
-    Both are standardised over all tracks of STORE.
-    """
-    import_tensorflow()
-    from msim_tf.data.store import FeatureStore
-    from msim_tf.embeddings import save_embeddings
-    from msim_tf.evaluate.studies.tracks import baselines as computed
-    from msim_tf.evaluate.studies.tracks import stored_mels
-
-    opened = FeatureStore(store)
-    found = computed(opened.identifiers, stored_mels(opened, opened.identifiers), size=size, seed=seed)
-    for system, name in zip(found, ("mfcc.npz", "random_projection.npz")):
-        meta = {**system.meta, "digest": opened.params.digest}
-        save_embeddings(out / name, identifiers=system.identifiers, embeddings=system.embeddings, meta=meta)
-        click.echo(f"{out / name}: {len(system.identifiers)} tracks, {system.embeddings.shape[1]} coordinates")
-
-
-@evaluate.command(short_help="One page on what each subspace knows.")
-@click.argument("embeddings", nargs=-1, required=True)
-@click.option("--store", type=_PATH, required=True, help="Feature store with the labels of the tracks.")
-@click.option("--triplets", "file", type=_PATH, help=f"{_FILE_HELP} Default: triplets from the labels.")
-@click.option("--split", type=_PATH, help="RUN/run.json of the training: only its validation tracks.")
-@click.option("--audio", type=_PATH, help="Folder of the music, for links to the worst triplets.")
-@click.option("--out", type=_PATH, required=True, help="Folder of the report.")
-@click.option(
-    "-k", type=click.IntRange(min=1), default=10, show_default=True, help="Depth of the retrieval's precision."
-)
-@_agreement
-@_metric
-@_clips
-@click.option("--baseline", help="System that the others are compared with; default the last.")
-@click.option("--key-relation", default="parallel", show_default=True, help="Similar keys: parallel, relative or both.")
-@click.option(
-    "--per-label", type=click.IntRange(min=1), default=200, show_default=True, help="Label triplets per label."
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn.")
-def report(
-    embeddings: tuple[str, ...],
-    store: Path,
-    file: Path | None,
-    split: Path | None,
-    audio: Path | None,
-    out: Path,
-    k: int,
-    agreement: float,
-    metric: str,
-    clips: bool,
-    baseline: str | None,
-    key_relation: str,
-    per_label: int,
-    seed: int,
-) -> None:
-    """Write a page on the first of EMBEDDINGS (FILE.npz or NAME=FILE.npz), the others and two baselines beside it.
-
-    What each subspace holds, retrieval with artist filter, tempo and key of the nearest neighbour,
-    triplets, and the worst of them with links.
-    """
-    require("jinja2")
-    require("matplotlib")
-    systems = [_system(text) for text in embeddings]
-    judged = _read(file, agreement=agreement, clips=clips)[0] if file else None
-    import_tensorflow()
-    from msim_tf.audio.scan import scan_folder
-    from msim_tf.data.store import FeatureStore
-    from msim_tf.evaluate.studies.store_report import ReportOptions, store_report
-    from msim_tf.model.run import load_run
-
-    parts = load_run(split.parent if split.name == "run.json" else split).identifiers if split else None
-    sounds = {}
-    if audio:
-        scan = scan_folder(audio)
-        sounds = {name: scan.root / name for name in scan.files}
-    options = ReportOptions(
-        k=k, metric=metric, baseline=baseline, per_kind=per_label, key_relation=key_relation, seed=seed
-    )
-    made, page = store_report(FeatureStore(store), systems, out, options, triplets=judged, split=parts, audio=sounds)
-    click.echo(page)
-    for result in made.results:
-        click.echo(f"  {result.lines()[0]}")
-    if made.matrix:
-        print_matrix(made.matrix)
-
-
-def _system(text: str) -> Embeddings:
-    """``FILE.npz`` or ``NAME=FILE.npz``."""
-    from msim_tf.embeddings import load_embeddings
-
-    name, equals, path = text.partition("=")
-    if equals and not Path(text).exists():
-        return load_embeddings(path, name=name)
-    return load_embeddings(text)
-
-
-def _read(file: Path, *, agreement: float | None, clips: bool) -> tuple[Triplets, Dropped]:
-    """The triplets that pass the filter, in the reading asked for, and what did not."""
-    from msim_tf.evaluate.triplet_files import read_triplets
-    from msim_tf.evaluate.triplets import agreeing, clip_reading
-
-    found, dropped = read_triplets(file)
-    if agreement is not None:
-        found, unsure = agreeing(found, agreement)
-        dropped += unsure
-    return (clip_reading(found) if clips else found), dropped
-
-
-@contextlib.contextmanager
-def _stage_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """One progress bar after the other, as the stages report themselves."""
-    with contextlib.ExitStack() as stack:
-        bars: dict[str, Callable[[int, int], None]] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in bars:
-                stack.close()
-                unit = "epoch" if what.startswith("train") else "track"
-                bars[what] = stack.enter_context(progress_bar(what, unit))
-            bars[what](done, total)
-
-        yield report
+for _command in (table1, baselines, report):
+    evaluate.add_command(_command)

@@ -194,7 +194,7 @@ def test_report_prints_its_page_and_headline_numbers(labelled_store, vectors, cl
 
 
 def test_table1_calls_the_study_with_the_same_budget_for_all(labelled_store, tmp_path, monkeypatch, vectors):
-    import msim_tf.cli.evaluate as module
+    import msim_tf.cli.evaluate_studies as module
     import msim_tf.evaluate.studies.table1 as study
     from msim_tf.evaluate.tables import Table
 
