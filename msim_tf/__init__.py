@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from msim_tf.data.pipeline import make_dataset
     from msim_tf.errors import InputError
     from msim_tf.export.model import Model, TrackEmbedding, load
-    from msim_tf.library.library import Hit, Hits, Library, index, open_library
+    from msim_tf.library.hits import Hit, Hits
+    from msim_tf.library.library import Library, index, open_library
     from msim_tf.model import losses
     from msim_tf.model.layers import SubspaceMask
     from msim_tf.model.network import build_network
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 # Public name -> (module, name in it; "" for the module itself).
 _PUBLIC = {
     "Library": ("msim_tf.library.library", "Library"),
-    "Hit": ("msim_tf.library.library", "Hit"),
-    "Hits": ("msim_tf.library.library", "Hits"),
+    "Hit": ("msim_tf.library.hits", "Hit"),
+    "Hits": ("msim_tf.library.hits", "Hits"),
     "index": ("msim_tf.library.library", "index"),
     "open_library": ("msim_tf.library.library", "open_library"),
     "Filters": ("msim_tf.search.filters", "Filters"),
