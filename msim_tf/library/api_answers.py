@@ -44,13 +44,13 @@ def tracks(state: LibraryState, *, text: str, limit: int, offset: int) -> respon
     it describes them: "calm piano under 100 bpm".
     """
     matches = state.search(text)
-    asked = wording(text, state.tags) if text.split() else None
+    words = wording(text, state.tags) if text.split() else None
     understood: responses.Understood | None = None
-    if asked and asked.filters != Filters():
-        passing = _passing(state, asked.filters)
-        named, containing = set(matches), set(state.search(asked.rest))
+    if words and words.filters != Filters():
+        passing = _passing(state, words.filters)
+        named, containing = set(matches), set(state.search(words.rest))
         matches = matches + [name for name in passing if name not in named and name in containing]
-        understood = _understood(asked, len(passing))
+        understood = _understood(words, len(passing))
     page = [track(state, identifier) for identifier in matches[offset : offset + limit]]
     return {"total": len(matches), "offset": offset, "limit": limit, "understood": understood, "tracks": page}
 
@@ -61,15 +61,15 @@ def _passing(state: LibraryState, filters: Filters) -> list[str]:
     return sorted(identifier for identifier, _ in state.index.described(rows.tolist()).values())
 
 
-def _understood(asked: Wording, count: int) -> responses.Understood:
+def _understood(words: Wording, count: int) -> responses.Understood:
     filters: responses.UnderstoodFilters = {}
-    if asked.filters.bpm:
-        filters["bpm"] = list(asked.filters.bpm)
-    if asked.filters.keys:
-        filters["keys"] = list(asked.filters.keys)
-    if asked.filters.tags:
-        filters["tags"] = list(asked.filters.tags)
-    return {"filters": filters, "tracks": count, "rest": asked.rest}
+    if words.filters.bpm:
+        filters["bpm"] = list(words.filters.bpm)
+    if words.filters.keys:
+        filters["keys"] = list(words.filters.keys)
+    if words.filters.tags:
+        filters["tags"] = list(words.filters.tags)
+    return {"filters": filters, "tracks": count, "rest": words.rest}
 
 
 def artists(state: LibraryState, *, text: str, limit: int, offset: int) -> responses.Artists:

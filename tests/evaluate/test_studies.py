@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-import tensorflow as tf
+from devices import one_device
 from synthetic import SMALL, write_clip
 
 from msim_tf.data.store import FeatureStore
@@ -49,12 +49,6 @@ def listeners(members, **more) -> Triplets:
 @pytest.fixture(scope="module")
 def options() -> Table1Options:
     return Table1Options(table1_networks(RECIPE, NETWORKS, width=0.03), per_kind=30)
-
-
-@pytest.fixture(scope="module")
-def one_device():
-    """The tests have two logical CPUs, over which a strategy without devices would spread."""
-    return tf.distribute.MirroredStrategy(["CPU:0"])
 
 
 @pytest.mark.parametrize(
@@ -237,14 +231,14 @@ class Interrupted:
 
 
 @pytest.fixture(scope="module")
-def study(labelled_store, options, one_device, tmp_path_factory):
+def study(labelled_store, options, tmp_path_factory):
     """Table 1, interrupted in its second training, continued, and asked for once more; and what each call did."""
     out = tmp_path_factory.mktemp("study")
     rng = np.random.default_rng(5)
     other = Embeddings("other", tuple(labelled_store.identifiers), rng.normal(size=(12, 5)).astype(np.float32))
 
     def call(progress):
-        return run_table1(labelled_store, out, options, externals=[other], strategy=one_device, progress=progress)
+        return run_table1(labelled_store, out, options, externals=[other], strategy=one_device(), progress=progress)
 
     first, second, third = Interrupted(("train single384", 1)), Interrupted(), Interrupted()
     with pytest.raises(KeyboardInterrupt):
