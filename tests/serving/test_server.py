@@ -53,8 +53,10 @@ def test_hot_reload_loses_no_request(tmp_path, toy_version, biased_version):
             published = publish(biased_version, tmp_path, "2")
             wait_for(lambda: states(by_rest) == {2: "AVAILABLE", 1: "END"})
             assert bias(by_rest) == 100
+            wait_for(lambda: seen[-1] == 100)
             published.rename(tmp_path / "gone")
             wait_for(lambda: states(by_rest) == {2: "END", 1: "AVAILABLE"})
+            wait_for(lambda: seen[-1] == 0)
             stop.set()
             asking.join()
             assert bias(by_rest) == 0
