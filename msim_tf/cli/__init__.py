@@ -22,7 +22,7 @@ from msim_tf.names import printable
 # Task -> command -> (module, one line for the overview), in the order in which a user needs them.
 _TASKS = {
     "Listen": {
-        "index": ("library", "Make a searchable library of a folder of music, or update it."),
+        "index": ("library_index", "Make a searchable library of a folder of music, or update it."),
         "describe": ("describe", "Say what music sounds like: words, tempo and key."),
         "query": ("library_query", "Find the tracks nearest to a track."),
         "path": ("library", "A playlist from one track to another."),

@@ -18,6 +18,11 @@ from msim_tf.features.from_file import features_or_reason
 _MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.EROFS, errno.ENOMEM)
 
 
+def is_machine_fault(error: OSError) -> bool:
+    """Whether an error would have met any other file as well: no room on the disk, no memory, no open files left."""
+    return error.errno in _MACHINE_FAULTS
+
+
 def file_outcome(
     root: Source, file: tuple[str, FileState], extract: Extractor, decoder: Decoder, *, pad: bool
 ) -> Features | str:
@@ -43,7 +48,7 @@ def file_outcome(
     except InputError as error:
         return str(error)
     except OSError as error:
-        if error.errno in _MACHINE_FAULTS:
+        if is_machine_fault(error):
             raise
         return f"cannot be read ({error.strerror or error})"
     except Exception as error:

@@ -11,6 +11,11 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from msim_tf.export.embedding_job import EmbeddingJob, Part
 
 # A worker whose disk is full fails fast; without a pause it would take the jobs of all others, and fail them, too.
 FAULT_PAUSE = 10.0
@@ -88,12 +93,44 @@ class EmbedWork:
         from msim_tf.export.embedding import EmbeddingJob, run_job
 
         job = EmbeddingJob.from_json(json.loads(line))
-        part = run_job(job, self.source, self.model, self.out, limits=DecodeLimits(max_seconds=self.max_seconds))
-        reasons = {name: part.tracks[name].reason for name in job.files}
-        return JobResult(job.number, len(job.files), {name: reason for name, reason in reasons.items() if reason})
+        limits = DecodeLimits(max_seconds=self.max_seconds)
+        return _embedded(job, run_job(job, self.source, self.model, self.out, limits=limits))
 
 
-Work = ExtractWork | EmbedWork
+@dataclass(frozen=True)
+class IndexWork:
+    """The jobs of ``msim index``.
+
+    Attributes:
+        music: the folder, as all workers see it.
+        model: the model, as all workers see it.
+        library: the library, as all workers see it.
+        max_seconds: longer files are left out.
+        threads: of TensorFlow.
+    """
+
+    music: str
+    model: str
+    library: str
+    max_seconds: float
+    threads: int = 1
+
+    def __call__(self, line: str) -> JobResult:
+        """Runs a job of ``library.index_jobs.plan``."""
+        from msim_tf.audio.sandbox import DecodeLimits
+        from msim_tf.library.index_jobs import EmbeddingJob, run_job
+
+        job = EmbeddingJob.from_json(json.loads(line))
+        limits = DecodeLimits(max_seconds=self.max_seconds)
+        return _embedded(job, run_job(job, Path(self.music), self.model, Path(self.library), limits=limits))
+
+
+def _embedded(job: EmbeddingJob, part: Part) -> JobResult:
+    reasons = {name: part.tracks[name].reason for name in job.files}
+    return JobResult(job.number, len(job.files), {name: reason for name, reason in reasons.items() if reason})
+
+
+Work = ExtractWork | EmbedWork | IndexWork
 
 
 def attempt(work: Work, line: str, *, sleep: Callable[[float], None] = time.sleep) -> JobResult:

@@ -11,10 +11,9 @@ three on one machine.
 
 from __future__ import annotations
 
-import functools
 import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -29,26 +28,20 @@ from msim_tf.data.store_database import OK, StoreDatabase, database_path, is_sto
 from msim_tf.embeddings import save_embeddings
 from msim_tf.errors import InputError
 from msim_tf.export.embedder import Embedder
-from msim_tf.export.embedding_job import (
-    EmbeddingJob,
-    Part,
-    PartTrack,
-    Plan,
-    Recipe,
-    load_part,
-    load_plan,
-    part_path,
-    plan_path,
-    save_part,
-    save_plan,
+from msim_tf.export.embedding_job import EmbeddingJob, Part, PartTrack, Recipe, load_plan, plan_path, save_part
+from msim_tf.export.embedding_parts import (
+    finished_part,
+    is_planned,
+    job_embedder,
+    parts_directory,
+    plan_jobs,
+    validate_recipe,
+    writing_parts,
 )
 from msim_tf.export.metadata import ModelMetadata, load_metadata
 from msim_tf.features.extractor import Features
-from msim_tf.files import exclusive
 from msim_tf.names import storable
 from msim_tf.parallel import READ_AHEAD, counted, in_order
-
-TRACKS_PER_JOB = 64
 
 
 @dataclass(frozen=True)
@@ -92,8 +85,8 @@ def plan(source: Source, model: str | Path, out: str | Path, *, pad: bool = Fals
     """
     metadata = load_metadata(model)
     scan = _listed(source, metadata)
-    with _lock(out):
-        return _plan(scan, Recipe.of_model(metadata, pad=pad, stored=_is_store(source)), metadata, Path(out))
+    with writing_parts(out):
+        return _planned(scan, Recipe.of_model(metadata, pad=pad, stored=_is_store(source)), metadata, out)
 
 
 def _listed(source: Source, metadata: ModelMetadata) -> Scan:
@@ -114,25 +107,9 @@ def _is_store(source: Source) -> bool:
     return not is_uri(source) and is_store(source)
 
 
-def _plan(scan: Scan, recipe: Recipe, metadata: ModelMetadata, out: Path) -> list[EmbeddingJob]:
-    directory = parts_directory(out)
-    previous = load_plan(directory).jobs if plan_path(directory).exists() else []
-    # Jobs that were planned before keep their unchanged tracks, so that their parts stay of use.
-    assigned = {
-        job.number: {name: state for name, state in job.files.items() if scan.files.get(name) == state}
-        for job in previous
-        if job.recipe == recipe
-    }
-    kept = {name for files in assigned.values() for name in files}
-    # No number is used twice: a job of an earlier plan may still be running somewhere.
-    numbers = [job.number for job in previous] + [int(path.stem) for path in directory.glob("[0-9]*.npz")]
-    first = max(numbers, default=-1) + 1
-    for position, name in enumerate(name for name in scan.files if name not in kept):
-        assigned.setdefault(first + position // TRACKS_PER_JOB, {})[name] = scan.files[name]
-    jobs = [EmbeddingJob(number, recipe, files) for number, files in sorted(assigned.items()) if files]
+def _planned(scan: Scan, recipe: Recipe, metadata: ModelMetadata, out: str | Path) -> list[EmbeddingJob]:
     failures = {storable(name): reason for name, reason in scan.failures.items()}
-    save_plan(directory, Plan(jobs, metadata.layout, failures, scan.notices()))
-    return [job for job in jobs if _finished(directory, job) is None]
+    return plan_jobs(scan.files, recipe, metadata, out, failures=failures, notices=scan.notices())
 
 
 def run_job(
@@ -160,15 +137,8 @@ def run_job(
         InputError: if the model is not the one that the job was planned for, or the store holds other features.
         OSError: if the part cannot be written. What one sound file raises becomes its reason in the part.
     """
-    version = Path(model) / job.recipe.version
-    embedder = _kept_embedder((version if version.is_dir() else Path(model)).absolute(), limits)
-    (part,) = run_jobs([job], source, embedder, out, progress=progress)
+    (part,) = run_jobs([job], source, job_embedder(job, model, limits), out, progress=progress)
     return part
-
-
-@functools.lru_cache(maxsize=1)
-def _kept_embedder(model: Path, limits: DecodeLimits | None) -> Embedder:
-    return Embedder(model, limits)
 
 
 def run_jobs(
@@ -183,10 +153,8 @@ def run_jobs(
     directory = parts_directory(out)
     unfinished: dict[int, EmbeddingJob] = {}
     for job in jobs:
-        recipe = Recipe.of_model(embedder.metadata, pad=job.recipe.pad, stored=job.recipe.stored)
-        if recipe != job.recipe:
-            raise InputError(f"job {job.number} was planned with {job.recipe}; here is {recipe}: use the same model")
-        part = _finished(directory, job)
+        validate_recipe(job, Recipe.of_model(embedder.metadata, pad=job.recipe.pad, stored=job.recipe.stored))
+        part = finished_part(directory, job)
         if part is None:
             unfinished[job.number] = job
         else:
@@ -234,9 +202,9 @@ def finish(out: str | Path) -> EmbeddedTracks:
         InputError: if there is no plan, a part is damaged or was made with another model, no track at all could be
             embedded, or another process is writing this embedding.
     """
-    if not plan_path(parts_directory(out)).exists():
+    if not is_planned(out):
         raise InputError(f"{plan_path(parts_directory(out))} not found; plan first with msim embed --plan")
-    with _lock(out):
+    with writing_parts(out):
         return _finish(Path(out))
 
 
@@ -246,7 +214,7 @@ def _finish(out: Path) -> EmbeddedTracks:
     tracks: dict[str, PartTrack] = {}
     pending = 0
     for job in planned.jobs:
-        part = _finished(directory, job)
+        part = finished_part(directory, job)
         if part is None:
             pending += len(job.files)
         else:
@@ -294,30 +262,10 @@ def embed_source(
     """
     metadata = embedder.metadata
     scan = _listed(source, metadata)
-    with _lock(out):
-        jobs = _plan(scan, Recipe.of_model(metadata, pad=pad, stored=_is_store(source)), metadata, Path(out))
+    with writing_parts(out):
+        jobs = _planned(scan, Recipe.of_model(metadata, pad=pad, stored=_is_store(source)), metadata, out)
         total = len(scan.files)
         done = total - sum(len(job.files) for job in jobs)
         for _ in run_jobs(jobs, source, embedder, out, progress=counted(progress, done, total)):
             pass
         return _finish(Path(out))
-
-
-def parts_directory(out: str | Path) -> Path:
-    """Where the plan and the parts of the npz ``out`` lie."""
-    return Path(out).with_name(Path(out).name + ".parts")
-
-
-def _finished(directory: Path, job: EmbeddingJob) -> Part | None:
-    """The part of a job that has run; None if it has not, or its part is damaged or of another recipe."""
-    if not part_path(directory, job.number).exists():
-        return None
-    try:
-        part = load_part(directory, job.number)
-    except InputError:
-        return None
-    return part if part.fulfils(job) else None
-
-
-def _lock(out: str | Path) -> AbstractContextManager[None]:
-    return exclusive(parts_directory(out), "embedding into it")

@@ -1,7 +1,8 @@
 """The embedding of some tracks as it travels to whoever does it, and what comes back.
 
 A plan is a file of all jobs of one embedding. A job travels as a line of JSON. Its result is a *part*: one npz with the
-vectors of its tracks, which says in JSON what became of each and what they were embedded with.
+vectors of its tracks, which says in JSON what became of each and what they were embedded with. A job of ``msim index``
+also keeps what a library knows of its tracks.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from msim_tf.errors import InputError
 from msim_tf.export.metadata import METADATA_FILE, ModelMetadata
 from msim_tf.files import validate_format
 
-_JOB_FORMAT, _PART_FORMAT, _FORMAT_VERSION = "msim-embedding-job", "msim-embedding-part", 1
-_PLAN_FORMAT, _PLAN_VERSION = "msim-embedding-plan", 1
+_JOB_FORMAT, _PART_FORMAT, _FORMAT_VERSION = "msim-embedding-job", "msim-embedding-part", 2
+_PLAN_FORMAT, _PLAN_VERSION = "msim-embedding-plan", 2
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Recipe:
         digest: of its features.
         pad: whether clips shorter than a segment are lengthened with silence.
         stored: whether the tracks are those of a feature store rather than sound files.
+        task: the command that planned it, "embed" or "index".
     """
 
     model: str
@@ -46,12 +48,13 @@ class Recipe:
     digest: str
     pad: bool
     stored: bool
+    task: str = "embed"
 
     @classmethod
-    def of_model(cls, metadata: ModelMetadata, *, pad: bool, stored: bool) -> Recipe:
+    def of_model(cls, metadata: ModelMetadata, *, pad: bool, stored: bool = False, task: str = "embed") -> Recipe:
         """The recipe of an exported model."""
         checksum = file_checksum(metadata.directory / METADATA_FILE)
-        return cls(metadata.name, metadata.directory.name, checksum, metadata.features.digest, pad, stored)
+        return cls(metadata.name, metadata.directory.name, checksum, metadata.features.digest, pad, stored, task)
 
     def __str__(self) -> str:
         source = "a store's features" if self.stored else "sound"
@@ -95,7 +98,7 @@ class EmbeddingJob:
         try:
             return cls(int(value["number"]), Recipe(**value["recipe"]), states_from_json(value["files"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"not a job of an embedding ({error!r}); plan again with msim embed --plan") from error
+            raise InputError(f"not a job of an embedding ({error!r}); plan again with --plan") from error
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def load_plan(directory: Path) -> Plan:
         InputError: if it is missing or damaged.
     """
     path = plan_path(directory)
-    what, header = "the plan of an embedding (msim embed --plan)", (_PLAN_FORMAT, _PLAN_VERSION)
+    what, header = "the plan of an embedding (--plan)", (_PLAN_FORMAT, _PLAN_VERSION)
     value = load_checked_json(path, what, cure=f"remove {directory} and plan again", header=header)
     jobs = [EmbeddingJob.from_json(job) for job in value["jobs"]]
     return Plan(jobs, EmbeddingLayout.from_json(value["layout"]), value["failures"], value["notices"])
@@ -148,12 +151,21 @@ class PartTrack:
         vector: [size] float32; None if it has none.
         reason: why not.
         notes: what is worth knowing of the file although it has a vector.
+        sha256: of the file's contents; "" where nobody asked for it, or it could not be read.
+        metadata: what a library knows of the track (``search.tracks``), a JSON object; empty where nobody asked for it.
     """
 
     state: FileState
     vector: np.ndarray | None
     reason: str = ""
     notes: tuple[str, ...] = ()
+    sha256: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> list[Any]:
+        """All but the vector, as a part's JSON has it, and whether there is one."""
+        kept = [self.reason, list(self.notes), self.sha256, dict(self.metadata)]
+        return [self.state.size, self.state.modified, self.vector is not None, *kept]
 
 
 @dataclass(frozen=True)
@@ -195,10 +207,7 @@ def save_part(directory: Path, part: Part, size: int) -> None:
         "format": _PART_FORMAT,
         "format_version": _FORMAT_VERSION,
         "recipe": dataclasses.asdict(part.recipe),
-        "tracks": [
-            [name, track.state.size, track.state.modified, track.vector is not None, track.reason, list(track.notes)]
-            for name, track in part.tracks.items()
-        ],
+        "tracks": [[name, *track.to_json()] for name, track in part.tracks.items()],
     }
     arrays = {"vectors": np.array(vectors, np.float32).reshape(-1, size), "part": np.array(json.dumps(description))}
     save_arrays(part_path(directory, part.number), arrays)
@@ -216,10 +225,10 @@ def load_part(directory: Path, number: int) -> Part:
         description = json.loads(str(arrays["part"]))
         validate_format(description, path, name=_PART_FORMAT, version=_FORMAT_VERSION)
         vectors = iter(arrays["vectors"])
-        tracks = {
-            name: PartTrack(FileState(size, modified), next(vectors) if has_vector else None, reason, tuple(notes))
-            for name, size, modified, has_vector, reason, notes in description["tracks"]
-        }
+        tracks = {}
+        for name, size, modified, has_vector, reason, notes, sha256, metadata in description["tracks"]:
+            vector, state = next(vectors) if has_vector else None, FileState(size, modified)
+            tracks[name] = PartTrack(state, vector, reason, tuple(notes), sha256, metadata)
         return Part(number, Recipe(**description["recipe"]), tracks)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):

@@ -3,25 +3,24 @@
 A library belongs to one folder and one model: another is refused, or takes over in a rebuild, which
 fills a second index in the same directory and replaces the first at its end. A rebuild that was killed
 goes on where it was when it is asked for again.
+
+``update_library`` embeds in this process. On several machines an update is the three steps of ``library.index_jobs``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from msim_tf.audio.scan import Scan, scan_folder
+from msim_tf.audio.scan import FileState, Scan, scan_folder
 from msim_tf.errors import InputError
+from msim_tf.export.embedding_job import PartTrack
+from msim_tf.export.metadata import ModelMetadata
 from msim_tf.library.catalog import CATALOG, Catalog, is_library, load_catalog, writing
+from msim_tf.library.embedded_files import TrackEmbedder, embedded_files
 from msim_tf.library.plan import Plan, make_plan
-from msim_tf.library.update import (
-    Progress,
-    TrackEmbedder,
-    Update,
-    known_files,
-    must_retry,
-    source_of,
-)
+from msim_tf.library.update import Progress, TrackSource, Update, known_files, must_retry, source_of
 from msim_tf.library.update_options import Summary, UpdateOptions
 from msim_tf.search.index import Index
 from msim_tf.search.index_directory import REBUILD, foreign_names, publish, refuse_old_format
@@ -34,7 +33,7 @@ def planned_update(music: Path, path: Path, options: UpdateOptions) -> tuple[Pla
     Raises:
         InputError: as ``update_library``.
     """
-    catalog = _catalog(music, path, options)
+    catalog = music_catalog(music, path, options)
     assert catalog.music is not None
     index = None if options.rebuild or not is_library(path) else _opened(path)
     scan = scan_folder(catalog.music)
@@ -49,7 +48,9 @@ def update_library(
     *,
     progress: Progress = lambda stage, done, total: None,
 ) -> Summary:
-    """Brings the library at ``path`` up to date with the folder ``music``, or makes it.
+    """Brings the library at ``path`` up to date with the folder ``music``, or makes it: all three steps at once, here.
+
+    Nothing waits in a part meanwhile: what is embedded is saved in the library, batch by batch.
 
     Args:
         music: the folder of music.
@@ -65,26 +66,63 @@ def update_library(
         InputError: if another process is writing, the library belongs to another folder or model, the folder holds no
             audio, or no track at all could be embedded.
     """
-    _catalog(music, path, options)  # before anything is written
-    source = source_of(embedder.metadata)
+
+    def tracks(files: Mapping[str, FileState]) -> Iterator[tuple[str, PartTrack]]:
+        return embedded_files(files, music.resolve(), embedder, pad=options.pad)
+
+    return update_from(music, path, embedder.metadata, tracks, options, progress)
+
+
+def update_from(
+    music: Path,
+    path: Path,
+    metadata: ModelMetadata,
+    tracks: TrackSource,
+    options: UpdateOptions,
+    progress: Progress,
+) -> Summary:
+    """``update_library`` with tracks that come from anywhere.
+
+    Args:
+        music: the folder of music.
+        path: the library's directory.
+        metadata: of the model that embeds the tracks.
+        tracks: takes files and yields what became of them; those that it leaves out are pending.
+        options: how.
+        progress: called with (stage, done, total).
+    """
+    music_catalog(music, path, options)  # before anything is written
+    source = source_of(metadata)
     with writing(path):
-        catalog = replace(_catalog(music, path, options), model=str(embedder.metadata.directory.parent.resolve()))
+        catalog = replace(music_catalog(music, path, options), model=str(metadata.directory.parent.resolve()))
         assert catalog.music is not None
         scan = scan_folder(catalog.music)
         present = _opened(path) if is_library(path) else None
         if options.rebuild and present is not None:
-            return _rebuilt(Update(catalog, _unfinished(path, source), present, embedder, options, progress), scan)
+            second = _unfinished(path, source)
+            return _rebuilt(Update(catalog, second, present, source, tracks, options, progress), scan)
         if present is not None:
             _validate_source(present, source, path)
             present.begin()
             present.table.set_setting(CATALOG, catalog.to_json())
-        update = Update(catalog, present, None, embedder, options, progress)
+        update = Update(catalog, present, None, source, tracks, options, progress)
         try:
             update.run(scan)
         finally:
             if update.index is not None:
                 update.index.close()
     return update.summary
+
+
+def index_to_update(path: Path, source: Source, options: UpdateOptions) -> Index | None:
+    """The index that an update would go on with: that of the library, or of its unfinished rebuild."""
+    if not is_library(path):
+        return None
+    if options.rebuild:
+        return _unfinished(path, source)
+    index = _opened(path)
+    _validate_source(index, source, path)
+    return index
 
 
 def _rebuilt(update: Update, scan: Scan) -> Summary:
@@ -95,6 +133,8 @@ def _rebuilt(update: Update, scan: Scan) -> Summary:
     finally:
         if update.index is not None:
             update.index.close()
+    if update.summary.pending:
+        return update.summary
     assert update.index is not None and update.index.directory is not None
     publish(update.index.directory, REBUILD)
     index = Index.open(update.index.directory)
@@ -104,7 +144,7 @@ def _rebuilt(update: Update, scan: Scan) -> Summary:
     return update.summary
 
 
-def _catalog(music: Path, path: Path, options: UpdateOptions) -> Catalog:
+def music_catalog(music: Path, path: Path, options: UpdateOptions) -> Catalog:
     """The catalog to work with: a new one, or the one that is there if it is of this folder."""
     music = music.resolve()
     if not music.is_dir():

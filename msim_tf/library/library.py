@@ -273,7 +273,7 @@ def index(
         music: the folder.
         path: the library's directory; by default as ``msim_tf.settings`` says.
         model: the model; by default the one that embedded the library before, else as ``msim_tf.settings`` says.
-        options: how, see ``msim_tf.library.update.UpdateOptions``.
+        options: how, see ``msim_tf.library.update_options.UpdateOptions``.
         progress: called with (stage, done, total).
 
     Returns:

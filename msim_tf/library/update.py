@@ -7,25 +7,22 @@ killed at any moment has lost at most that.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 import msim_tf
-from msim_tf.audio.scan import FileState, Scan, content_hash
+from msim_tf.audio.scan import FileState, Scan
 from msim_tf.embeddings import Embeddings
-from msim_tf.errors import InputError, unforeseen
-from msim_tf.export.description import Description
-from msim_tf.features.extractor import Features
+from msim_tf.errors import InputError
+from msim_tf.export.embedding_job import PartTrack
+from msim_tf.export.metadata import ModelMetadata
 from msim_tf.library.catalog import CATALOG, Catalog
-from msim_tf.library.descriptions import annotated, with_description, without_description
+from msim_tf.library.descriptions import annotated, without_description
 from msim_tf.library.file_table import FileRecord, FileTable
 from msim_tf.library.plan import Known, Plan, make_plan, vanished
 from msim_tf.library.update_options import Summary, UpdateOptions
-from msim_tf.parallel import READ_AHEAD, in_order
 from msim_tf.search.faiss_engine import FaissEngine
 from msim_tf.search.index import Index
 from msim_tf.search.schema import DATABASE
@@ -38,24 +35,12 @@ _TRIED = "tried"  # the setting that says how unusable files were last tried
 # (stage, done, total): "compare", "embed" or "annotate"
 Progress = Callable[[str, int, int], None]
 
-
-class TrackEmbedder(Protocol):
-    """What embeds: ``export.embedder.Embedder``."""
-
-    metadata: Any
-
-    def extract(self, path: str | Path, *, pad: bool = False) -> Features | str:
-        """The features of an audio file, or why it has none."""
-
-    def read_tags(self, path: str | Path) -> dict[str, Any]:
-        """Artist, album, title, year and genre as the file's tags tell them."""
-
-    def hear(self, features: Features) -> tuple[np.ndarray, Description | None]:
-        """The track embedding, [size] float32, and what the model says of the track."""
+# Takes files (identifier -> state) and yields what became of each; of those whose job is not finished, nothing.
+TrackSource = Callable[[Mapping[str, FileState]], Iterator[tuple[str, PartTrack]]]
 
 
-def source_of(metadata: Any) -> Source:
-    """What a model's embeddings are of, from its ``ModelMetadata``."""
+def source_of(metadata: ModelMetadata) -> Source:
+    """What a model's embeddings are of."""
     return Source(metadata.layout, metadata.name, metadata.directory.name, metadata.features.digest)
 
 
@@ -81,15 +66,6 @@ def _trial(options: UpdateOptions) -> dict[str, Any]:
     return {"pad": options.pad, "msim": msim_tf.__version__}
 
 
-@dataclass
-class _Embedded:
-    """A file that was embedded, and waits to be saved."""
-
-    vector: np.ndarray
-    metadata: dict[str, Any]
-    record: FileRecord
-
-
 class Update:
     """One run.
 
@@ -97,7 +73,8 @@ class Update:
         target: the library.
         index: the index to fill, None if there is none yet.
         before: the index that it will replace, for what that knows of tempo and key; None if it replaces none.
-        embedder: the model.
+        source: what the model's embeddings are of.
+        tracks: what embeds files, or has them embedded.
         options: how.
         progress: called with (stage, done, total).
 
@@ -112,16 +89,17 @@ class Update:
         target: Catalog,
         index: Index | None,
         before: Index | None,
-        embedder: TrackEmbedder,
+        source: Source,
+        tracks: TrackSource,
         options: UpdateOptions,
         progress: Progress,
     ) -> None:
         self._catalog = target
         self._before = before
-        self._embedder = embedder
+        self._source = source
+        self._tracks = tracks
         self._options = options
         self._progress = progress
-        self._source = source_of(embedder.metadata)
         assert target.music is not None
         self._music = target.music
         self.index = index
@@ -129,7 +107,7 @@ class Update:
         self.summary = Summary()
 
     def run(self, scan: Scan) -> None:
-        """All of it, for the files of ``scan``.
+        """All of it, for the files of ``scan``. Without an index before, none is made while all files are pending.
 
         Raises:
             InputError: if no file at all could be embedded.
@@ -141,10 +119,12 @@ class Update:
         self.summary.failures |= scan.failures
         self.summary.failures |= {name: known.failed[name].failure for name in plan.failed}
         self.summary.remembered = len(plan.failed)
-        self.summary.notices += getattr(scan, "notices", list)()
+        self.summary.notices += scan.notices()
         self._rearrange(plan, scan, known)
-        self._embed([*plan.new, *plan.changed], scan)
+        self._embed({name: scan.files[name] for name in (*plan.new, *plan.changed)})
         if self.index is None:
+            if self.summary.pending:
+                return
             name, reason = next(iter(self.summary.failures.items()))
             raise InputError(
                 f"{self._music}: none of {len(self.summary.failures)} files could be embedded; {name}: {reason}"
@@ -152,9 +132,10 @@ class Update:
         if self._options.annotate:
             self._annotate()
         self._choose_engine()
-        self.index.begin()
-        self.index.table.set_setting(_TRIED, _trial(self._options))
-        self.index.save()
+        if not self.summary.pending:
+            self.index.begin()
+            self.index.table.set_setting(_TRIED, _trial(self._options))
+            self.index.save()
         self.summary.tracks = len(self.index)
         self.summary.missing = len(self.index.table.missing())
         used = FileTable(self.index.table.database).records()
@@ -194,112 +175,73 @@ class Update:
         files.put({name: FileRecord(failure=reason) for name, reason in scan.failures.items()})
         index.save()
 
-    def _embed(self, names: Sequence[str], scan: Scan) -> None:
+    def _embed(self, files: Mapping[str, FileState]) -> None:
         """Embeds files and saves them batch by batch; whatever ends the run, what was finished is saved first."""
         started = time.monotonic()
-        waiting: dict[str, _Embedded] = {}
-        failed: dict[str, FileRecord] = {}
+        batch: dict[str, PartTrack] = {}
+        done = 0
         try:
-            for done, (name, result) in enumerate(self._results(names, scan), 1):
-                if isinstance(result, FileRecord):
-                    self.summary.failures[name] = result.failure
-                    failed[name] = result
-                else:
-                    waiting[name] = result
-                self._progress("embed", done, len(names))
-                if len(waiting) + len(failed) >= self._options.batch:
-                    self._commit(waiting, failed)
+            for done, (name, track) in enumerate(self._tracks(files), 1):
+                batch[name] = track
+                self._progress("embed", done, len(files))
+                if len(batch) % self._options.batch == 0:  # longer only while no file of a first run was usable
+                    self._commit(batch)
         finally:
-            self._commit(waiting, failed)
+            self._commit(batch)
+        self.summary.pending = len(files) - done
         self.summary.seconds = time.monotonic() - started
 
-    def _results(self, names: Sequence[str], scan: Scan) -> Iterator[tuple[str, _Embedded | FileRecord]]:
-        """Each file embedded, or the record of why it cannot be."""
-
-        def work(name: str) -> tuple[FileRecord, dict[str, Any], Features | str]:
-            path, record = self._music / name, FileRecord(scan.files[name])
-            try:
-                record = FileRecord(scan.files[name], content_hash(path))
-                features = self._embedder.extract(path, pad=self._options.pad)
-                tags = {} if isinstance(features, str) else self._embedder.read_tags(path)
-                return record, tags, features
-            except OSError as error:
-                return record, {}, f"cannot be read ({error.strerror})"
-            except InputError:
-                raise  # not this file's fault
-            except Exception as error:  # one file never ends a run
-                return record, {}, unforeseen(error)
-
-        for name, (record, metadata, features) in in_order(work, names, READ_AHEAD):
-            outcome = features if isinstance(features, str) else self._embedded(features)
-            if isinstance(outcome, str):
-                yield name, FileRecord(record.state, record.sha256, outcome)
-                continue
-            assert not isinstance(features, str)
-            vector, description = outcome
-            metadata["seconds"] = round(features.frames / self._embedder.metadata.features.frame_rate, 2)
-            metadata = {**self._annotations_before(name, record, metadata), **metadata}
-            metadata = with_description(metadata, description)
-            notes = tuple(getattr(features, "notes", ()))
-            yield name, _Embedded(vector, metadata, FileRecord(record.state, record.sha256, notes=notes))
-
-    def _embedded(self, features: Features) -> tuple[np.ndarray, Description | None] | str:
-        """The vector [size] float32 and the description, or why an index cannot hold the track."""
-        try:
-            vector, description = self._embedder.hear(features)
-        except Exception as error:  # one file never ends a run
-            return unforeseen(error)
-        if not np.isfinite(vector).all():
-            return "the model's output is not finite"
-        flat = [name for name, part in self._source.layout.slices.items() if not np.linalg.norm(vector[part]) > 1e-9]
-        return f"the model says nothing about its {', '.join(flat)}" if flat else (vector, description)
-
-    def _commit(self, waiting: dict[str, _Embedded], failed: dict[str, FileRecord]) -> None:
-        """Puts a batch into the index and saves it; empties both arguments."""
-        if self.index is None and waiting:
+    def _commit(self, batch: dict[str, PartTrack]) -> None:
+        """Puts a batch into the index and saves it; empties it."""
+        used = {name: track for name, track in batch.items() if track.vector is not None}
+        unusable = {name: track for name, track in batch.items() if track.vector is None}
+        self.summary.failures |= {name: track.reason for name, track in unusable.items()}
+        if self.index is None and used:
             self.index = Index.create(
                 self._catalog.path, self._source, name=self.database, settings={CATALOG: self._catalog.to_json()}
             )
         index = self.index
-        if index is None or not (waiting or failed):
+        if index is None or not batch:
             return
         index.begin()
         files = FileTable(index.table.database)
-        unusable = list(index.table.rows(list(failed), missing=True))
-        index.set_missing(unusable, False)
-        index.remove(unusable)
-        self.summary.removed += len(unusable)
-        files.put(failed)
-        self._put(index, waiting)
-        files.put({name: embedded.record for name, embedded in waiting.items()})
+        removed = list(index.table.rows(list(unusable), missing=True))
+        index.set_missing(removed, False)
+        index.remove(removed)
+        self.summary.removed += len(removed)
+        # Annotations are looked up by the records of before, so the new records come last.
+        self._put(index, used)
+        files.put({name: _record(track) for name, track in batch.items()})
         index.save()
-        waiting.clear()
-        failed.clear()
+        batch.clear()
 
-    def _put(self, index: Index, waiting: Mapping[str, _Embedded]) -> None:
-        """Adds the new tracks among ``waiting``, and replaces the others."""
-        present = index.table.rows(list(waiting), missing=True)
+    def _put(self, index: Index, tracks: Mapping[str, PartTrack]) -> None:
+        """Adds the new ones among ``tracks``, and replaces the others."""
+        metadata = {
+            name: annotated(track.metadata, self._annotations_before(name, track)) for name, track in tracks.items()
+        }
+        present = index.table.rows(list(tracks), missing=True)
         index.set_missing(present, False)
         source = self._source
         meta = {"model": source.model, "version": source.version, "digest": source.digest}
         for change, chosen in (
-            (index.update, [name for name in waiting if name in present]),
-            (index.add, [name for name in waiting if name not in present]),
+            (index.update, [name for name in tracks if name in present]),
+            (index.add, [name for name in tracks if name not in present]),
         ):
             if chosen:
-                vectors = np.stack([waiting[name].vector for name in chosen])
+                vectors = np.array([tracks[name].vector for name in chosen], np.float32)
                 embeddings = Embeddings(str(self._music), tuple(chosen), vectors, source.layout, meta)
-                change(embeddings, {name: waiting[name].metadata for name in chosen})
+                change(embeddings, {name: metadata[name] for name in chosen})
         self.summary.changed += len(present)
-        self.summary.new += len(waiting) - len(present)
+        self.summary.new += len(tracks) - len(present)
 
-    def _annotations_before(self, name: str, record: FileRecord, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    def _annotations_before(self, name: str, track: PartTrack) -> dict[str, Any]:
         """Tempo and key that a track had, where only its tags have changed, or only the model: its sound is as long."""
         index = self._before or self.index
         if index is None or name not in index:
             return {}
         old, old_record = without_description(index.metadata(name)), FileTable(index.table.database).record(name)
-        same = old_record.sha256 == record.sha256 or old.get("seconds") == metadata["seconds"]
+        same = old_record.sha256 == track.sha256 or old.get("seconds") == track.metadata["seconds"]
         return {key: old[key] for key in ("tempo", "key") if same and key in old}
 
     def _annotate(self) -> None:
@@ -334,6 +276,11 @@ class Update:
             self.index.build_engine(chosen)
         elif chosen == "auto" and not isinstance(engine, FaissEngine):
             self.index.build_engine("auto")
+
+
+def _record(track: PartTrack) -> FileRecord:
+    """What is remembered of the file of a track."""
+    return FileRecord(track.state, track.sha256, track.reason, track.notes)
 
 
 def _dated(record: FileRecord, state: FileState) -> FileRecord:

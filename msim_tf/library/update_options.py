@@ -49,6 +49,7 @@ class Summary:
         remembered: failures of earlier runs among them, whose files were not read again.
         notes: file -> what is wrong with it though it is used.
         notices: what else was left out, each as a line.
+        pending: files that wait for jobs which are not finished.
         seconds: spent on embedding.
         tracks: in the library now, without the missing ones.
     """
@@ -65,5 +66,6 @@ class Summary:
     remembered: int = 0
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    pending: int = 0
     seconds: float = 0.0
     tracks: int = 0

@@ -16,10 +16,10 @@ MSIM = """
 import sys
 from synthetic import SMALL
 from msim_tf.data import extraction_plan
-from msim_tf.export import embedding
+from msim_tf.export import embedding, embedding_parts
 from msim_tf.params import FEATURE_PRESETS
 
-extraction_plan.CLIPS_PER_SHARD = embedding.TRACKS_PER_JOB = 2
+extraction_plan.CLIPS_PER_SHARD = embedding_parts.TRACKS_PER_JOB = 2
 FEATURE_PRESETS["small"] = SMALL
 from msim_tf.cli import main
 main(sys.argv[1:])

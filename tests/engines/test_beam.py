@@ -17,8 +17,11 @@ from msim_tf.embeddings import load_embeddings  # noqa: E402
 from msim_tf.engines import work as work_module  # noqa: E402
 from msim_tf.engines.beam import DEAD, DONE, RunJobs, run_on_beam  # noqa: E402
 from msim_tf.engines.work import ExtractWork  # noqa: E402
-from msim_tf.export import embedding  # noqa: E402
+from msim_tf.export import embedding, embedding_parts  # noqa: E402
 from msim_tf.export.embedder import Embedder  # noqa: E402
+from msim_tf.library.build import update_library  # noqa: E402
+from msim_tf.library.catalog import load_catalog  # noqa: E402
+from msim_tf.library.update_options import UpdateOptions  # noqa: E402
 from msim_tf.params import FEATURE_PRESETS  # noqa: E402
 
 # The runner in this process; "DirectRunner" would first look for Prism on the network.
@@ -28,7 +31,7 @@ DIRECT = "BundleBasedDirectRunner"
 @pytest.fixture
 def music(tmp_path, monkeypatch):
     monkeypatch.setattr(extraction_plan, "CLIPS_PER_SHARD", 2)
-    monkeypatch.setattr(embedding, "TRACKS_PER_JOB", 2)
+    monkeypatch.setattr(embedding_parts, "TRACKS_PER_JOB", 2)
     monkeypatch.setattr(work_module, "FAULT_PAUSE", 0.0)
     monkeypatch.setitem(FEATURE_PRESETS, "small", SMALL)
     for number in range(5):
@@ -62,6 +65,12 @@ def test_embeddings_are_those_of_one_machine(music, tmp_path):
     beam_made, alone = load_embeddings(tmp_path / "beam.npz"), load_embeddings(tmp_path / "alone.npz")
     assert beam_made.identifiers == alone.identifiers
     np.testing.assert_array_equal(beam_made.embeddings, alone.embeddings)
+    done = msim("index", music, tmp_path / "library", "--model", tiny_model_path())
+    assert done.exit_code == 1 and "5 tracks" in done.output, done.output
+    index = load_catalog(tmp_path / "library").open_index()
+    update_library(music, tmp_path / "here", Embedder(tiny_model_path()), UpdateOptions())
+    here = load_catalog(tmp_path / "here").open_index()
+    np.testing.assert_array_equal(index.vectors(alone.identifiers), here.vectors(alone.identifiers))
 
 
 def test_a_job_that_cannot_run_is_a_letter_and_the_others_run(music, tmp_path):

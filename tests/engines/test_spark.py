@@ -17,6 +17,9 @@ from msim_tf.data import extraction_plan, writer
 from msim_tf.embeddings import load_embeddings
 from msim_tf.export import embedding
 from msim_tf.export.embedder import Embedder
+from msim_tf.library.build import update_library
+from msim_tf.library.catalog import load_catalog
+from msim_tf.library.update_options import UpdateOptions
 
 pytestmark = [
     pytest.mark.slow,
@@ -105,3 +108,20 @@ def test_embeddings_are_those_of_one_machine(cluster, music, tmp_path):
     spark, alone = load_embeddings(tmp_path / "spark.npz"), load_embeddings(tmp_path / "alone.npz")
     assert spark.identifiers == alone.identifiers and spark.meta == alone.meta
     np.testing.assert_array_equal(spark.embeddings, alone.embeddings)
+
+
+def test_a_library_is_that_of_one_machine(cluster, music, tmp_path):
+    model, library = tiny_model_path(), tmp_path / "library"
+    driver = cluster.driver("index", music, library, "--model", model)
+    output, errors = driver.communicate(timeout=900)
+    assert driver.returncode == 1 and "12 tracks" in output, errors
+    assert "left out: 04-SIGSEGV.wav: its decoder crashed (SIGSEGV)" in errors
+    embedder = Embedder(model)
+    update_library(music, tmp_path / "alone", embedder, UpdateOptions())
+    embedder.close()
+    spark, alone = (load_catalog(path).open_index() for path in (library, tmp_path / "alone"))
+    names = sorted(spark.identifiers)
+    # Here nothing sabotages the decoder, so one machine can use the file that crashed it there.
+    assert names == sorted({*alone.identifiers} - {"04-SIGSEGV.wav"})
+    np.testing.assert_array_equal(spark.vectors(names), alone.vectors(names))
+    assert [spark.metadata(name) for name in names] == [alone.metadata(name) for name in names]

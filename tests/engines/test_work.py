@@ -96,7 +96,8 @@ def test_shards_of_other_features_are_refused_by_digest(planned, clips_folder, t
     ],
 )
 def test_options_that_do_not_belong_together(options, message, tmp_path):
-    for command in (["extract", "music", "store"], ["embed", "music", "--model", "m", "--out", "x.npz"]):
+    commands = ["extract music store", "embed music --model m --out x.npz", "index music library"]
+    for command in map(str.split, commands):
         done = CliRunner().invoke(cli, [*command, *options])
         assert isinstance(done.exception, InputError) and message in str(done.exception)
 

@@ -19,7 +19,7 @@ from msim_tf.cli import cli
 from msim_tf.data.store_database import StoreDatabase
 from msim_tf.embeddings import load_embeddings
 from msim_tf.errors import InputError
-from msim_tf.export import embedding
+from msim_tf.export import embedding, embedding_parts
 from msim_tf.export.embedder import Embedder
 from msim_tf.export.embedding_job import EmbeddingJob, load_part, part_path
 from msim_tf.export.servable import Servable
@@ -41,7 +41,7 @@ def embedder(model):
 @pytest.fixture
 def few(monkeypatch):
     """Jobs of five tracks."""
-    monkeypatch.setattr(embedding, "TRACKS_PER_JOB", 5)
+    monkeypatch.setattr(embedding_parts, "TRACKS_PER_JOB", 5)
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_finished_job_is_skipped_and_a_damaged_part_is_made_again(model, clips
     assert len(decoded) == 2 and again.tracks.keys() == first.tracks.keys() == jobs[2].files.keys()
     for name, track in first.tracks.items():
         np.testing.assert_array_equal(again.tracks[name].vector, track.vector)
-    path = part_path(embedding.parts_directory(out), 2)
+    path = part_path(embedding_parts.parts_directory(out), 2)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -172,9 +172,9 @@ def test_a_plan_keeps_what_is_done_and_sends_out_what_changed(model, clips_folde
 
 KILLED = """
 import os, signal, sys
-from msim_tf.export import embedding
+from msim_tf.export import embedding, embedding_parts
 from msim_tf.export.embedder import Embedder
-embedding.TRACKS_PER_JOB = 5
+embedding_parts.TRACKS_PER_JOB = 5
 done = lambda count, total: count > 7 and os.kill(os.getpid(), signal.SIGKILL)
 embedding.embed_source(sys.argv[1], Embedder(sys.argv[2]), sys.argv[3], progress=done)
 """

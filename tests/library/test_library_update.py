@@ -303,7 +303,7 @@ class Exploding(Counting):
 
 
 def test_an_unforeseen_error_costs_one_file(clips, tmp_path, embedder, monkeypatch):
-    monkeypatch.setattr("msim_tf.library.update.READ_AHEAD", 1)
+    monkeypatch.setattr("msim_tf.library.embedded_files.READ_AHEAD", 1)
     summary = update_library(clips, tmp_path / "library", Exploding(embedder), PLAIN)
     assert summary.new + len(summary.failures) == 10 and summary.new >= 8
     assert "RuntimeError: psf_fseek() failed" in summary.failures["artist2/05.wav"]

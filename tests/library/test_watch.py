@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from msim_tf.cli.library import index
+from msim_tf.cli.library_index import index
 from msim_tf.errors import InputError
 from msim_tf.library.watch import settled_changes
 

@@ -30,7 +30,7 @@ def run(options: frame.Options) -> list[frame.Figure]:
     tracks = 10_000 if options.quick else 100_000
     embeddings, library = _embeddings(scratch / "library.npz", tracks), scratch / "library"
     msim = [sys.executable, "-m", "msim_tf"]
-    _run([*msim, "import", str(embeddings), str(library), "--engine", "exact"])
+    _run([*msim, "import", str(embeddings), str(library), "--search-engine", "exact"])
     song = sound_files(options.music, 1)[0]
     rounds = 3 if options.quick else 9
     seconds = frame.measure(
