@@ -3,11 +3,12 @@
 import os
 import shutil
 import signal
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-import spark_cluster
 from sabotage import SABOTAGE
 from store_contents import contents
 from synthetic import SMALL, write_clip
@@ -20,12 +21,26 @@ from msim_tf.export.embedder import Embedder
 from msim_tf.library.build import update_library
 from msim_tf.library.catalog import load_catalog
 from msim_tf.library.update_options import UpdateOptions
+from tools import spark_cluster
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(spark_cluster.missing()), reason=spark_cluster.missing() or "never"),
 ]
 CLIPS = 12
+# msim's own command line, with small features and two files to a job, so that a few files are several jobs.
+MSIM = """
+import sys
+from synthetic import SMALL
+from msim_tf.data import extraction_plan
+from msim_tf.export import embedding_parts
+from msim_tf.params import FEATURE_PRESETS
+
+extraction_plan.CLIPS_PER_SHARD = embedding_parts.TRACKS_PER_JOB = 2
+FEATURE_PRESETS["small"] = SMALL
+from msim_tf.cli import main
+main(sys.argv[1:])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +58,8 @@ def music(tmp_path_factory):
 def cluster(tmp_path_factory):
     directory = tmp_path_factory.mktemp("cluster")
     (directory / "sitecustomize.py").write_text(SABOTAGE)
-    started = spark_cluster.SparkCluster(directory)
+    tests = Path(__file__).parents[1]
+    started = spark_cluster.SparkCluster(directory, program=[sys.executable, "-c", MSIM], modules=[tests])
     yield started
     started.close()
 

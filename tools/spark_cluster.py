@@ -8,22 +8,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-# msim's own command line, with small features and two files to a job, so that a few files are several jobs.
-MSIM = """
-import sys
-from synthetic import SMALL
-from msim_tf.data import extraction_plan
-from msim_tf.export import embedding, embedding_parts
-from msim_tf.params import FEATURE_PRESETS
-
-extraction_plan.CLIPS_PER_SHARD = embedding_parts.TRACKS_PER_JOB = 2
-FEATURE_PRESETS["small"] = SMALL
-from msim_tf.cli import main
-main(sys.argv[1:])
-"""
+ROOT = Path(__file__).parents[1]
 
 
 def missing() -> str:
@@ -42,9 +30,19 @@ class SparkCluster:
 
     Args:
         directory: for their files; a ``sitecustomize.py`` in it runs in every Python process of the cluster.
+        program: what drives it, msim's own command line by default.
+        modules: folders that its Python processes import from besides this checkout.
+        worker_memory: of each worker, e.g. "1g".
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        program: Sequence[str] = (sys.executable, "-m", "msim_tf"),
+        modules: Sequence[Path] = (),
+        worker_memory: str = "1g",
+    ) -> None:
         import pyspark
 
         home = Path(pyspark.__file__).parent
@@ -55,10 +53,11 @@ class SparkCluster:
             "SPARK_WORKER_DIR": str(directory / "work"),
             "SPARK_DAEMON_MEMORY": "256m",
             "PYSPARK_PYTHON": sys.executable,
-            "PYTHONPATH": os.pathsep.join([str(directory), str(ROOT), str(ROOT / "tests")]),
+            "PYTHONPATH": os.pathsep.join(map(str, [directory, ROOT, *modules])),
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
-        self._directory, self._program = directory, str(home / "bin" / "spark-class")
+        self._directory, self._driver, self._worker_memory = directory, program, worker_memory
+        self._spark_class = str(home / "bin" / "spark-class")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -71,12 +70,12 @@ class SparkCluster:
 
     def start_worker(self, name: str) -> None:
         """Adds a worker, and waits until the master knows it."""
-        self.workers.append(self._start(name, "Worker", "--cores", "1", "--memory", "1g", self.master))
+        self.workers.append(self._start(name, "Worker", "--cores", "1", "--memory", self._worker_memory, self.master))
         self._await(name, "Successfully registered")
 
     def _start(self, name: str, role: str, *arguments: str) -> subprocess.Popen:
         module = f"org.apache.spark.deploy.{role.lower()}.{role}"
-        command = [self._program, module, "--host", "127.0.0.1", "--webui-port", "0", *arguments]
+        command = [self._spark_class, module, "--host", "127.0.0.1", "--webui-port", "0", *arguments]
         with open(self._log(name), "wb") as log:
             # A session of its own, so that a worker dies with all that it started.
             return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
@@ -95,9 +94,14 @@ class SparkCluster:
         """Ends a worker and its executors at once, as a machine that loses power does."""
         os.killpg(self.workers[number].pid, signal.SIGKILL)
 
+    @property
+    def sessions(self) -> list[int]:
+        """The session of every process that was started; what these started in turn is in the same ones."""
+        return [process.pid for process in (*self._processes, *self.workers)]
+
     def driver(self, *arguments: object) -> subprocess.Popen:
-        """``msim`` with these arguments, on this cluster."""
-        command = [sys.executable, "-c", MSIM, *map(str, arguments), "--engine", "spark", "--master", self.master]
+        """The program with these arguments, on this cluster."""
+        command = [*self._driver, *map(str, arguments), "--engine", "spark", "--master", self.master]
         command += ["--option", "spark.executor.memory=512m", "--option", "spark.driver.host=127.0.0.1"]
         command += ["--option", "spark.ui.enabled=false"]
         return subprocess.Popen(
