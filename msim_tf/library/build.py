@@ -98,14 +98,15 @@ def update_from(
         assert catalog.music is not None
         scan = scan_folder(catalog.music)
         present = _opened(path) if is_library(path) else None
+        update = Update(catalog, source, tracks, options, progress)
         if options.rebuild and present is not None:
-            second = _unfinished(path, source)
-            return _rebuilt(Update(catalog, second, present, source, tracks, options, progress), scan)
+            update.index, update.before, update.database = _unfinished(path, source), present, REBUILD
+            return _rebuilt(update, scan)
         if present is not None:
             _validate_source(present, source, path)
             present.begin()
             present.table.set_setting(CATALOG, catalog.to_json())
-        update = Update(catalog, present, None, source, tracks, options, progress)
+        update.index = present
         try:
             update.run(scan)
         finally:
@@ -127,7 +128,6 @@ def index_to_update(path: Path, source: Source, options: UpdateOptions) -> Index
 
 def _rebuilt(update: Update, scan: Scan) -> Summary:
     """Fills the second index and lets it take the place of the first."""
-    update.database = REBUILD
     try:
         update.run(scan)
     finally:

@@ -71,38 +71,35 @@ class Update:
 
     Args:
         target: the library.
-        index: the index to fill, None if there is none yet.
-        before: the index that it will replace, for what that knows of tempo and key; None if it replaces none.
         source: what the model's embeddings are of.
         tracks: what embeds files, or has them embedded.
         options: how.
         progress: called with (stage, done, total).
 
     Attributes:
+        index: the index to fill; None if there is none yet, and one comes to be.
+        before: the index that it will replace, for what that knows of tempo and key; None if it replaces none.
+        database: the name of the database of ``index``.
         summary: what was done.
-        index: the index that was filled.
-        database: the name of its database.
     """
 
     def __init__(
         self,
         target: Catalog,
-        index: Index | None,
-        before: Index | None,
         source: Source,
         tracks: TrackSource,
         options: UpdateOptions,
         progress: Progress,
     ) -> None:
         self._catalog = target
-        self._before = before
         self._source = source
         self._tracks = tracks
         self._options = options
         self._progress = progress
         assert target.music is not None
         self._music = target.music
-        self.index = index
+        self.index: Index | None = None
+        self.before: Index | None = None
         self.database = DATABASE
         self.summary = Summary()
 
@@ -237,7 +234,7 @@ class Update:
 
     def _annotations_before(self, name: str, track: PartTrack) -> dict[str, Any]:
         """Tempo and key that a track had, where only its tags have changed, or only the model: its sound is as long."""
-        index = self._before or self.index
+        index = self.before or self.index
         if index is None or name not in index:
             return {}
         old, old_record = without_description(index.metadata(name)), FileTable(index.table.database).record(name)
