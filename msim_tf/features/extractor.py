@@ -23,15 +23,15 @@ import tensorflow as tf
 from msim_tf.features.chroma import cens, cens_in_blocks
 from msim_tf.features.onset import onset, rise
 from msim_tf.features.spectral import frame_features, halo
-from msim_tf.features.spill_buffer import Spool
+from msim_tf.features.spill_buffer import SpillBuffer
 from msim_tf.features.streaming import in_turns, joined, whole_frames
 from msim_tf.params import FeatureParams
 
 # Ten seconds: less costs calls, more leaves the processor's own cache and fetches memory anew for each block.
 _BLOCK_FRAMES = 432
-_RISE_FRAMES = 6 * _BLOCK_FRAMES  # here the call counts more
-_CENS_TILES = 256
-_TURN_SECONDS = 30.0
+_RISE_FRAMES = 6 * _BLOCK_FRAMES  # a minute: cheaper per frame, so here the call counts more
+_CENS_TILES = 256  # of the smoothing window, 41 frames: four minutes
+_TURN_SECONDS = 30.0  # decoded before it is extracted, see ``streaming.in_turns``
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def clip_features(mel_db: tf.Tensor, chroma: tf.Tensor, params: FeatureParams) -
     Returns:
         The padded onset envelope [..., frames + tempogram_lags], and CENS [..., frames, n_chroma].
     """
+    # [..., 1, 1]: the loudest band of the whole clip, from which dB are clipped.
     rises = rise(mel_db, tf.reduce_max(mel_db, [-2, -1], keepdims=True))
     return onset(rises, params), cens(chroma, params)
 
@@ -81,6 +82,7 @@ class Extractor:
     """
 
     def __init__(self, params: FeatureParams) -> None:
+        # One graph for each step, traced here for clips of any length, so that no clip waits for it.
         self.params = params
         samples, matrix = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None, None], tf.float32)
         peak = tf.TensorSpec([], tf.float32)
@@ -102,7 +104,8 @@ class Extractor:
         Returns:
             The features; a clip of n samples has 1 + n // hop_length frames.
         """
-        with Spool(self.params.n_mels) as mels, Spool(self.params.n_mels) as dbs:
+        with SpillBuffer(self.params.n_mels) as mels, SpillBuffer(self.params.n_mels) as dbs:
+            # Frame features: the waveform streams through, [samples] -> [frames of the block, frequency] each.
             chromas = []
             turns = in_turns(blocks, round(_TURN_SECONDS * self.params.sr))
             for block in whole_frames(turns, _BLOCK_FRAMES, hop=self.params.hop_length, margin=halo(self.params)):
@@ -110,39 +113,43 @@ class Extractor:
                 mels.append(mel)
                 dbs.append(mel_db)
                 chromas.append(chroma)
+
+            # Clip features: they need the loudest frame of all, which is known only now.
             envelope, smoothed = self._whole_clip(dbs, joined(chromas))
+
+            # Handed out as (frequency, frames).
             return Features(mel=mels.whole().T, onset=envelope, cens=smoothed.T)
 
-    def _whole_clip(self, dbs: Spool, chroma: np.ndarray) -> list[np.ndarray]:
+    def _whole_clip(self, dbs: SpillBuffer, chroma: np.ndarray) -> list[np.ndarray]:
         """What ``clip_features`` gives, for a long clip block by block."""
         if dbs.rows <= _RISE_FRAMES:
             return self._short_clip_features(dbs.whole(), chroma)
-        (envelope,) = self._onset(self._rises(dbs))
-        smoothed = cens_in_blocks(lambda block: self._cens(block)[0], chroma, tiles=_CENS_TILES, params=self.params)
-        return [envelope, smoothed]
 
-    def _rises(self, dbs: Spool) -> np.ndarray:
-        """[frames - 1]: a block at a time, each with the last row of the one before."""
+        # [frames, n_mels] -> [frames - 1]: each block also has the last frame of the one before, from which it rises.
         rises, last = [], np.empty((0, self.params.n_mels), np.float32)
         for db in dbs.blocks(_RISE_FRAMES):
             rows = np.concatenate([last, db]) if len(last) else db
             rises += self._rise(rows, dbs.peak)
             last = db[-1:]
-        return np.concatenate(rises)
+
+        # The rises are one number per frame and fit in memory whole; CENS is smoothed block by block.
+        (envelope,) = self._onset(np.concatenate(rises))
+        smoothed = cens_in_blocks(lambda block: self._cens(block)[0], chroma, tiles=_CENS_TILES, params=self.params)
+        return [envelope, smoothed]
 
 
 def _on_arrays(function: Callable[..., Any], *specs: tf.TensorSpec) -> Callable[..., list[np.ndarray]]:
-    """The function as a graph that takes and gives arrays, of just these specs.
+    """The function as a graph from arrays to arrays, for these specs only.
 
     Calling a ``tf.function`` binds and checks its arguments first, which costs a sixth of the features' time; running
-    its graph as one operation does not. The arrays are views of the tensors' own memory, where ``numpy()`` would copy
-    it.
+    its graph as one operation does not.
     """
     graph = tf.function(function, autograph=False).get_concrete_function(*specs)
     types = [tensor.dtype for tensor in graph.outputs]
 
     def run(*arrays: np.ndarray) -> list[np.ndarray]:
         tensors = tf.raw_ops.PartitionedCall(args=arrays, Tout=types, f=graph)
+        # Views of the tensors' own memory; ``numpy()`` would copy it.
         return [np.asarray(memoryview(tensor)) for tensor in tensors]
 
     return run

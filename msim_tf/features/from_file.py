@@ -19,7 +19,7 @@ from msim_tf.errors import InputError
 from msim_tf.features.extractor import Extractor, Features
 from msim_tf.performance import row_blocks
 
-_CHECKED_ROWS = 2**14
+_CHECKED_ROWS = 2**14  # at a time, so that a mapped file is not read into memory whole
 
 
 class BlockReader(Protocol):
@@ -46,6 +46,7 @@ def extract_file(
     Raises:
         InputError: if it cannot be decoded, is silent, or is too short; the message names the file.
     """
+    # Peak and length are measured as the samples stream through: the whole waveform is never in memory.
     params = extractor.params
     peak, samples = 0.0, 0
     notes: list[str] = []
@@ -60,6 +61,8 @@ def extract_file(
             yield np.zeros(params.segment_samples - samples, np.float32)
 
     features = extractor(measured())
+
+    # Refuse what would be a meaningless embedding; the peak and the length are known only after the whole file.
     if not samples:
         raise InputError(f"{path}: holds no audio")
     if peak < decode.SILENCE:
@@ -69,7 +72,9 @@ def extract_file(
             f"{path}: {samples / params.sr:.2f} s is shorter than one segment of {params.segment_seconds:.2f} s; "
             "pad such clips with silence by --pad"
         )
-    # Decoding bounds the samples, so this holds; what a store keeps must never depend on that alone.
+
+    # Decoding bounds the samples, so this holds; what a store keeps must never depend on that alone. A sum is finite
+    # only if all its terms are.
     for rows in (features.mel.T, features.onset, features.cens.T):
         if not all(np.isfinite(block.sum(dtype=np.float64)) for block in row_blocks(rows, _CHECKED_ROWS)):
             raise InputError(f"{path}: its features are not finite")
@@ -87,6 +92,6 @@ def features_or_reason(
     try:
         return extract_file(path, extractor, read_blocks, pad=pad)
     except DecoderUnavailable:
-        raise
+        raise  # an InputError, too, but of no one file
     except InputError as error:
         return str(error).removeprefix(f"{path}: ")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # loudest (the other holds digital silence); noise of -60 dBFS is 35 dB or more below all of them.
 _SILENT_DROP_DB = 30.0
 _SILENT_LEVEL_DB = -63.0
-_SEGMENTS_AT_ONCE = 64
+_SEGMENTS_AT_ONCE = 64  # bounds the memory of the levels: the mel-spectrogram of a long clip is a mapped file
 
 
 def whole_segments(frames: int, params: FeatureParams) -> np.ndarray:
@@ -63,6 +63,8 @@ def without_silence(features: Features, starts: np.ndarray, params: FeatureParam
         magnitude = np.expm1(mel * np.float32(np.log(10.0))).sum(0) / params.mel_gain
         levels[first : first + len(chunk)] = magnitude.reshape(len(chunk), -1).mean(1)
         release_pages(features.mel)
+
+    # A full-scale sine has a magnitude of n_fft / 4 under a Hann window: half its amplitude times the window's sum.
     decibel = 20.0 * np.log10(np.maximum(levels / (params.n_fft / 4), 1e-12))
     silent = (decibel < decibel.max() - _SILENT_DROP_DB) & (decibel < _SILENT_LEVEL_DB)
     return starts[~silent]
@@ -75,6 +77,8 @@ def segments_of(features: Features, numbers: range, params: FeatureParams) -> di
 
 def segments_at(features: Features, starts: np.ndarray, params: FeatureParams) -> dict[str, np.ndarray]:
     """Model inputs of the segments that begin at the frames ``starts`` ([n] int), each [n, *shape] float32."""
+    # [n, frames] column numbers. (rows, n, frames) -> [n, rows, frames], contiguous for TensorFlow; the onset envelope
+    # is cut with half a window more on either side.
     columns = starts[:, None] + np.arange(params.segment_frames)
     return {
         "mel": np.ascontiguousarray(features.mel[:, columns].swapaxes(0, 1)),
@@ -99,11 +103,15 @@ def segments(features: dict[str, tf.Tensor], params: FeatureParams) -> dict[str,
 
     length = params.segment_frames
     count = tf.shape(features["mel"])[-2] // length
-    cut = {
-        name: tf.linalg.matrix_transpose(tf.reshape(value[:, : count * length], [-1, count, length, value.shape[-1]]))
-        for name, value in features.items()
-        if name != "onset"
-    }
+
+    # mel and CENS, [batch, frames, rows] -> [batch, count, rows, length]: segments do not overlap, so reshaping cuts.
+    cut = {}
+    for name in ("mel", "cens"):
+        whole = features[name][:, : count * length]
+        tiles = tf.reshape(whole, [-1, count, length, whole.shape[-1]])
+        cut[name] = tf.linalg.matrix_transpose(tiles)
+
+    # Onset, [batch, frames + lags] -> [batch, count, length + lags - 1]: these overlap, by the tempogram's window.
     starts = tf.range(count)[:, None] * length
     cut["onset"] = tf.gather(features["onset"], starts + tf.range(params.segment_onsets)[None], axis=1)
     return cut

@@ -1,5 +1,5 @@
-"""Rows that come block by block and are wanted again: in memory while they are few, in a
-temporary file when a clip is long.
+"""Rows that arrive block by block and are read again: in memory while they are few, in a temporary file when a clip is
+long.
 """
 
 from __future__ import annotations
@@ -15,19 +15,26 @@ from msim_tf.features.streaming import joined
 _HELD_BYTES = 2**26
 
 
-class Spool:
+class SpillBuffer:
     """Rows that are appended in blocks and read back in order; beyond 64 MB they wait on disk,
     so that hours of audio fit in memory.
+
+    Args:
+        width: numbers in a row.
+
+    Attributes:
+        rows: how many there are.
+        peak: the largest number; -inf without rows.
     """
 
     def __init__(self, width: int) -> None:
         self._width = width
-        self._held: list[np.ndarray] = []
+        self._in_memory: list[np.ndarray] = []
         self._file: IO[bytes] | None = None
         self.rows = 0
         self.peak = np.float32(-np.inf)
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> SpillBuffer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -38,26 +45,31 @@ class Spool:
         """Adds [n, width] float32 rows."""
         self.rows += len(rows)
         self.peak = max(self.peak, rows.max())
-        self._held.append(rows)
+        self._in_memory.append(rows)
+
+        # 4 bytes a number. Once over the limit, every further block goes to the file at once.
         if 4 * self.rows * self._width > _HELD_BYTES:
             self._file = self._file or tempfile.TemporaryFile()  # noqa: SIM115  (closed by the block that opened this)
-            for held in self._held:
-                self._file.write(held.data)
-            self._held = []
+            for block in self._in_memory:
+                self._file.write(block.data)
+            self._in_memory = []
 
     def blocks(self, rows: int) -> Iterator[np.ndarray]:
-        """So many rows at a time, at last what is left."""
+        """All rows, ``rows`` at a time; the last block holds the rest. Each is [n, width]."""
         if self._file is None:
             whole = self.whole()
-            yield from (whole[start : start + rows] for start in range(0, self.rows, rows))
+            for start in range(0, self.rows, rows):
+                yield whole[start : start + rows]
             return
+
+        # Read, not mapped: the memory of one block is used once and freed.
         self._file.seek(0)
         while data := self._file.read(4 * rows * self._width):
             yield np.frombuffer(data, np.float32).reshape(-1, self._width)
 
     def whole(self) -> np.ndarray:
-        """All rows; those on disk as a mapped file, which lasts as long as the array."""
+        """[rows, width]; from disk a mapped file, which lasts as long as the array."""
         if self._file is None:
-            return joined(self._held)
+            return joined(self._in_memory)
         self._file.flush()
         return np.memmap(self._file, np.float32, "r", shape=(self.rows, self._width))

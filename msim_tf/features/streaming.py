@@ -1,5 +1,5 @@
-"""A waveform that comes in blocks, re-cut: into turns that suit the processor, and into blocks of
-whole frames with the samples around them.
+"""A waveform that arrives in blocks, re-cut: into runs that suit the CPU's caches, and into blocks of whole frames with
+the samples around them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import numpy as np
 
 
 def in_turns(blocks: Iterable[np.ndarray], samples: int) -> Iterator[np.ndarray]:
-    """The same blocks, taken until they hold so many samples and only then handed on.
+    """The same blocks, but a whole run of them is made before its first one is handed on.
 
-    What makes them and what uses them drive each other's code and data from the
-    processor's caches, so they take long turns.
+    Decoding and feature extraction evict each other's code and data from the CPU's caches when they alternate block by
+    block; longer turns are faster.
 
     Args:
         blocks: [n] arrays of any lengths.
-        samples: length of a turn.
+        samples: a run ends when it holds so many; the last one may hold fewer.
     """
     waiting: list[np.ndarray] = []
     length = 0
@@ -43,19 +43,24 @@ def whole_frames(blocks: Iterable[np.ndarray], frames: int, *, hop: int, margin:
     Yields:
         [(frames - 1) * hop + 2 * margin] float32; a clip of n samples has 1 + n // hop frames in all.
     """
+    # A block of frames spans ``whole`` samples, and begins ``overlap`` samples before the end of the one before it.
     whole, overlap = (frames - 1) * hop + 2 * margin, 2 * margin - hop
+
+    # ``waiting`` are pieces of ``length`` samples that do not fill a block yet; silence surrounds the clip.
     waiting, length = [np.zeros(margin, np.float32)], margin
     for piece in itertools.chain(blocks, [np.zeros(margin)]):
         block = np.asarray(piece, np.float32)
         while length + len(block) >= whole:
-            taken = whole - length
-            full = joined([*waiting, block[:taken]])
+            missing = whole - length
+            full = joined([*waiting, block[:missing]])
             yield full
-            # The next one begins inside this: a piece of many frames is cut into views, not copied.
-            block = block[taken - overlap :] if taken >= overlap else joined([full[-overlap:], block[taken:]])
+            # The next block begins inside this one: a piece of many frames is cut into views, not copied.
+            block = block[missing - overlap :] if missing >= overlap else joined([full[-overlap:], block[missing:]])
             waiting, length = [], 0
         waiting.append(block)
         length += len(block)
+
+    # Of the rest, the samples that fill whole frames.
     left = 1 + (length - 2 * margin) // hop
     if left > 0:
         yield joined(waiting)[: (left - 1) * hop + 2 * margin]

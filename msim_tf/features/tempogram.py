@@ -23,29 +23,31 @@ def tempogram(onset: tf.Tensor, *, lags: int, stride: int = 1) -> tf.Tensor:
         [..., lags, ceil(frames / stride)] float32 in [-1, 1]; row ``k`` is the correlation at a lag of ``k`` frames; 0
         in silence.
     """
+    import scipy.fft
+
+    # [..., frames + lags - 1] -> [..., frames / stride, lags]: the onsets around each frame.
     windowed = _sliding_windows(onset, lags, stride) * tf.constant(hann(lags))
-    fft_length = _fast_length(2 * lags - 1)
+
+    # Same shape: the autocorrelation is the inverse transform of the power spectrum (Wiener and Khinchin). Zeros up to
+    # twice the length keep it from wrapping around; a length 2^a 3^b 5^c suits every FFT implementation.
+    fft_length = int(scipy.fft.next_fast_len(2 * lags - 1, real=True))
     spectrum = tf.signal.rfft(windowed, [fft_length])
     correlation = tf.signal.irfft(spectrum * tf.math.conj(spectrum), [fft_length])[..., :lags]
+
+    # -> [..., lags, frames / stride]: the maximum of each frame, which is at lag 0, becomes 1.
     return tf.linalg.matrix_transpose(normalise(correlation, tf.reduce_max(tf.abs(correlation), -1, keepdims=True)))
 
 
 def _sliding_windows(values: tf.Tensor, length: int, stride: int) -> tf.Tensor:
     """[..., n] -> [..., ceil((n - length + 1) / stride), length]: every ``stride``-th window.
 
-    Repeating the row and cutting the repetition into rows that are ``stride`` values longer shifts each row by as many:
-    no gather, no matrix product.
+    Repeating the values and cutting the repetition into rows that are ``stride`` values longer shifts each row by as
+    many: no gather, no matrix product.
     """
+    # Cut after n + stride values, row i of the repetition begins at i * (n + stride) = i * stride modulo n.
     n = tf.shape(values)[-1]
     count = (n - length) // stride + 1
     lead = tf.shape(values)[:-1]
     repeated = tf.tile(values, tf.concat([tf.ones_like(lead), [count * (n + stride) // n + 1]], 0))
     rows = tf.reshape(repeated[..., : count * (n + stride)], tf.concat([lead, [count, n + stride]], 0))
     return tf.ensure_shape(rows[..., :length], [*values.shape[:-1], None, length])
-
-
-def _fast_length(target: int) -> int:
-    """Smallest 2^a 3^b 5^c >= target: lengths for which every FFT implementation is fast."""
-    import scipy.fft
-
-    return int(scipy.fft.next_fast_len(target, real=True))
