@@ -74,12 +74,15 @@ def member_draws(labels: EncodedLabels, clips: np.ndarray, key_relation: str) ->
     Returns:
         Dimension -> a function from a random generator to some members, or None if it found none.
     """
+    # [24, 24] bool: which keys are similar under this rule, looked up for every pair that is drawn.
     keys = np.arange(KEYS)
     related = relations.key_relation(keys, keys, relation=key_relation) > 0
     pairs: dict[str, Callable[..., list[Member] | None]] = {
         "tempo": _tempo_pair,
         "key": partial(_key_pair, related=related),
     }
+
+    # One draw for each dimension of kind tempo or key; a labelled pair needs two labelled clips that are long enough.
     draws: dict[str, MemberDraw] = {}
     for name, values in labels.arrays.items():
         kind = dimension(name).kind
@@ -99,9 +102,13 @@ def _pair_or_crops(rng: np.random.Generator, *, pair: MemberDraw | None, clips: 
 
 def four_crops(clip: int, rng: np.random.Generator) -> list[Member]:
     """One clip at two tempi in two keys: each tempo occurs in both keys, so neither predicts the other."""
+    # Two tempi that are clearly different: between the margins their relation would be unknown. The two ends of the
+    # range, 0.8 octaves apart, are still 0.2 apart once octaves are folded.
     slow, fast = rng.uniform(-MAX_OCTAVES, MAX_OCTAVES, 2)
     while abs(slow - fast) < 1.5 * _OTHER_OCTAVES:
         slow, fast = rng.uniform(-MAX_OCTAVES, MAX_OCTAVES, 2)
+
+    # Every tempo in every key: [4] members.
     keys = rng.choice(12, 2, replace=False)
     return [(clip, octaves, int(key)) for octaves in (float(slow), float(fast)) for key in keys]
 
@@ -124,6 +131,7 @@ def _key_pair(
     """Two labelled clips; one in any key, the other transposed into a related one."""
     anchor, positive = rng.choice(labelled, 2, replace=False)
     semitones = int(rng.choice((0, int(rng.integers(12)))))
+
     # Which of the twelve transpositions of the positive lead to a key related to the anchor's.
     choices = np.arange(12)
     key = transposed_key(values[anchor], semitones)
@@ -145,6 +153,9 @@ def relation(name: str, labels: EncodedLabels, members: AugmentedClips, key_rela
     """
     clips, stretch, transpose = members.clips, members.stretch, members.transpose
     values = labels.arrays[name][clips]
+
+    # [n] labels as played, and [n, n] how two crops of one clip are related by what was done to them alone: two
+    # stretches between the margins are neither the same tempo nor clearly another.
     if dimension(name).kind == "tempo":
         values = values * stretch
         apart = octave_distance(stretch[:, None], stretch)
@@ -152,6 +163,7 @@ def relation(name: str, labels: EncodedLabels, members: AugmentedClips, key_rela
     else:
         values = transposed_key(values, transpose)
         relative = np.where((transpose[:, None] - transpose) % 12 == 0, 1, -1)
+
     # [n, n]: labels first; crops of one unlabelled clip by what was done to them.
     labelled = relations.relation(name, values, values, key_relation=key_relation)
     one_clip = (clips[:, None] == clips) & (labelled == 0)
@@ -170,12 +182,14 @@ def transposed_chroma(cens: np.ndarray, transpose: np.ndarray) -> np.ndarray:
     """
     if not np.any(transpose):
         return cens
+    # [n, 12]: for every row of the result the row that it comes from; a frame moves as a whole.
     rows = (np.arange(cens.shape[1]) - np.asarray(transpose)[:, None]) % cens.shape[1]
     return np.take_along_axis(cens, rows[:, :, None], axis=1)
 
 
 def random_equalisers(count: int, rng: np.random.Generator) -> np.ndarray:
     """Level and equalisation of ``count`` members: [count, knots] dB; half of them, on average, are 0."""
+    # [count, 1] levels + [count, knots] spectral balance; then every other member is left as it is.
     equalisers = rng.normal(0, _LEVEL_DB, (count, 1)) + rng.normal(0, _KNOT_DB, (count, _KNOTS))
     return np.where(rng.random((count, 1)) < 0.5, equalisers, 0.0)
 
@@ -190,6 +204,7 @@ def equalise(mel: np.ndarray, equalisers: np.ndarray) -> None:
     """
     if not np.any(equalisers):
         return
+    # [n_mels] position of each band among the knots.
     bands = np.linspace(0, equalisers.shape[1] - 1, mel.shape[1])
     for row in np.flatnonzero(equalisers.any(axis=1)):
         # [n_mels] gains; then (10**mel - 1) * g + 1 in one array, row by row, to stay in the cache.

@@ -141,20 +141,27 @@ class BatchSampler:
     def _sample(self, number: int) -> list[Batch]:
         """The batches from ``number * _TOGETHER`` on."""
         rng = np.random.default_rng((self.params.seed, number))
+
         # All members of all blocks, as columns of [_TOGETHER * batch].
         pairs = _PairBuffer(lambda name: self._draw(name, rng))
         members = [member for _ in range(_TOGETHER * self.params.replicas) for member in self._block(pairs, rng)]
         clips, octaves, transpose = (np.array(column) for column in zip(*members))
         stretch = np.exp2(octaves)
-        # A crop starts where the rest of its clip holds a whole segment, at this tempo.
+
+        # [members] last frame at which a crop may start: the rest of the clip still holds a segment at this tempo.
         room = self._frames[clips] - augmentation.frames_spanned(self._segment_frames, stretch)
+
+        # [members, crops] first frames: any, or only multiples of a segment, where embedding would cut the clip.
         shape = (len(clips), self.params.crops)
         if self.params.random_crops:
             starts = rng.integers(0, room[:, None] + 1, size=shape)
         else:
             starts = self._segment_frames * rng.integers(0, room[:, None] // self._segment_frames + 1, size=shape)
+
+        # [members, knots] dB; one knot of 0 stands for "as it is".
         equalised = self.params.augment and self.params.random_crops
         equaliser = augmentation.random_equalisers(len(clips), rng) if equalised else np.zeros((len(clips), 1))
+
         # [_TOGETHER * batch] columns, cut into batches.
         columns = (clips, starts, stretch, transpose, equaliser)
         return [Batch(*parts) for parts in zip(*(np.split(column, _TOGETHER) for column in columns))]
@@ -171,12 +178,15 @@ class BatchSampler:
             else:
                 members += pairs.take(name)
             turn += 1
+        # A block of odd size has one place left, and four crops may overrun it.
         return (members + pairs.take(_ANY))[: self.params.batch_size]
 
     def _draw(self, name: str, rng: np.random.Generator) -> np.ndarray:
         """[n, 2]: pairs of clips that are similar in ``name``, about as many as _TOGETHER batches use, or fewer."""
+        # batch_size / 2 pairs for each block, shared evenly by the targets; at least one.
         count = _TOGETHER * self.params.replicas * self.params.batch_size // (2 * len(self.targets)) + 1
         if name == TRACK:
+            # [n, 1] -> [n, 2]: the same clip twice; its two crops start in different places.
             return np.repeat(rng.integers(len(self._frames), size=(count, 1)), 2, axis=1)
         if name == _ANY:
             return rng.integers(len(self._frames), size=(count, 2))
@@ -191,12 +201,14 @@ class BatchSampler:
         Returns:
             For each name [blocks * block, block] int8, +1 similar, -1 dissimilar, 0 unknown.
         """
+        # Members are compared inside their own block only: [block, block] each, stacked along the batch axis.
         size = self.params.batch_size
         blocks = [batch.rows(slice(start, start + size)) for start in range(0, len(batch.clips), size)]
         return {name: np.concatenate([self._relation(name, block) for block in blocks]) for name in self.targets}
 
     def _relation(self, name: str, block: Batch) -> np.ndarray:
         """[block, block] int8 for one block; 0 on the diagonal."""
+        # [block, block]: by identity of the clips, by labels changed with the sound, or by the labels as they are.
         if name == TRACK:
             relation = np.where(block.clips[:, None] == block.clips, 1, -1).astype(np.int8)
         elif name in self._augmented:
@@ -204,6 +216,7 @@ class BatchSampler:
             relation = augmentation.relation(name, self.labels, augmented, self.params.key_relation)
         else:
             relation = self.labels.relation(name, block.clips, block.clips, key_relation=self.params.key_relation)
+        # A member is similar to itself, but no positive of itself.
         np.fill_diagonal(relation, 0)
         return relation
 
@@ -223,6 +236,7 @@ class BatchSampler:
         """
         if not self.labels.regression:
             return {}
+        # [batch] seconds of the recording; a segment that is played faster takes more of it.
         starts = batch.starts[:, 0] * frame_seconds
         ends = starts + self._segment_frames * batch.stretch * frame_seconds
         return {TEACHER: self.labels.regression.of(batch.clips, starts, ends)}

@@ -24,10 +24,12 @@ def assign_shards(listing: Scan, store: Path, database: StoreDatabase, *, pad: b
         pad: lengthen clips shorter than one segment with silence.
         prune: forget clips whose files have left the folder.
     """
+    # What the store has of each file, against what the folder holds now.
     states = database.clip_states()
     waiting = {name: state for name, state in states.items() if state.status == PENDING}
     fresh = next_number(store, database)
     changed = [name for name, state in listing.files.items() if _must_extract(state, states.get(name), pad)]
+
     # A job that was planned before and never ran keeps its shard, unless a part of it ran or its options changed.
     kept = {
         name: state.shard
@@ -38,8 +40,11 @@ def assign_shards(listing: Scan, store: Path, database: StoreDatabase, *, pad: b
         and state.shard is not None
         and not description_path(store, state.shard).exists()
     }
+    # The others fill new shards, in the order of the listing.
     new = [name for name in changed if name not in kept]
     shards = kept | {name: fresh + position // CLIPS_PER_SHARD for position, name in enumerate(new)}
+
+    # Record what is assigned before it is done: a killed extraction finds its own jobs again.
     database.executemany(
         "INSERT OR REPLACE INTO clips (identifier, size, modified, padded, status, shard) VALUES (?, ?, ?, ?, ?, ?)",
         (
@@ -48,6 +53,8 @@ def assign_shards(listing: Scan, store: Path, database: StoreDatabase, *, pad: b
         ),
     )
     _update_absent(database, listing, states, prune=prune)
+
+    # One job per shard, with its files sorted, so that its arrays come out the same wherever it runs.
     jobs: dict[int, dict[str, FileState]] = {}
     for name in sorted(shards, key=lambda name: (shards[name], name)):
         jobs.setdefault(shards[name], {})[name] = listing.files[name]
@@ -70,6 +77,7 @@ def _update_absent(database: StoreDatabase, listing: Scan, states: Mapping[str, 
     absent = [name for name in states if name not in listing.files]
     # What lies in a folder that could not be read is unknown, not gone.
     absent = [name for name in absent if not name.startswith(listing.unreadable)] if listing.unreadable else absent
+    # Features wait in case their file returns, unless ``prune`` forgets them; a failure goes with its file.
     kept = [] if prune else [name for name in absent if states[name].status in (OK, MISSING)]
     back = [name for name, state in states.items() if state.status == MISSING and name in listing.files]
     database.executemany("DELETE FROM clips WHERE identifier = ?", ((name,) for name in set(absent) - set(kept)))

@@ -15,6 +15,7 @@ from msim_tf.errors import InputError
 from msim_tf.features.extractor import Extractor, Features
 from msim_tf.features.from_file import features_or_reason
 
+# No room or quota, no open files left, a file too large, a disk mounted read-only, no memory.
 _MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.EROFS, errno.ENOMEM)
 
 
@@ -52,4 +53,5 @@ def file_outcome(
             raise
         return f"cannot be read ({error.strerror or error})"
     except Exception as error:
+        # A hostile file can make a decoder raise anything; it must not end the job of the other files.
         return f"cannot be used ({type(error).__name__}: {' '.join(str(error).split())})"

@@ -106,6 +106,7 @@ def make_dataset(
         step, turn = divmod(int(element), elements)
         start = skipped + turn * block
         batch = sampler.batch(step).rows(slice(start, start + size))
+
         # One gather for all crops of all members: [size * crops, *shape].
         members = np.repeat(np.arange(size), crops)
         segments = store.read_segments(
@@ -115,15 +116,20 @@ def make_dataset(
             names=inputs,
             memory=memory,
         )
+
+        # Equalising and transposing move no frame, so they follow the gather; each changes one input.
         if "mel" in segments:
             equalise(segments["mel"], batch.equaliser[members])
         if "cens" in segments:
             segments["cens"] = transposed_chroma(segments["cens"], batch.transpose[members])
+
+        # [size * crops, *shape] -> [size, crops, *shape], then the targets, in the order that ``kinds`` declares.
         values = {name: value.reshape(size, *several, *value.shape[1:]) for name, value in segments.items()}
         values |= sampler.relations(batch) | sampler.teacher(batch) | sampler.regression(batch, frame_seconds)
         return [values[name] for name in kinds]
 
     def load(element: tf.Tensor) -> tuple[Mapping[str, tf.Tensor], Mapping[str, tf.Tensor]]:
+        # A NumPy function comes back without shapes, which the model and the strategy need: set them again.
         values = tf.numpy_function(read, [element], [kind for kind, _ in kinds.values()], stateful=False)
         named = {
             name: tf.ensure_shape(value, [size, *shape]) for (name, (_, shape)), value in zip(kinds.items(), values)

@@ -35,6 +35,7 @@ class PositiveSampler:
 
     def __init__(self, labels: EncodedLabels, key_relation: str) -> None:
         self._labels = labels
+        # Labelled clips of each dimension, and a draw whose tables are made once, here.
         self.anchors = {name: np.flatnonzero(labels.labelled(name)) for name in labels.arrays}
         self._draws: dict[str, _Draw] = {}
         for name, values in labels.arrays.items():
@@ -63,11 +64,14 @@ class PositiveSampler:
 
     def _tag_draw(self, name: str, values: np.ndarray) -> _Draw:
         """A clip with a tag of the anchor, each tag as likely; for an untagged anchor, a similar one by the teacher."""
+        # [clips, tags] bool both ways: the tags of a clip, the clips of a tag.
         tags, clips = _Pools(values), _Pools(values.T)
 
         def positives(anchors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+            # [n]: one tag of each tagged anchor, then another clip with that tag.
             drawn, tagged = np.full(len(anchors), _NONE), tags.sizes[anchors] > 0
             drawn[tagged] = clips.draw(tags.draw(anchors[tagged], rng), rng, but=anchors[tagged])
+            # Anchors without a tag are here because a teacher has scored them.
             if not tagged.all():
                 drawn[~tagged] = self._similar_by_teacher(name, anchors[~tagged], rng)
             return drawn
@@ -76,6 +80,7 @@ class PositiveSampler:
 
     def _similar_by_teacher(self, name: str, anchors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """[n]: for each anchor a random one of those among some random clips whose teacher's scores are similar."""
+        # All anchors share one random sample: [n, _COMPARED] scores are one matrix product.
         teacher = self._labels.teacher[name]
         others = rng.integers(len(teacher.vectors), size=_COMPARED)
         # [n, _COMPARED]; the largest of random numbers picks one of the similar clips at random.
@@ -86,6 +91,7 @@ class PositiveSampler:
 
 def _key_draw(values: np.ndarray, key_relation: str) -> _Draw:
     """A clip in a related key, each clip as likely."""
+    # [24, clips] bool: for each key the clips whose key is related to it.
     keys = np.arange(KEYS)
     clips = _Pools(relations.key_relation(keys, values, relation=key_relation) > 0)
 
@@ -97,15 +103,19 @@ def _key_draw(values: np.ndarray, key_relation: str) -> _Draw:
 
 def _tempo_draw(bpm: np.ndarray) -> _Draw:
     """A clip within the margin, octaves folded: drawn among those nearby on the circle of tempi, kept if similar."""
+    # [m] place of each labelled clip on the circle of tempi, in ascending order.
     bpm = np.asarray(bpm, np.float64)
     labelled = np.flatnonzero(np.isfinite(bpm))
     octave = np.log2(bpm[labelled]) % 1.0  # octaves are equal, so tempo lives on a circle
     order = np.argsort(octave, kind="stable")
+
     # The circle is laid out three times, so that its seam is nowhere near an anchor.
     clips, circle = np.tile(labelled[order], 3), np.concatenate([octave[order] + turn for turn in (-1, 0, 1)])
+
     # No similar pair is further apart on the circle than the slowest tempo and the one that is a margin below it.
     slowest = bpm[labelled].min(initial=np.inf)
     reach = min(-float(np.log2(1.0 - min(TEMPO_MARGIN / slowest, 0.5))), 0.5) if len(labelled) else 0.0
+
     # For every clip the range of its neighbours in ``clips``.
     centres = np.full(len(bpm), np.nan)
     centres[labelled] = octave
@@ -129,6 +139,7 @@ class _Pools:
     """
 
     def __init__(self, matrix: np.ndarray) -> None:
+        # As in a sparse matrix by rows: row r owns _columns[_first[r] : _first[r] + sizes[r]].
         rows, self._columns = np.nonzero(matrix)
         self.sizes = np.bincount(rows, minlength=len(matrix))
         self._first = np.cumsum(self.sizes) - self.sizes
@@ -154,4 +165,5 @@ class _Pools:
         return drawn if but is None else np.where(drawn == but, _NONE, drawn)
 
     def _any(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """[n]: a random set column of each row, any of them."""
         return self._columns[self._first[rows] + rng.integers(self.sizes[rows])]

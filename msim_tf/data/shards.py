@@ -123,6 +123,7 @@ class ShardWriter:
         self._row = self._onset_row = 0
         self._checksums = {name: BlockChecksums() for name in ARRAYS}
         self._sizes = dict.fromkeys(ARRAYS, 0)
+        # Three temporary files, closed and removed together if one of them cannot be opened.
         with ExitStack() as stack:
             temporary = {name: TemporaryFile(array_path(store, f"{number:05d}", name)) for name in ARRAYS}
             for file in temporary.values():
@@ -135,6 +136,7 @@ class ShardWriter:
         Features that hold a number which is not finite in float16 become such a reason: a store never holds one.
         """
         if isinstance(outcome, Features):
+            # [bands, frames] -> [frames, bands]: a segment is then one consecutive piece of the file.
             rows = {"mel": outcome.mel.T, "cens": outcome.cens.T, "onset": outcome.onset}
             if all(_fits_half(values) for values in rows.values()):
                 noted = dataclasses.replace(clip, note="; ".join(outcome.notes))
@@ -164,11 +166,13 @@ class ShardWriter:
 
     def publish(self) -> Shard:
         """Makes the shard part of the store's directory: first its arrays, then its description."""
+        # Named by content, so that equal attempts write equal files and different ones never meet.
         checksums = {name: self._checksums[name].values for name in ARRAYS}
         content = zlib.crc32(b"".join(checksums[name].tobytes() for name in ARRAYS))
         stem = f"{self._number:05d}-{content:08x}"
         for name, temporary in self._files.items():
             temporary.publish(array_path(self._store, stem, name))
+        # From here on the shard is finished for all others.
         shard = Shard(self._number, stem, self._params.digest, tuple(self._clips), dict(self._sizes), checksums)
         save_checked_json(description_path(self._store, self._number), _to_json(shard))
         return shard
@@ -240,8 +244,9 @@ def open_array(path: Path, size: int, width: int) -> np.ndarray:
     actual = path.stat().st_size
     if actual != size or size % (2 * width):
         raise InputError(f"{path}: {actual} bytes, expected {size}: the shard is damaged; {CURE}")
+    # 2 bytes per number: [rows, width], and a plain vector for the envelope.
     shape = (size // 2 // width, width) if width > 1 else (size // 2,)
-    if not size:
+    if not size:  # an empty file cannot be mapped
         return np.empty(shape, np.float16)
     # A plain array over the map: np.memmap's own indexing costs more than the read.
     return np.asarray(np.memmap(path, np.float16, "r", shape=shape))
@@ -277,6 +282,7 @@ def copied_clips(
         problems = check_arrays(store, shard)
         if problems:
             raise InputError(problems[0])
+        # Views into the maps, so that no clip is in memory as a whole.
         arrays = {
             name: open_array(array_path(store, shard.stem, name), shard.sizes[name], row_width(params, name))
             for name in ARRAYS

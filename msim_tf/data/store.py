@@ -92,16 +92,19 @@ class FeatureStore:
 
     def _validate_rows(self, shards: Mapping[int, Shard]) -> None:
         """Refuses clips whose rows reach beyond their shard."""
+        # [n] place of each clip's shard among the sorted numbers; a shard that is not there is not sound.
         numbers = np.array(sorted(shards), np.int64)
         where = np.minimum(np.searchsorted(numbers, self.shards), len(numbers) - 1)
         sound = len(numbers) > 0 and numbers[where] == self.shards
         if np.all(sound):
+            # [n] one past a clip's last row; its onset envelope is longer by the ramps at both ends.
             ends = {
                 "mel": self._row + self.frames,
                 "cens": self._row + self.frames,
                 "onset": self._onset_row + self.frames + self.params.tempogram_lags,
             }
             for name, end in ends.items():
+                # [shards] rows that each file holds, of ``width`` bytes -> [n] whether the clip's rows lie within.
                 width = 2 * row_width(self.params, name)
                 rows = np.array([shards[number].sizes[name] // width for number in numbers.tolist()])
                 sound &= end <= rows[where]
@@ -132,9 +135,7 @@ class FeatureStore:
 
     @functools.cached_property
     def passages(self) -> Passages | None:
-        """All that another model says: of passages of the tracks or, if ``msim label``
-        was not given that, of whole ones.
-        """
+        """All that another model says of passages of the tracks; of whole tracks if ``msim label`` got no passages."""
         return load_passages_or_vectors(self.path, self.teacher)
 
     def read_clip(self, index: int) -> Features:
@@ -146,9 +147,11 @@ class FeatureStore:
         arrays, frames = self._arrays[int(self.shards[index])], int(self.frames[index])
         rows = slice(int(self._row[index]), int(self._row[index]) + frames)
         onsets = slice(int(self._onset_row[index]), int(self._onset_row[index]) + frames + self.params.tempogram_lags)
+        # Nothing is used before the blocks under it were compared with their checksums.
         for name in ARRAYS:
             part = onsets if name == "onset" else rows
             self._blocks[name].verify(self.shards[[index]], np.array([part.start]), np.array([part.stop]))
+        # Stored [frames, bands] float16, returned [bands, frames] float32.
         return Features(
             mel=widened(arrays["mel"][rows]).T,
             onset=widened(arrays["onset"][onsets]),
@@ -181,15 +184,19 @@ class FeatureStore:
         Raises:
             InputError: if a segment reaches beyond its clip, or a shard is damaged there.
         """
+        # [n] frames of the clip that each segment covers, the more the faster it is played.
         clips, starts = np.asarray(clips), np.asarray(starts)
         stretch = np.ones(len(clips)) if stretch is None else stretch
         spanned = frames_spanned(self.params.segment_frames, stretch)
         if np.any(starts < 0) or np.any(starts + spanned > self.frames[clips]):
             raise InputError(f"{self.path}: a segment reaches beyond its clip")
         self._verify(clips, starts, stretch, names)
+
+        # One array [n, *shape] per feature for the whole batch, which the segments are written into.
         shapes = {name: (len(clips), *self.params.input_shapes[name]) for name in names}
         empty = memory.empty if memory else np.empty
         batch = {name: empty(shape, np.float16) for name, shape in shapes.items()}
+
         # Most segments are copied as they are; those at another speed are interpolated, one shard at a time.
         stretched = stretch != 1
         self._copy(batch, np.flatnonzero(~stretched), clips, starts)
@@ -205,6 +212,7 @@ class FeatureStore:
         spanned = frames_spanned(self.params.segment_frames, stretch)
         half = self.params.tempogram_lags // 2
         for name in names:
+            # [n] first row and one past the last of each segment, counted in its shard.
             first, stop = self._row[clips] + starts, self._row[clips] + starts + spanned
             if name == "onset":
                 # Half a window of the tempogram reaches over both ends, further at a higher speed.
@@ -215,14 +223,14 @@ class FeatureStore:
             self._blocks[name].verify(self.shards[clips], first, stop)
 
     def _copy(self, batch: dict[str, np.ndarray], rows: np.ndarray, clips: np.ndarray, starts: np.ndarray) -> None:
-        """Fills ``rows`` of the batch with segments as they are: one copy for each,
-        turned on the way, from any shard.
-        """
+        """Fills ``rows`` of the batch with segments as they are: one copy for each, from any shard."""
+        # Lists, because one number of a list is cheaper to read in a loop than one of an array.
         shards, starts, clips = self.shards[clips[rows]].tolist(), starts[rows], clips[rows]
         for name, values in batch.items():
             first = (starts + (self._onset_row if name == "onset" else self._row)[clips]).tolist()
             length = values.shape[-1]
             for row, shard, start in zip(rows.tolist(), shards, first):
+                # [frames, bands] as stored -> [bands, frames] as the model takes it.
                 values[row] = self._arrays[shard][name][start : start + length].T
 
     def _gather_stretched(
@@ -233,18 +241,22 @@ class FeatureStore:
         Every frame, and every lag of the tempogram's window around it, is ``stretch`` as far apart.
         """
         arrays, half = self._arrays[shard], self.params.tempogram_lags // 2
+        # [n, segment_frames] places in the clip, between its frames.
         starts, stretch = starts[:, None], stretch[:, None]
         frames = starts + np.arange(self.params.segment_frames) * stretch
-        # Before the ramp at the start and after that at the end there is nothing but their first and last value.
+        # [n, segment_onsets] the same for the envelope. Before the ramp at the start and after that at the end there is
+        # nothing but their first and last value.
         onsets = starts + half + (np.arange(self.params.segment_onsets) - half) * stretch
         onsets = np.clip(onsets, 0, self.frames[clips][:, None] + 2 * half - 1)
         row, onset_row = self._row[clips][:, None], self._onset_row[clips][:, None]
-        return {
-            name: _interpolated(arrays["onset"], onset_row, onsets)
-            if name == "onset"
-            else _interpolated(arrays[name], row, frames).swapaxes(1, 2)
-            for name in names
-        }
+        segments = {}
+        for name in names:
+            if name == "onset":
+                segments[name] = _interpolated(arrays[name], onset_row, onsets)
+            else:
+                # [n, frames, bands] -> [n, bands, frames], as the model takes it.
+                segments[name] = _interpolated(arrays[name], row, frames).swapaxes(1, 2)
+        return segments
 
 
 class _Blocks:
@@ -270,12 +282,15 @@ class _Blocks:
         """
         if not self._left:
             return
+        # [n] first and last block under each segment, counted over all shards.
         base = self._bases[np.searchsorted(self._numbers, shards)]
         low = base + first * self._row_bytes // BLOCK_BYTES
         high = base + (stop * self._row_bytes - 1) // BLOCK_BYTES
-        # Most segments lie in one or two blocks: the k-th block of all segments at a time.
+        # [n, most blocks of a segment], usually one or two; shorter segments repeat their last.
         spans = low[:, None] + np.arange(int((high - low).max(initial=0)) + 1)
         spans = np.minimum(spans, high[:, None])
+
+        # Those that are new, shard by shard, so that each file is read in the order of its bytes.
         new = np.unique(spans[self._unverified[spans]])
         for position in np.unique(np.searchsorted(self._bases, new, side="right") - 1).tolist():
             own = new[(new >= self._bases[position]) & (new < self._bases[position + 1])]
@@ -295,9 +310,11 @@ class _Blocks:
 
 def _interpolated(array: np.ndarray, first: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Rows of ``array`` between its rows: ``first`` + ``positions``, linearly."""
+    # [...] whole rows on either side, and how far from the lower to the upper one.
     below = np.floor(positions).astype(np.int64)
     above = np.ceil(positions).astype(np.int64)
     fraction = (positions - below).astype(np.float32).reshape(positions.shape + (1,) * (array.ndim - 1))
+    # low + fraction * (high - low) in place: [..., width] float32, with no further array of this size.
     low, high = widened(array[first + below]), widened(array[first + above])
     high -= low
     high *= fraction
@@ -314,22 +331,18 @@ def check_store(path: str | Path) -> list[str]:
             shards = {} if problems else database.shards()
     except InputError as error:
         return [str(error)]
+    # Of each shard its description, and every byte of its arrays.
     for shard in shards.values():
         try:
             load_shard(path, shard.number)
         except InputError as error:
             problems.append(str(error))
         problems += check_arrays(path, shard)
+    # Last what only a reader notices: rows beyond a shard, labels or a teacher's file that cannot be read.
     if not problems:
-        problems += _check_by_opening(path)
+        try:
+            store = FeatureStore(path)
+            _ = store.labels, store.teacher, store.passages
+        except InputError as error:
+            problems.append(str(error))
     return problems
-
-
-def _check_by_opening(path: Path) -> list[str]:
-    """What a reader would refuse."""
-    try:
-        store = FeatureStore(path)
-        _ = store.labels, store.teacher, store.passages
-    except InputError as error:
-        return [str(error)]
-    return []

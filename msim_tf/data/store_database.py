@@ -152,6 +152,7 @@ class StoreDatabase(Database):
             return wanted
         if len(rows) != 1:
             raise InputError(f"{self.path}: says nothing of its features; {_REMAKE}")
+        # The parameters must give the digest that lies beside them, or one of the two is damaged.
         ((digest, text),) = rows
         stored = FeatureParams.from_json(json.loads(text))
         if stored.digest != digest:
@@ -192,6 +193,7 @@ class StoreDatabase(Database):
         rows = self.execute(
             "SELECT identifier, shard, frames, row, onset_row FROM clips WHERE status = ? ORDER BY identifier", (OK,)
         )
+        # [n, 4] -> four columns [n], each consecutive in memory for the lookups of every batch.
         numbers = np.array([row[1:] for row in rows], np.int64).reshape(-1, 4)
         return ClipColumns([row[0] for row in rows], *numbers.T.copy())
 
@@ -225,13 +227,15 @@ class StoreDatabase(Database):
 
     def labels(self) -> Labels:
         """The label table."""
+        # Rows come sorted by track, so each group is all that is said of one track.
         values: dict[str, dict[str, tuple[str, ...]]] = {}
         rows = self.execute("SELECT track, dimension, value FROM labels ORDER BY track, dimension, value")
         for track, of_track in itertools.groupby(rows, key=lambda row: row[0]):
             by_dimension: dict[str, list[str]] = defaultdict(list)
             for _, dimension, value in of_track:
                 by_dimension[dimension].append(value)
-            values[track] = {dimension: tuple(held) for dimension, held in by_dimension.items()}
+            values[track] = {dimension: tuple(names) for dimension, names in by_dimension.items()}
+        # The artists of one track are one group: splits never divide them.
         artists = itertools.groupby(
             self.execute("SELECT track, name FROM artists ORDER BY track, name"), key=lambda row: row[0]
         )
@@ -242,8 +246,8 @@ class StoreDatabase(Database):
         values = (
             (track, dimension, value)
             for track, of_track in labels.values.items()
-            for dimension, held in of_track.items()
-            for value in held
+            for dimension, of_dimension in of_track.items()
+            for value in of_dimension
         )
         artists = ((track, name) for track, group in labels.groups.items() for name in divided_groups(group))
         with self.transaction():

@@ -27,8 +27,9 @@ def load_teacher(store: Path) -> Embeddings | None:
 
 
 def load_passages_or_vectors(store: Path, scores: Embeddings | None) -> Passages | None:
-    """All that the teacher says: of passages of the tracks or, where those are not known,
-    of whole ones; None if it says nothing.
+    """All that the teacher says of passages of the tracks, or of whole tracks where no passages are there.
+
+    None if it says nothing.
 
     Args:
         store: directory of the store.
@@ -37,7 +38,8 @@ def load_passages_or_vectors(store: Path, scores: Embeddings | None) -> Passages
     path = store / _PASSAGES
     if path.exists():
         return load_passages(path)
-    return whole_tracks([found for found in (scores, _load(store / _VECTORS)) if found])
+    vectors = _load(store / _VECTORS)
+    return whole_tracks([embeddings for embeddings in (scores, vectors) if embeddings])
 
 
 def _load(path: Path) -> Embeddings | None:
@@ -63,6 +65,7 @@ def write_teacher(store: Path, tracks: Sequence[str], teacher: Embeddings) -> in
     named = "tags" in teacher.meta
     if named:
         teacher_tag_names(teacher)
+    # Keep only rows of the store's own tracks, in the order of the store: [tracks present, columns].
     present = [identifier for identifier in tracks if identifier in teacher]
     if not present:
         raise InputError(f"{teacher.name}: scores for none of the tracks in {store}; a track is named by its path")

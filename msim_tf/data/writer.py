@@ -131,6 +131,7 @@ def _run_jobs(
     workers: int | None,
     progress: Callable[[ShardClip], None],
 ) -> Iterator[Shard]:
+    # What ran before is passed on as it is.
     unfinished = {}
     for job in jobs:
         shard = _finished(job, store)
@@ -138,23 +139,21 @@ def _run_jobs(
             unfinished[job.shard] = job
         else:
             yield shard
+
+    # The clips of all jobs are one stream, so that no thread waits for the last clip of a shard.
     clips = [
         (job, ShardClip(name, state.size, state.modified))
         for job in unfinished.values()
         for name, state in job.files.items()
     ]
-    extracted = in_order(
-        lambda item: file_outcome(
-            root,
-            (item[1].identifier, FileState(item[1].size, item[1].modified)),
-            extractor(item[0].params),
-            decoder,
-            pad=item[0].pad,
-        ),
-        clips,
-        workers or os.cpu_count() or 1,
-    )
-    results = (((job, clip), outcome) for (job, clip), outcome in extracted)
+
+    def extract(item: tuple[ShardJob, ShardClip]) -> Features | str:
+        job, clip = item
+        file = (clip.identifier, FileState(clip.size, clip.modified))
+        return file_outcome(root, file, extractor(job.params), decoder, pad=job.pad)
+
+    # Results come in the order of the clips, so those of one shard follow each other.
+    results = in_order(extract, clips, workers or os.cpu_count() or 1)
     for number, of_shard in groupby(results, key=lambda result: result[0][0].shard):
         outcomes = ((clip, outcome) for (_, clip), outcome in of_shard)
         yield _write_shard(Path(store), unfinished[number], outcomes, progress)
@@ -167,6 +166,7 @@ def _write_shard(
     progress: Callable[[ShardClip], None],
 ) -> Shard:
     """Writes what comes; if that breaks off, the clips that are done are published before the error is passed on."""
+    # A loop by hand, which catches only what the iterator raises: what came before that is still published.
     iterator, fault = iter(outcomes), None
     with closing(ShardWriter(store, job.shard, job.params)) as writer:
         while True:
@@ -198,6 +198,7 @@ def _finished(job: ShardJob, store: str | Path) -> Shard | None:
         shard = load_shard(store, job.shard)
     except InputError:
         return None
+    # It counts as finished only if it holds the very files of this job, in the state in which they are now.
     done = {clip.identifier: FileState(clip.size, clip.modified) for clip in shard.clips}
     return shard if shard.digest == job.params.digest and done == dict(job.files) else None
 
