@@ -40,7 +40,7 @@ def frame():
 
 @pytest.fixture(scope="module")
 def bench(frame):
-    names = ("search", "scaling", "stages", "vectors")
+    names = ("peers", "search", "scaling", "stages", "vectors")
     return SimpleNamespace(**{name: importlib.import_module(f"tools.bench.{name}") for name in names})
 
 
@@ -161,6 +161,37 @@ def test_each_size_runs_in_a_process_of_its_own(bench):
     figures = bench.scaling.stage("s", "", math.log10, {10: (10,), 100: (100,)}, 2, warm=math.sqrt)  # 1 and 2 "seconds"
     assert [figure.value for figure in figures[:3]] == pytest.approx([math.log(2) / math.log(10), 1000, 2000])
     assert 0.5 < figures[3].value < 2
+
+
+def test_a_file_costs_what_the_longer_run_took_beyond_the_shorter(bench):
+    programs = [bench.peers.Program(name, list, 4, "") for name in ("msim index", "bliss-audio", "essentia")]
+    few, many = [5.0, 6.0, 5.0], [6.5, 7.2, 5.9]  # .5, .4 and .3 for each of three files
+    seconds = {"msim index": bench.peers.per_file(few, many, 3), "bliss-audio": [1.0, 0.5, 0.5], "essentia": [8.0] * 3}
+    lines = {figure.name: figure for figure in bench.peers.figures(programs, seconds, few)}
+    assert (lines["msim index"].value, lines["msim index"].unit) == (pytest.approx(0.4), "s/file")
+    assert lines["start of msim index"].value == pytest.approx(4.7)  # 4.5, 5.6 and 4.7
+    beside = lines["msim index / bliss-audio"]  # .5, .8 and .6
+    assert (beside.value, beside.bar, beside.at_most, beside.met) == (pytest.approx(0.6), 0.55, True, False)
+    assert lines["msim index / essentia"].met is None
+
+
+def test_processor_time_of_what_a_program_leaves_behind_counts(frame):
+    burn = "import time; end = time.process_time() + .4\nwhile time.process_time() < end: pass"
+    leaves = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {burn!r}], stdout=subprocess.DEVNULL)"
+    code = (
+        "import sys; from tools.bench import peers; peers.adopt_orphans()\n"
+        f"peers.run_program(lambda folder: [sys.executable, '-c', {leaves!r}], '.'); print(peers.seconds_of_children())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 0.4
+
+
+def test_peers_that_are_not_installed_are_left_out_with_the_cure(bench, frame, tmp_path, capsys):
+    options = frame.Options(True, "", str(tmp_path), peers_python="/bin/false", musicnn=str(tmp_path))
+    assert bench.peers.installed_peers(options) == []
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in lines] == ["bliss-audio", "essentia", "musicnn"]
+    assert all("install" in line for line in lines)
 
 
 def test_drawn_tracks_have_the_mean_and_covariance_of_those_given(bench, rng):

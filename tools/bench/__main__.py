@@ -15,17 +15,22 @@ from pathlib import Path
 from tools.bench import frame
 
 SECTIONS = ("extraction", "pipeline", "model", "serving", "startup", "search", "scaling")
+EXTRA = ("peers",)  # only by name: they need packages of other projects
 _MUSIC = Path(__file__).parents[2] / "tests" / "data" / "music"
 
 
 def main() -> int:
     """Parses, runs, prints."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description="Figures with their bars, side by side.")
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"default all: {' '.join(SECTIONS)}")
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=f"default: {' '.join(SECTIONS)}; by name only: {' '.join(EXTRA)}"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: some five minutes")
     parser.add_argument("--json", metavar="FILE", help="also write the report as JSON")
     parser.add_argument("--music", default=str(_MUSIC), help="folder of sound files (default: those of the tests)")
-    parser.add_argument("--model", default="", help="exported model to serve (default: a small untrained one)")
+    parser.add_argument(
+        "--model", default="", help="exported model to serve (default: a small untrained one; peers: msim's own)"
+    )
     parser.add_argument(
         "--embeddings",
         default="",
@@ -41,10 +46,22 @@ def main() -> int:
         metavar="DIR",
         help="labelled store to read batches from (default: a small one of --music)",
     )
+    parser.add_argument(
+        "--peers-python",
+        default="",
+        metavar="PYTHON",
+        help="peers: interpreter with bliss-audio and essentia (default: this one)",
+    )
+    parser.add_argument(
+        "--musicnn",
+        default=os.environ.get("MUSICNN_WHEEL", ""),
+        metavar="DIR",
+        help="peers: folder musicnn of the unpacked wheel (default: $MUSICNN_WHEEL)",
+    )
     given = parser.parse_args()
-    unknown = sorted(set(given.sections) - set(SECTIONS))
+    unknown = sorted(set(given.sections) - {*SECTIONS, *EXTRA})
     if unknown:
-        parser.error(f"unknown section {unknown[0]}; expected some of {' '.join(SECTIONS)}")
+        parser.error(f"unknown section {unknown[0]}; expected some of {' '.join(SECTIONS + EXTRA)}")
     if given.tf_serving and not given.model:
         parser.error("--tf-serving needs --model, the export that it serves, so that both serve the same")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -54,7 +71,15 @@ def main() -> int:
     for name in given.sections or SECTIONS:
         with tempfile.TemporaryDirectory(prefix="msim-bench-") as scratch:
             options = frame.Options(
-                given.quick, given.music, scratch, given.tf_serving, given.model, given.embeddings, given.store
+                given.quick,
+                given.music,
+                scratch,
+                serving=given.tf_serving,
+                model=given.model,
+                embeddings=given.embeddings,
+                store=given.store,
+                peers_python=given.peers_python,
+                musicnn=given.musicnn,
             )
             try:
                 with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:

@@ -1,5 +1,5 @@
-"""The sound files that benchmarks hear: real excerpts, and stereo mp3 and ogg files
-at 44.1 kHz made of pairs of them.
+"""The sound files that benchmarks hear: real excerpts, and stereo mp3 and ogg files at 44.1 kHz made of them, as short
+as an excerpt or as long as a song.
 """
 
 from __future__ import annotations
@@ -40,5 +40,31 @@ def make_stereo_files(music: str, count: int, folder: Path) -> list[Path]:
         with soundfile.SoundFile(path, "w", _RATE, 2, format=kind[0], subtype=kind[1]) as file:
             for start in range(0, len(stereo), _BLOCK):
                 file.write(stereo[start : start + _BLOCK])
+        paths.append(path)
+    return paths
+
+
+def make_songs(music: str, count: int, folder: Path, *, seconds: int) -> list[Path]:
+    """``count`` stereo mp3 files at 44.1 kHz and 192 kbit/s, each of excerpts one after another, beginning with another
+    excerpt on the left and the next on the right.
+    """
+    import numpy as np
+    import soundfile
+
+    from msim_tf.audio.decode import load_clip
+
+    folder.mkdir(parents=True, exist_ok=True)
+    clips = [load_clip(path, sr=_RATE) for path in sound_files(music, max(count, 2))]
+    paths = []
+    for number in range(count):
+        left, right = (
+            np.resize(np.concatenate([*clips[first:], *clips[:first]]), seconds * _RATE)
+            for first in (number, (number + 1) % len(clips))
+        )
+        path = folder / f"{number:02d}.mp3"
+        # Of 320 to 32 kbit/s.
+        constant = {"bitrate_mode": "CONSTANT", "compression_level": 0.4}
+        with soundfile.SoundFile(path, "w", _RATE, 2, "MPEG_LAYER_III", format="MP3", **constant) as file:
+            file.write(np.stack([left, (left + right) / 2], 1) * 0.9)
         paths.append(path)
     return paths

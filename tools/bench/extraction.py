@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -23,25 +22,10 @@ from tools.bench import clips, frame
 
 def run(options: frame.Options) -> list[frame.Figure]:
     """The section."""
-    figures = _in_pinned_process(1, _on_one_core, options)
+    figures = frame.in_pinned_process(1, _on_one_core, options)
     if len(os.sched_getaffinity(0)) > 1:
         figures += _scaling(options)
     return figures
-
-
-def _pin(cores: int) -> None:
-    """Confines this process, before any library has started its threads."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-
-
-def _pinned_process(cores: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(1, mp_context=context, initializer=_pin, initargs=(cores,))
-
-
-def _in_pinned_process(cores: int, function: Callable[..., Any], *arguments: Any) -> Any:
-    with _pinned_process(cores) as process:
-        return process.submit(function, *arguments).result()
 
 
 def _on_one_core(options: frame.Options) -> list[frame.Figure]:
@@ -282,7 +266,7 @@ def _scaling(options: frame.Options) -> list[frame.Figure]:
     folder, scratch = Path(options.scratch) / "scaling", Path(options.scratch)
     paths = clips.make_stereo_files(options.music, 8 if options.quick else 24, folder)
     stores = iter(range(10**6))
-    with _pinned_process(1) as one, _pinned_process(2) as two:
+    with frame.pinned_process(1) as one, frame.pinned_process(2) as two:
 
         def extract(process: ProcessPoolExecutor, workers: int) -> None:
             process.submit(_extract, str(folder), str(scratch / f"scaled{next(stores)}"), workers).result()

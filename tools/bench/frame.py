@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +40,8 @@ class Options:
         model: exported model to serve, ``saved_models/NAME``; "" for a small untrained one.
         embeddings: npz of real tracks whose like the search sections draw; "" for synthetic ones.
         store: labelled feature store to read from, only read; "" for a small one of ``music``.
+        peers_python: interpreter that has the peers of the section ``peers``; "" for this one.
+        musicnn: folder ``musicnn`` of the unpacked wheel; "" for none.
     """
 
     quick: bool
@@ -47,6 +51,8 @@ class Options:
     model: str = ""
     embeddings: str = ""
     store: str = ""
+    peers_python: str = ""
+    musicnn: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,22 @@ def run_section(name: str, options: Options) -> Section:
     begun = time.perf_counter()
     figures = importlib.import_module(f"tools.bench.{name}").run(options)
     return Section(name, tuple(figures), time.perf_counter() - begun)
+
+
+def pinned_process(cores: int) -> ProcessPoolExecutor:
+    """A process for functions to run in, confined to so many cores before any library starts its threads."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_pin, initargs=(cores,))
+
+
+def in_pinned_process(cores: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls ``function`` in such a process."""
+    with pinned_process(cores) as process:
+        return process.submit(function, *arguments).result()
+
+
+def _pin(cores: int) -> None:
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
 
 
 def measure(
