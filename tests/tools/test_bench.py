@@ -40,7 +40,7 @@ def frame():
 
 @pytest.fixture(scope="module")
 def bench(frame):
-    names = ("peers", "search", "scaling", "stages", "vectors")
+    names = ("peers", "precision", "search", "scaling", "stages", "vectors")
     return SimpleNamespace(**{name: importlib.import_module(f"tools.bench.{name}") for name in names})
 
 
@@ -184,6 +184,23 @@ def test_processor_time_of_what_a_program_leaves_behind_counts(frame):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert float(done.stdout) > 0.4
+
+
+def test_overlap_of_nearest_rows_against_a_loop(bench, rng):
+    layout = EmbeddingLayout(("genre", "tempo"), (3, 3))
+    wide = normalised(rng.normal(size=(40, 6)), layout)
+    narrow = normalised(wide + rng.normal(0, 0.1, (40, 6)), layout)
+
+    def nearest(rows, query):
+        order = sorted(range(len(rows)), key=lambda row: np.square(rows[row] - rows[query]).sum())
+        return {row for row in order if row != query} & set(order[:11])
+
+    expected = [len(nearest(wide, query) & nearest(narrow, query)) / 10 for query in range(40)]
+    np.testing.assert_allclose(bench.precision.overlap(wide, narrow), expected)
+    lines = {figure.name: figure for figure in bench.precision.figures(wide, narrow, layout)}
+    assert lines["top 10, equal weights, all"].value == pytest.approx(np.mean(expected)) and np.mean(expected) < 0.99
+    assert lines["top 10, tempo, all"].met is False
+    assert all(figure.value == 1 for figure in bench.precision.figures(wide, wide, layout) if figure.bar)
 
 
 def test_peers_that_are_not_installed_are_left_out_with_the_cure(bench, frame, tmp_path, capsys):

@@ -15,7 +15,7 @@ from pathlib import Path
 from tools.bench import frame
 
 SECTIONS = ("extraction", "pipeline", "model", "serving", "startup", "search", "scaling")
-EXTRA = ("peers",)  # only by name: they need packages of other projects
+EXTRA = ("peers", "precision")  # only by name: they need packages of other projects, or a store
 _MUSIC = Path(__file__).parents[2] / "tests" / "data" / "music"
 
 

@@ -26,6 +26,7 @@ from tools.bench import clips, frame
 _ROOT = Path(__file__).parents[2]
 _SECONDS = 240
 _FEW = 1
+_MANY_SLOW = 3
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 _BAR = 0.55
@@ -120,7 +121,7 @@ def installed_peers(options: frame.Options) -> list[Program]:
     """The peers that are installed; of the others it says how to get them."""
     python, script = options.peers_python or sys.executable, str(Path(__file__).with_name("peer.py"))
     programs = []
-    for name, many in (("bliss-audio", 4 if options.quick else 8), ("essentia", 2)):
+    for name, many in (("bliss-audio", 4 if options.quick else 8), ("essentia", _MANY_SLOW)):
         probe = subprocess.run([python, script, name], capture_output=True, text=True, check=False)
         if probe.returncode:
             _say_left_out(name, f"{python} -m pip install {name}, or name a Python that has it by --peers-python")
@@ -141,7 +142,7 @@ def installed_peers(options: frame.Options) -> list[Program]:
         tool = str(_ROOT / "tools" / "musicnn_embeddings.py")
         return [sys.executable, tool, "--weights", str(weights), "--audio", str(folder), "--out", str(vectors)]
 
-    return [*programs, Program("musicnn", musicnn, 2, "MSD_musicnn, by tools/musicnn_embeddings.py")]
+    return [*programs, Program("musicnn", musicnn, _MANY_SLOW, "MSD_musicnn, by tools/musicnn_embeddings.py")]
 
 
 def _say_left_out(name: str, cure: str) -> None:
