@@ -1,4 +1,5 @@
-"""The exception that means "the input is wrong, the program is not", and the warning that a file was used as it is.
+"""The exception that means "the input is wrong, the program is not", and warnings that the program goes on otherwise
+than was meant.
 
 The command line prints an ``InputError`` as a single line and exits with status 2; anything
 else is a bug and keeps its traceback.
@@ -16,3 +17,7 @@ def unforeseen(error: Exception) -> str:
 
 class AudioWarning(UserWarning):
     """A file that was used although something is wrong with it, and what."""
+
+
+class PrecisionWarning(UserWarning):
+    """A model computes in another precision than was asked for, and why."""

@@ -1,17 +1,22 @@
-"""Where msim finds its model and its library when nobody names them.
+"""Where msim finds its model and its library, and how it computes, when nobody says so.
 
 A setting comes from the first of these that has it:
 
 1. the option or argument of the command;
-2. an environment variable, ``MSIM_MODEL`` or ``MSIM_LIBRARY``;
+2. an environment variable, ``MSIM_MODEL``, ``MSIM_LIBRARY`` or ``MSIM_PRECISION``;
 3. the configuration file, ``config.toml`` in the platform's folder for settings (``~/.config/msim`` on Linux) or the
    file that ``MSIM_CONFIG`` names::
 
        model = "~/models/mine"
        library = "/srv/music/library"
+       precision = "bfloat16"
 
-4. the default: the model that the package carries, and ``library`` in the platform's folder for data
-   (``~/.local/share/msim`` on Linux).
+4. the default: the model that the package carries, ``library`` in the platform's folder for data
+   (``~/.local/share/msim`` on Linux), and float32.
+
+The precision is that of every model which embeds, describes or is served (``msim_tf.precision``). bfloat16 is for
+processors with instructions for it (avx512_bf16 or amx_bf16; the fourth generation of Intel Xeon, AMD Zen 4); on others
+msim says so and computes in float32. It changes ranks a little: see "Sixteen bits" in ``docs/scaling.md``.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from pathlib import Path
 import platformdirs
 
 from msim_tf.errors import InputError
+from msim_tf.precision import validate_precision
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,7 +36,9 @@ else:
     import tomli as tomllib
 
 SHIPPED_MODEL = Path(__file__).parent / "saved_models" / "open6"
-SETTINGS = ("model", "library")
+_PATHS = ("model", "library")
+SETTINGS = (*_PATHS, "precision")
+PRECISION_VARIABLE = "MSIM_PRECISION"
 _APPLICATION = "msim"
 
 
@@ -50,6 +58,18 @@ def default_library() -> Path:
         InputError: if the configuration file cannot be used.
     """
     return _configured("library") or platformdirs.user_data_path(_APPLICATION) / "library"
+
+
+def default_precision() -> str:
+    """One of ``msim_tf.precision.PRECISIONS``, in which models compute where none is named.
+
+    Raises:
+        InputError: if the configuration file cannot be used, or there is no such precision.
+    """
+    name = os.environ.get(PRECISION_VARIABLE)
+    if name:
+        return validate_precision(name, PRECISION_VARIABLE)
+    return _file_settings(config_file()).get("precision", "float32")
 
 
 def config_file() -> Path:
@@ -81,5 +101,9 @@ def _file_settings(file: Path) -> dict[str, str]:
         raise InputError(f'{file}: not TOML ({error}); expected lines like library = "/srv/music/library"') from error
     for name, value in settings.items():
         if name not in SETTINGS or not isinstance(value, str):
-            raise InputError(f"{file}: {name} = {value!r}: expected a path for one of {', '.join(SETTINGS)}")
+            raise InputError(
+                f"{file}: {name} = {value!r}: expected a path for one of {', '.join(_PATHS)}, or a precision"
+            )
+        if name == "precision":
+            validate_precision(value, f"{file}: {name}")
     return settings

@@ -13,7 +13,7 @@ from msim_tf.export.metadata import load_metadata
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch, tmp_path):
     """An environment that names nothing, and folders of its own."""
-    for name in ("MSIM_MODEL", "MSIM_LIBRARY", "MSIM_CONFIG"):
+    for name in ("MSIM_MODEL", "MSIM_LIBRARY", "MSIM_PRECISION", "MSIM_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(platformdirs, "user_config_path", lambda name: tmp_path / "config" / name)
     monkeypatch.setattr(platformdirs, "user_data_path", lambda name: tmp_path / "data" / name)
@@ -43,6 +43,17 @@ def test_a_variable_wins_over_the_file_and_the_file_over_the_default(tmp_path, m
     assert settings.default_model() == Path("/models/mine")
 
 
+def test_precision_is_set_like_a_path(tmp_path, monkeypatch):
+    assert settings.default_precision() == "float32"
+    config(tmp_path, 'precision = "bfloat16"')
+    assert settings.default_precision() == "bfloat16"
+    monkeypatch.setenv("MSIM_PRECISION", "float32")
+    assert settings.default_precision() == "float32"
+    monkeypatch.setenv("MSIM_PRECISION", "half")
+    with pytest.raises(InputError, match="MSIM_PRECISION: 'half': expected float32 or bfloat16"):
+        settings.default_precision()
+
+
 def test_a_relative_path_in_the_file_starts_at_the_file(tmp_path):
     file = config(tmp_path, 'library = "mine/library"')
     assert settings.default_library() == file.parent / "mine" / "library"
@@ -65,6 +76,7 @@ def test_a_file_can_be_named(tmp_path, monkeypatch):
         (b"library = '\xff'", "not TOML"),
         ("library = 3", "library = 3: expected a path"),
         ("libary = '/srv'", "libary = '/srv': expected a path for one of model, library"),
+        ("precision = 'float16'", "precision: 'float16': expected float32 or bfloat16"),
     ],
 )
 def test_a_wrong_file_is_one_line(tmp_path, text, reason):

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 import msim_tf
-from msim_tf.errors import AudioWarning, InputError
+from msim_tf.errors import AudioWarning, InputError, PrecisionWarning
 from msim_tf.extras import missing_extra
 from msim_tf.names import printable
 
@@ -91,14 +91,16 @@ def cli() -> None:
     """
 
 
-def _print_audio_warnings() -> None:
-    """What is wrong with a file that is used is a line for people, each time; other warnings stay as they are."""
+def _print_own_warnings() -> None:
+    """What is wrong with a file that is used, and what a processor cannot, is a line for people, each time; other
+    warnings stay as they are.
+    """
     import warnings
 
     shown = warnings.showwarning
 
     def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, AudioWarning):
+        if issubclass(category, (AudioWarning, PrecisionWarning)):
             click.echo(f"  note: {printable(str(message))}", err=True)
         else:
             shown(message, category, *where, **more)
@@ -111,7 +113,7 @@ def main(arguments: list[str] | None = None) -> Any:
     """Entry point of the ``msim`` program."""
     # TensorFlow logs its start-up from C++; a user of a command has no use for it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    _print_audio_warnings()
+    _print_own_warnings()
     try:
         return cli.main(args=arguments, prog_name="msim", standalone_mode=True)
     except SystemExit as end:

@@ -12,7 +12,15 @@ import click
 import numpy as np
 
 from msim_tf.cli.listing import print_json
-from msim_tf.cli.options import LocalPath, import_tensorflow, list_failures, list_notes, printable, progress_bar
+from msim_tf.cli.options import (
+    LocalPath,
+    import_tensorflow,
+    list_failures,
+    list_notes,
+    precision_option,
+    printable,
+    progress_bar,
+)
 from msim_tf.dimensions import TAG_DIMENSION_NAMES
 from msim_tf.errors import unforeseen
 
@@ -33,6 +41,7 @@ _WORDS_SHOWN = 5  # of a dimension, however unlikely, where one file is describe
 @click.option(
     "--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out; default 12 hours."
 )
+@precision_option
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.pass_context
 def describe(

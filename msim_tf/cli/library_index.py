@@ -17,6 +17,7 @@ from msim_tf.cli.options import (
     import_tensorflow,
     list_failures,
     one_step,
+    precision_option,
     printable,
     progress_bar,
     read_jobs,
@@ -53,6 +54,7 @@ _RETRY_SECONDS = 60.0
 )
 @click.option("--retry", is_flag=True, help="Read files again that could not be used, though they have not changed.")
 @click.option("--search-engine", type=click.Choice(["auto", "exact", "faiss"]), default="auto", help="Of queries.")
+@precision_option
 @click.option("--batch", type=click.IntRange(min=1), default=200, help="Tracks between two saves.")
 @click.option("--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out.")
 @click.option("--name", default="", help="What the library is called; at first the folder's name.")

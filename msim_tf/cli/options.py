@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -14,7 +15,9 @@ import click
 from msim_tf.audio.source import is_uri
 from msim_tf.errors import InputError
 from msim_tf.names import printable as printable  # what commands share, they take from here
+from msim_tf.precision import PRECISIONS
 from msim_tf.search.profiles import PROFILES
+from msim_tf.settings import PRECISION_VARIABLE
 from msim_tf.startup import import_tensorflow as import_tensorflow
 
 Job = TypeVar("Job")
@@ -59,6 +62,25 @@ _FILTERS = (
 profile_option = click.option(
     "--profile",
     help=f"Weights by name ({', '.join(profile.name for profile in PROFILES)}), or a file that msim learn made.",
+)
+
+
+def _set_precision(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Sets the variable until the command ends, so that processes which it starts compute likewise."""
+    if value is None:
+        return
+    before = os.environ.get(PRECISION_VARIABLE, "")
+    os.environ[PRECISION_VARIABLE] = value
+    ctx.call_on_close(lambda: os.environ.update({PRECISION_VARIABLE: before}))
+
+
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    callback=_set_precision,
+    expose_value=False,
+    help="In which the model computes; bfloat16 only where the processor has instructions for it. By default as the "
+    "settings say, which is float32.",
 )
 
 

@@ -16,6 +16,7 @@ from msim_tf.cli.options import (
     import_tensorflow,
     list_failures,
     one_step,
+    precision_option,
     printable,
     progress_bar,
     read_jobs,
@@ -38,6 +39,7 @@ _PATH = LocalPath(path_type=Path)
 @click.option(
     "--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out; default 12 hours."
 )
+@precision_option
 @click.option(
     "--plan", "plan_file", type=click.File("w"), help="Only write the jobs that are to do, a line of JSON each."
 )

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import click
 import numpy as np
 
-from msim_tf.cli.options import LocalPath, import_tensorflow, preset
+from msim_tf.cli.options import LocalPath, import_tensorflow, precision_option, preset
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.errors import InputError
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
@@ -35,6 +35,7 @@ _PATH = LocalPath(path_type=Path)
 @click.option(
     "--poll-seconds", type=click.FloatRange(min=0.05), default=1.0, help="Time between looks for new versions."
 )
+@precision_option
 @click.option("--library", type=_PATH, help="Library made by msim index: adds its search page and HTTP API.")
 @click.option(
     "--subsonic",

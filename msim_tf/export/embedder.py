@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from msim_tf import settings
 from msim_tf.audio.sandbox import DecodeLimits, Decoder
 from msim_tf.audio.scan import FileState
 from msim_tf.audio.source import Source
@@ -43,14 +44,16 @@ class Embedder:
     Args:
         model: ``saved_models/NAME``, or one of its versions.
         limits: what decoding one file may cost.
+        precision: in which the model computes, see ``msim_tf.precision``; by default as ``msim_tf.settings`` says.
 
     Attributes:
         metadata: what the model says of itself.
     """
 
-    def __init__(self, model: str | Path, limits: DecodeLimits | None = None) -> None:
+    def __init__(self, model: str | Path, limits: DecodeLimits | None = None, *, precision: str | None = None) -> None:
         self.metadata = load_metadata(model)
-        self._servable = Servable.load(self.metadata.directory, warmup=False)
+        chosen = precision or settings.default_precision()
+        self._servable = Servable.load(self.metadata.directory, warmup=False, precision=chosen)
         self._extractor = Extractor(self.metadata.features)
         self._decoder = Decoder(limits)
 

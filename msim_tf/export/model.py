@@ -67,10 +67,11 @@ class Model:
 
     Args:
         path: ``saved_models/NAME``, or one of its versions.
+        precision: in which it computes, see ``msim_tf.precision``; by default as ``msim_tf.settings`` says.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self._embedder = Embedder(path)
+    def __init__(self, path: str | Path, *, precision: str | None = None) -> None:
+        self._embedder = Embedder(path, precision=precision)
 
     @property
     def metadata(self) -> ModelMetadata:
@@ -172,14 +173,15 @@ class Model:
         return self._embedder.extract_waveform(resampled_mono(audio, sr, self.metadata.features.sr), pad=pad)
 
 
-def load(path: str | Path | None = None) -> Model:
+def load(path: str | Path | None = None, *, precision: str | None = None) -> Model:
     """Loads an exported model.
 
     Args:
         path: ``saved_models/NAME`` or one of its versions; by default as ``msim_tf.settings`` says, which is the model
             that the package carries unless you set another.
+        precision: "float32" or "bfloat16", see ``msim_tf.precision``; by default likewise, and float32.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no such model or precision.
     """
-    return Model(settings.default_model() if path is None else path)
+    return Model(settings.default_model() if path is None else path, precision=precision)

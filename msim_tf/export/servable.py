@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.eager import context
 
 from msim_tf.errors import InputError
 from msim_tf.export import error_texts as texts
@@ -23,6 +25,7 @@ from msim_tf.export.protocol import byte_strings
 from msim_tf.export.signatures import DEFAULT_SIGNATURE, Signature, signature_from_proto
 from msim_tf.export.status import ServingError
 from msim_tf.export.warmup import warmup_requests
+from msim_tf.precision import usable_precision
 
 _CODE_NAMES = {
     number: name.removesuffix("_CODE")
@@ -51,21 +54,23 @@ class Servable:
         self._session = session
 
     @classmethod
-    def load(cls, path: str | Path, *, warmup: bool = True) -> Servable:
+    def load(cls, path: str | Path, *, warmup: bool = True, precision: str = "float32") -> Servable:
         """Loads the version directory ``path`` and runs its warmup requests.
 
         Args:
             path: the directory that holds ``saved_model.pb``.
             warmup: run ``assets.extra/tf_serving_warmup_requests`` if there is one;
                 any request that fails fails the load.
+            precision: in which it computes, one of ``msim_tf.precision.PRECISIONS``.
 
         Raises:
-            InputError: if there is no SavedModel, it is damaged, or a warmup request fails.
+            InputError: if there is no SavedModel, it is damaged, a warmup request fails, or there is no such
+                precision.
         """
         path = Path(path)
         # Before TensorFlow reads the files: what is damaged may end the process there.
         metadata = load_description(path) if (path / METADATA_FILE).exists() else None
-        session, meta_graph = _load_session(path)
+        session, meta_graph = _load_session(path, usable_precision(precision))
         try:
             servable = cls(path, session, meta_graph, metadata)
             if warmup:
@@ -160,14 +165,14 @@ class Servable:
             self.run(signature, feeds, output_filter)
 
 
-def _load_session(path: Path) -> tuple[tf.compat.v1.Session, Any]:
+def _load_session(path: Path, precision: str) -> tuple[tf.compat.v1.Session, Any]:
     """The session with variables restored, and its MetaGraphDef."""
     if not path.is_dir():
         raise InputError(f"{path} not found; expected the directory of a model version, e.g. saved_models/NAME/1")
     if not (path / "saved_model.pb").is_file():
         raise texts.NO_SAVED_MODEL.error(path=path)
     graph = tf.Graph()
-    session = tf.compat.v1.Session(graph=graph)
+    session = tf.compat.v1.Session(graph=graph, config=_session_config(precision))
     try:
         with graph.as_default():
             meta_graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(path))
@@ -179,6 +184,14 @@ def _load_session(path: Path) -> tuple[tf.compat.v1.Session, Any]:
         code = _code_name(error) if isinstance(error, tf.errors.OpError) else "UNKNOWN"
         raise ServingError(code, f"{path} cannot be loaded: {_first_line(error)}") from error
     return session, meta_graph
+
+
+def _session_config(precision: str) -> Any:
+    """What the process has set, and the rewriter to bfloat16 if that is the precision."""
+    config = context.context().config
+    if precision == "bfloat16":
+        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = RewriterConfig.ON
+    return config
 
 
 @contextmanager

@@ -7,6 +7,7 @@ loopback it needs a token. Unlike the real server it says at once what is wrong 
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ import grpc
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from msim_tf import settings
 from msim_tf.errors import InputError
 from msim_tf.export.metadata import version_directories
 from msim_tf.export.servable import Servable
@@ -206,7 +208,7 @@ def _served_model(name: str, path: str | Path, options: ServerOptions) -> Served
     return ServedModel(
         name,
         path,
-        Servable.load,
+        functools.partial(Servable.load, precision=settings.default_precision()),
         labels=options.labels.get(name),
         max_load_retries=options.max_load_retries,
         retry_seconds=options.retry_seconds,
