@@ -20,9 +20,10 @@ from msim_tf.data.store_database import StoreDatabase
 from msim_tf.embeddings import load_embeddings
 from msim_tf.errors import InputError
 from msim_tf.export import embedding, embedding_parts
-from msim_tf.export.embedder import Embedder
+from msim_tf.export.embedder import Embedder, mean_embedding
 from msim_tf.export.embedding_job import EmbeddingJob, load_part, part_path
 from msim_tf.export.servable import Servable
+from msim_tf.features.segments import segments_at
 from msim_tf.params import FeatureParams
 
 
@@ -84,6 +85,19 @@ def test_embedding_a_folder_equals_the_audio_signature(embedder, clips_folder, s
     single = embedding.embed_source(clips_folder / tracks.identifiers[0], embedder, tmp_path / "b.npz")
     assert single.identifiers == [tracks.identifiers[0].split("/")[-1]]
     np.testing.assert_array_equal(single.embeddings[0], tracks.embeddings[0])
+
+
+def test_the_mean_over_chunks_is_that_of_all_segments(store, rng):
+    features, sizes = store.read_clip(0), []
+    starts = rng.integers(features.mel.shape[1] - store.params.segment_frames, size=150)
+
+    def run(inputs):
+        sizes.append(len(inputs["mel"]))
+        return inputs["mel"].mean(1)
+
+    vector = mean_embedding(run, features, starts, store.params)
+    assert len(sizes) > 1 and sum(sizes) == 150
+    np.testing.assert_allclose(vector, run(segments_at(features, starts, store.params)).mean(0), rtol=1e-5)
 
 
 def test_embedding_a_store_is_that_of_its_audio_within_float16(embedder, store, clips_folder, tmp_path):
@@ -173,7 +187,7 @@ def test_a_plan_keeps_what_is_done_and_sends_out_what_changed(model, clips_folde
 KILLED = """
 import os, signal, sys
 from msim_tf.export import embedding, embedding_parts
-from msim_tf.export.embedder import Embedder
+from msim_tf.export.embedder import Embedder, mean_embedding
 embedding_parts.TRACKS_PER_JOB = 5
 done = lambda count, total: count > 7 and os.kill(os.getpid(), signal.SIGKILL)
 embedding.embed_source(sys.argv[1], Embedder(sys.argv[2]), sys.argv[3], progress=done)
