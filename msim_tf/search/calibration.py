@@ -37,10 +37,10 @@ class Calibration:
     """Depths and what they reach.
 
     Attributes:
-        depths: kind of weights -> rows to look at for ``k`` hits; ``ALONE`` where an engine has
-            an order of its own for single dimensions.
-        recall: kind of weights, or ``ALONE`` -> share of the true ``k`` nearest found, on
-            queries that did not choose the depth.
+        depths: kind of weights -> rows to look at for ``k`` hits; ``ALONE`` where an engine has an order of its own for
+            single dimensions.
+        recall: kind of weights, or ``ALONE`` -> share of the true ``k`` nearest that are found, on queries that did not
+            choose the depth.
         k: hits per query.
         queries: queries per kind behind each recall.
         rows: size of the library then.
@@ -55,9 +55,8 @@ class Calibration:
     def depth(self, weights: np.ndarray, count: int, *, alone: bool = False) -> int:
         """Rows to look at for ``count`` hits under ``weights`` (magnitudes sum to 1).
 
-        Between the three kinds of positive weights the depth is interpolated in its logarithm
-            over the largest weight: 1/n when all are
-        equal, the harmonic mean sum(1/i)/n that Dirichlet weights have on average, 1 for a single dimension.
+        Between the three kinds of positive weights the logarithm of the depth is interpolated over the largest weight:
+        1/n where all are equal, sum(1/i)/n on average under flat Dirichlet weights, 1 for a single dimension.
         """
         if alone:
             return round(self.depths[ALONE] * max(1.0, count / self.k))
@@ -84,6 +83,8 @@ class Calibration:
 @cache
 def _anchors(dimensions: int) -> tuple[float, ...]:
     """The largest weight where all are equal, on average under Dirichlet weights, and of a single dimension."""
+    # The longest of n pieces of a stick that is broken at random is (1 + 1/2 + ... + 1/n) / n of it on average (random
+    # division of an interval; David and Nagaraja, Order Statistics).
     return 1 / dimensions, sum(1 / i for i in range(1, dimensions + 1)) / dimensions, 1.0
 
 
@@ -126,11 +127,15 @@ def calibrate(
         deepest: no depth is greater; if the target needs more, ``Calibration.recall`` shows it.
         seed: of the sample.
     """
+    # The queries are tracks of the library, [n, size]; every kind of weights is asked of all of them.
     rng = np.random.default_rng(seed)
     own = rng.choice(len(rows), min(queries, len(rows)), replace=False)
     vectors = normalised(rows.take(own), layout)
     weights = {kind: sample_weights(kind, len(own), len(layout.names), rng) for kind in WEIGHT_KINDS}
     truth = true_neighbours(rows, layout, vectors, weights, own, min(k, len(rows) - 1))
+
+    # Per kind of weights the place of each true neighbour in the approximate order, [n, k]. Half of the queries choose
+    # the depths.
     choosing = np.arange(len(own)) % (2 * len(layout.names)) < len(layout.names)  # whole rounds of single dimensions
     deepest = min(deepest, len(rows))
     places = {kind: _places(order, vectors, weights[kind], truth[kind], deepest, layout) for kind in WEIGHT_KINDS}
@@ -138,6 +143,8 @@ def calibrate(
         single = "one-dimension"
         weights[ALONE] = weights[single]
         places[ALONE] = _places(alone, vectors, weights[single], truth[single], deepest, layout)
+
+    # The other half measures the recall that these depths reach; where it falls short, the depth is doubled.
     depths = {kind: _depth(places[kind][choosing], deepest) for kind in places}
     calibration = Calibration(depths, {}, k, int((~choosing).sum()), len(rows))
     while True:
@@ -176,11 +183,14 @@ def true_neighbours(
     best = {kind: np.full((len(queries), k), -np.inf, np.float32) for kind in weights}
     neighbours = {kind: np.zeros((len(queries), k), np.intp) for kind in weights}
     for start, block in rows.blocks():
+        # [dimensions, n, block] inner products of unit subspaces: the greater, the nearer. A query is not its own
+        # neighbour; NaN keeps it last under negative weights, too.
         unit = normalised(block, layout)
         similar = np.stack([queries[:, part] @ unit[:, part].T for part in layout.slices.values()])
         inside = (own >= start) & (own < start + len(block))
         similar[:, inside, own[inside] - start] = np.nan
         for kind, chosen in weights.items():
+            # [n, block] weighted sums, beside the [n, k] best so far: the best k of both stay.
             scores = np.einsum("dnm,nd->nm", similar, chosen.astype(np.float32))
             scores = np.concatenate([best[kind], np.nan_to_num(scores, nan=-np.inf)], axis=1)
             number = np.arange(start, start + len(block))
@@ -195,22 +205,33 @@ def _places(
     order: Order, vectors: np.ndarray, weights: np.ndarray, truth: np.ndarray, deepest: int, layout: EmbeddingLayout
 ) -> np.ndarray:
     """Place of each true neighbour in the approximate order; ``deepest`` where it is not there: [n, k] int."""
+    # Per query the order is turned round: row -> its place, ``deepest`` for rows that are not in it.
     places = np.full(truth.shape, deepest)
     for query in range(len(vectors)):
         weighted = vectors[query] * np.repeat(weights[query], layout.widths).astype(np.float32)
         rows = order(weighted, deepest)
         place = np.full(rows.max() + 1, deepest)
         place[rows[::-1]] = np.arange(len(rows))[::-1]
+        # [k] true neighbours; rows beyond the greatest one proposed are not in the order.
         within = truth[query] < len(place)
         places[query, within] = place[truth[query, within]]
     return places
 
 
 def _depth(places: np.ndarray, deepest: int) -> int:
+    """The depth that all but a few of the true neighbours' places, [n, k], lie within, with headroom."""
     deep = math.ceil(_HEADROOM * (np.quantile(places, _SAFETY, method="higher") + 1))
     return int(np.clip(deep, min(_SHALLOWEST, deepest), deepest))
 
 
 def _recall(calibration: Calibration, weights: np.ndarray, places: np.ndarray, alone: bool) -> float:
+    """Share of true neighbours that lie within the depth which a query with these weights looks at.
+
+    Args:
+        calibration: gives the depths.
+        weights: [n, dimensions].
+        places: [n, k] of the true neighbours.
+        alone: whether the order of single dimensions is taken.
+    """
     depths = np.array([calibration.depth(row, calibration.k, alone=alone) for row in weights])
     return float((places < depths[:, None]).mean())

@@ -1,6 +1,4 @@
-"""Choosing among the nearest so that they are not ten times the same: limits per artist and
-album, maximal marginal relevance.
-"""
+"""Hits that are not ten times the same: limits per artist and album, maximal marginal relevance."""
 
 from __future__ import annotations
 
@@ -22,8 +20,8 @@ class Diversity:
     Attributes:
         per_artist: most hits of one artist; None is no limit. Tracks of unknown artist are not limited.
         per_album: most hits of one album.
-        relevance: lambda of maximal marginal relevance in (0, 1]: 1 looks only at the query,
-            less also away from hits already chosen.
+        relevance: lambda of maximal marginal relevance in (0, 1]: 1 looks only at the query, less also away from hits
+            already chosen.
         versions: whether versions of one song (see ``versions``) are one hit.
     """
 
@@ -50,6 +48,7 @@ class Limits:
 
     def accept(self, artist: str, album: str) -> bool:
         """Counts one more of this artist and album, unless that passes a limit; "" is unknown and always within."""
+        # Nothing is counted unless both groups have room: a refused track must not use up a place of its artist.
         groups = [(kind, value) for kind, value in (("artist", artist), ("album", album)) if value]
         limits = [self._limits[kind] for kind, _ in groups]
         if any(limit is not None and self._chosen[key] >= limit for key, limit in zip(groups, limits)):
@@ -90,11 +89,14 @@ def marginal_order(
     left = np.ones(len(distances), bool)
     chosen: list[int] = []
     while len(chosen) < k and left.any():
+        # [n] lambda * distance to the query - (1 - lambda) * distance to the nearest chosen one, rounded so that equal
+        # costs tie whatever rounding their sums met.
         cost = np.where(left, np.round(relevance * distances - (1 - relevance) * nearest, 9), np.inf)
         pick = int(np.argmin(cost))
         left[pick] = False
         if not accept(pick):
             continue
+        # [n] weighted distances of all to the new one; the nearest chosen one of each is then updated, not sought anew.
         if relevance < 1:
             apart = dimension_distances(vectors[pick], vectors, layout) @ np.abs(weights)
             nearest = np.minimum(nearest, apart) if chosen else apart

@@ -17,8 +17,7 @@ from msim_tf.search.ranking import normalised
 from msim_tf.search.threads import cores
 from msim_tf.search.vectors import Rows
 
-# Rounding of float32 sums; rows this near to the last one wanted are proposed too, so that
-# ties are settled by the exact ranking.
+# Rounding of float32 sums; rows this near to the last one wanted are proposed too: the exact ranking settles ties.
 _MARGIN = 1e-5
 # Stored coordinates are rounded to 11 bits, so a stored subspace has length 1 within 2**-11 and a distance, up to twice
 # the weight, errs by twice as much either way. Where lengths are taken for 1, rows this near are proposed.
@@ -33,8 +32,7 @@ class Engine(Protocol):
     def top(
         self, rows: Rows, query: np.ndarray, weights: np.ndarray, count: int, *, allowed: np.ndarray | None = None
     ) -> np.ndarray:
-        """Rows that hold the ``count`` nearest, in no order; a few more than asked,
-        fewer only where no more are allowed.
+        """Rows that hold the ``count`` nearest, in no order: a few more than that, or fewer if no more are allowed.
 
         Args:
             rows: everything stored.
@@ -65,6 +63,7 @@ def smallest(distances: np.ndarray, count: int, *, margin: float = _MARGIN) -> n
     Returns:
         [>= min(count, finite)] int, in ascending position.
     """
+    # A partial sort finds the count-th smallest in linear time; everything up to it and its ties is kept.
     if count < len(distances):
         last = np.partition(distances, count - 1)[count - 1]
         if np.isfinite(last):
@@ -90,13 +89,17 @@ class ExactEngine:
         self, rows: Rows, query: np.ndarray, weights: np.ndarray, count: int, *, allowed: np.ndarray | None = None
     ) -> np.ndarray:
         """See ``Engine.top``; finds all of them."""
+        # [n] distances of the rows that were copied, one matrix-vector product per copy and dimension.
         copies = self._copied(rows)
         copied = sum(len(columns[0]) for columns in copies)
         parts = [_copied_distances(columns, query, weights, self._layout) for columns in copies]
+
         # Blocks that were not copied are read and multiplied on all cores.
         weighted, spans = opposed(query, weights, self._layout), weighing_spans(weights, self._layout)
         blocks = (block for _, block in rows.blocks(copied))
         parts += cores().map(lambda block: _stored_distances(block, weighted, spans), blocks)
+
+        # [rows] in the order of the rows; what is not allowed is infinitely far.
         distances = np.concatenate([np.zeros(0, np.float32), *parts])
         if allowed is not None:
             distances[~allowed] = np.inf
@@ -108,8 +111,8 @@ class ExactEngine:
         first, last = sum(len(columns[0]) for columns in copies), min(len(rows), self._most_copied)
         if first < last:
             added = subspace_major(rows, first, last, self._layout)
-            # A library that grows often would end in many small copies: join those that
-            # are not greater than what follows.
+            # A library that grows often would end in many small copies: join those that are not greater than what
+            # follows.
             while copies and len(copies[-1][0]) <= len(added[0]):
                 added = tuple(np.concatenate(pair) for pair in zip(copies[-1], added))
                 copies = copies[:-1]
@@ -131,8 +134,10 @@ def subspace_major(rows: Rows, first: int, last: int, layout: EmbeddingLayout) -
     Returns:
         [last - first, width] float32 for each dimension.
     """
+    # A dimension of weight 0 then costs no memory traffic at all, and a product reads memory in its order.
     columns = tuple(np.empty((last - first, width), np.float32) for width in layout.widths)
     for start, block in rows.blocks(first):
+        # Stored in half precision, a subspace's length is off by up to 2**-11: made 1 again, so copies need no margin.
         unit = normalised(block[: max(0, last - start)], layout)
         for column, part in zip(columns, layout.slices.values()):
             column[start - first : start - first + len(unit)] = unit[:, part]
@@ -140,8 +145,7 @@ def subspace_major(rows: Rows, first: int, last: int, layout: EmbeddingLayout) -
 
 
 def _stored_distances(block: np.ndarray, weighted: np.ndarray, spans: list[slice]) -> np.ndarray:
-    """Weighted distances of stored vectors [n, size] float16, up to a constant and
-    within ``STORED_MARGIN``: [n] float32.
+    """Weighted distances of stored vectors [n, size] float16: [n] float32, up to a constant and ``STORED_MARGIN``.
 
     Only coordinates of dimensions that weigh are read.
     """
@@ -174,5 +178,6 @@ def _copied_distances(
     distances = np.zeros(len(columns[0]), np.float32)
     for column, weight, part in zip(columns, weights, layout.slices.values()):
         if weight:
+            # -2 * w_s * <q_s, x_s>: [n, width] @ [width] -> [n].
             distances -= column @ (query[part] * np.float32(2 * weight))
     return distances

@@ -55,10 +55,13 @@ class Explanation:
 
     def line(self) -> str:
         """One readable line, e.g. "0.215 = genre 0.120 (both: rock) + tempo 0.095 (121 vs 120 bpm); same artist"."""
+        # Terms that add nothing and say nothing are left out; the others sum to the total as they are printed.
         shares = {name: share for name, share in self.shares.items() if share or name in self.evidence}
         total, rounded = rounded_shares(list(shares.values()))
         terms: list[str] = []
-        for (name, share), evidence in zip(zip(shares, rounded), (self.evidence.get(name) for name in shares)):
+        for name, share in zip(shares, rounded):
+            evidence = self.evidence.get(name)
+            # A sign stands between two terms; the first has one only if it is negative.
             sign = ("- " if share < 0 else "+ ") if terms else ("-" if share < 0 else "")
             terms.append(f"{sign}{name} {abs(share):.{_DIGITS}f}" + (f" ({evidence})" if evidence else ""))
         return "; ".join([f"{total:.{_DIGITS}f} = {' '.join(terms) or '0'}", *self.notes])
@@ -67,8 +70,8 @@ class Explanation:
 def explain(index: Index, query: Query, match: Match) -> Explanation:
     """Why ``match`` was found for ``query``.
 
-    Dimensions in which the query is not one track of the index (a vector, a mean of
-    examples) have shares but no evidence.
+    Dimensions in which the query is not one track of the index (a vector, a mean of examples) have shares but no
+    evidence.
     """
     references = {name: index.metadata(track) for name, track in query.references.items() if track in index}
     return explanation(match, references)
@@ -85,19 +88,24 @@ def explanation(match: Match, references: Mapping[str, Mapping[str, Any]]) -> Ex
     # What adds nothing although the tracks differ in it has weight 0.
     counting = [name for name, share in shares.items() if share or not match.distances[name]]
     evidence = {name: compared(name, references[name], match.metadata) for name in counting if name in references}
+    # "Same artist" holds only if every track that the query was made of is by the artist of this one.
+    artist = artist_of(match.metadata)
+    same_artist = artist != "" and bool(references)
+    same_artist = same_artist and all(artist_of(reference) == artist for reference in references.values())
     return Explanation(
         identifier=match.identifier,
         distance=match.distance,
         shares=shares,
         evidence={name: text for name, text in evidence.items() if text},
-        notes=_notes(list(references.values()), match.metadata),
+        notes=("same artist",) if same_artist else (),
         summary=_summary(match, references),
     )
 
 
 def _summary(match: Match, references: Mapping[str, Mapping[str, Any]]) -> str:
+    """What both tracks share, in what they differ, and what the one that was found is; see ``Explanation.summary``."""
+    # Labels of both tracks decide; where they are silent, the distance does. A track is not compared with itself.
     alike, different = [], []
-    # A track is not compared with itself.
     compares = not (references and all(reference is match.metadata for reference in references.values()))
     for name, distance in match.distances.items() if compares else ():
         same = _same(name, references.get(name, {}), match.metadata)
@@ -105,6 +113,8 @@ def _summary(match: Match, references: Mapping[str, Mapping[str, Any]]) -> str:
             alike.append(name)
         elif same is False or distance >= _DIFFERENT:
             different.append(name)
+
+    # Three parts, each left out where there is nothing to say: the comparison, first tags, tempo and key.
     comparison = [f"same {_listed(alike)}"] if alike else []
     comparison += [f"another {_listed(different)}"] if different and alike else []
     words = [tag for name in _SPOKEN for tag in match.metadata.get(name, [])[:1]]
@@ -145,6 +155,7 @@ def compared(name: str, query: Mapping[str, Any], hit: Mapping[str, Any]) -> str
 
 def _tempos(query: float, hit: float) -> str:
     text = f"{hit:.0f} vs {query:.0f} bpm"
+    # Name the nearest octave if the tempi agree once the query's is shifted by it; shifted up, its margin is wider.
     octave = round(math.log2(hit / query))
     if octave in _OCTAVES and abs(hit - query * 2**octave) <= TEMPO_MARGIN * max(1.0, 2.0**octave):
         return f"{text}, {_OCTAVES[octave]}"
@@ -170,21 +181,13 @@ def _tags(query: list[str], hit: list[str]) -> str:
     return f"{', '.join(hit[:_TAGS_SHOWN])} vs {', '.join(query[:_TAGS_SHOWN])}"
 
 
-def _notes(references: list[Mapping[str, Any]], hit: Mapping[str, Any]) -> tuple[str, ...]:
-    artist = artist_of(hit)
-    return (
-        ("same artist",)
-        if artist and references and all(artist_of(reference) == artist for reference in references)
-        else ()
-    )
-
-
 def rounded_shares(shares: list[float]) -> tuple[float, list[float]]:
     """A sum and its terms, rounded so that the rounded terms sum to the rounded sum (largest remainders).
 
     Returns:
         The sum and the terms, in whole thousandths.
     """
+    # All terms are rounded down; what is then missing from the sum goes, a thousandth each, to the largest remainders.
     scale = 10**_DIGITS
     floors = [math.floor(share * scale) for share in shares]
     total = round(sum(shares) * scale)

@@ -1,12 +1,12 @@
-"""Short codes of all rows that FAISS scores in registers (PQ FastScan, 4 bits per code): of
+"""Short codes of all rows that FAISS scores in registers (PQ FastScan, 4 bits per code; Andre et al., VLDB 2015): of
 whole vectors, and of every subspace alone.
 
-Codes of whole vectors are small, and no code straddles two subspaces, so a dimension that weighs nothing adds
-no noise. Each subspace is turned to its principal axes first, and these are dealt out to the codes so that all
-have like shares of the variance: half as many codes then order as well as twice as many of neighbouring
-coordinates. Where one dimension alone weighs, its part of such a code is all there is, and it is coarse. So
-every subspace has finer codes of its own too, one per coordinate after a random rotation, which makes the
-coordinates alike; they are a sixth of what would be read otherwise.
+Codes of whole vectors are small, and no code straddles two subspaces, so a dimension that weighs nothing adds no noise.
+Each subspace is turned to its principal axes first, and these are dealt out to the codes so that all have like shares
+of the variance: half as many codes then order as well as twice as many of neighbouring coordinates. Where one dimension
+alone weighs, its part of such a code is all there is, and it is coarse. So every subspace has finer codes of its own
+too, one per coordinate after a random rotation, which makes the coordinates alike; they are a sixth of what would be
+read otherwise.
 
 ``faiss`` (faiss-cpu) is imported only here, and only when it is used.
 """
@@ -55,8 +55,7 @@ def faiss_installed() -> bool:
 
 
 class CodedRows:
-    """Rows as codes of one kind, in FAISS indexes of 262,144 rows each, so that the
-    cores share a query of a large library.
+    """Rows as codes of one kind, in FAISS indexes of 262,144 rows each: the cores share a query of a large library.
 
     Args:
         parts: FAISS indexes that were trained as one, at least one; rows are numbered through them.
@@ -71,8 +70,11 @@ class CodedRows:
     def add(self, vectors: np.ndarray) -> None:
         """Encodes further rows."""
         while len(vectors):
+            # The last part is full: begin another that was trained alike, of no rows yet.
             if self.parts[-1].ntotal >= _PART_ROWS:
-                self.parts.append(_emptied(self.parts[0]))
+                part = import_faiss().clone_index(self.parts[0])
+                part.reset()
+                self.parts.append(part)
             room = _PART_ROWS - self.parts[-1].ntotal
             self.parts[-1].add(np.ascontiguousarray(vectors[:room]))
             vectors = vectors[room:]
@@ -86,24 +88,22 @@ class CodedRows:
         """Rows by inner product with ``query``, best first; at most ``depth``."""
         if len(self.parts) == 1:
             return _best_rows(self.parts[0], query, depth)[1]
+        # Each part numbers its rows from 0: the row at which it begins is added.
         firsts = np.cumsum([0, *(part.ntotal for part in self.parts[:-1])])
         candidates = list(cores().map(lambda part: _best_rows(part, query, depth), self.parts))
+
+        # [parts * depth] candidates -> [depth]: the best of all parts; a stable sort keeps ties in the order of rows.
         scores = np.concatenate([scores for scores, _ in candidates])
         rows = np.concatenate([first + rows for first, (_, rows) in zip(firsts, candidates)])
         return rows[np.argsort(-scores, kind="stable")[:depth]]
 
 
-def _emptied(index: Any) -> Any:
-    """An index that was trained alike, of no rows."""
-    empty = import_faiss().clone_index(index)
-    empty.reset()
-    return empty
-
-
 def _best_rows(index: Any, query: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and rows, best first."""
+    """Scores and rows, best first, at most ``depth`` of each."""
     with _one_thread():
-        scores, rows = (found[0] for found in index.search(query[None], depth))
+        scores, rows = index.search(query[None], depth)
+    # FAISS takes and gives one line per query: [1, depth] -> [depth].
+    scores, rows = scores[0], rows[0]
     if len(rows) and rows[-1] < 0:  # there are fewer
         return scores[rows >= 0], rows[rows >= 0]
     return scores, rows
@@ -184,6 +184,7 @@ def load_codes(path: Path, layout: EmbeddingLayout) -> Codes:
     except (OSError, ValueError, EOFError, KeyError, BadZipFile, RuntimeError) as error:
         reason = str(error).split("Error: ")[-1].strip()
         raise InputError(f"{path}: not readable as codes ({reason}); {again}") from None
+    # Every part must code as many coordinates as the vectors, or its subspace, have; all must hold the same rows.
     expected = (layout.size, *layout.widths)
     widths = tuple(rows.parts[0].d for rows in (whole, *alone))
     wrong = [part.d for rows, size in zip((whole, *alone), expected) for part in rows.parts if part.d != size]
@@ -193,6 +194,7 @@ def load_codes(path: Path, layout: EmbeddingLayout) -> Codes:
 
 
 def _parts(file: Any, name: str) -> CodedRows:
+    """The coded rows that ``Codes.save`` wrote under a name: "tempo", "tempo 1", "tempo 2" and so on."""
     faiss, parts = import_faiss(), [file[name]]
     while _in_file(name, len(parts)) in file:
         parts.append(file[_in_file(name, len(parts))])
@@ -212,6 +214,7 @@ def train_codes(sample: np.ndarray, layout: EmbeddingLayout, *, coordinates: int
     whole = CodedRows([_trained(balanced_axes(sample, layout, coordinates), coordinates, sample)])
     alone = []
     for part, width in zip(layout.slices.values(), layout.widths):
+        # The Q of a Gaussian matrix is a random rotation: [width, width], uniform but for signs.
         rotation = np.linalg.qr(rng.standard_normal((width, width)))[0]
         alone.append(CodedRows([_trained(rotation, 1, np.ascontiguousarray(sample[:, part]))]))
     return Codes(layout, whole, tuple(alone))
@@ -232,7 +235,9 @@ def balanced_axes(sample: np.ndarray, layout: EmbeddingLayout, coordinates: int)
     """
     blocks = []
     for part, width in zip(layout.slices.values(), layout.widths):
+        # [width] variances, ascending, and [width, width] axes as columns; np.cov of one coordinate is a plain number.
         variances, axes = np.linalg.eigh(np.cov(sample[:, part], rowvar=False).reshape(width, width))
+        # [padded width, size], padded to whole groups: each axis becomes a row at its place.
         block = np.zeros((-(-width // coordinates) * coordinates, layout.size))
         for place, axis in zip(_dealt(variances, coordinates), reversed(range(width))):
             block[place, part] = axes[:, axis]
@@ -241,9 +246,17 @@ def balanced_axes(sample: np.ndarray, layout: EmbeddingLayout, coordinates: int)
 
 
 def _dealt(variances: np.ndarray, coordinates: int) -> list[int]:
-    """Place of each axis, the widest first."""
+    """Place of each axis, that of the greatest variance first.
+
+    Args:
+        variances: [axes], ascending.
+        coordinates: places in a group.
+    """
+    # Sums of logarithms stand for products. Tiny variances are raised, or one of them would outweigh all others.
     gains = np.log(np.maximum(variances[::-1], 1e-6 * max(variances[-1], 1e-30)))
     gains = gains - gains[-1] + 1e-3  # above 0, so that every axis counts
+
+    # Eigenvalue allocation (Ge et al.): the next axis goes to the group of the least product that has a place left.
     groups = -(-len(gains) // coordinates)
     total, filled, places = np.zeros(groups), np.zeros(groups, int), []
     for gain in gains:
@@ -255,6 +268,13 @@ def _dealt(variances: np.ndarray, coordinates: int) -> list[int]:
 
 
 def _trained(axes: np.ndarray, coordinates: int, sample: np.ndarray) -> Any:
+    """A FAISS index that projects vectors on ``axes`` and codes so many ``coordinates`` at a time, of no rows yet.
+
+    Args:
+        axes: [padded size, size], as ``balanced_axes`` orders them.
+        coordinates: per code of 4 bits.
+        sample: [n, size] float32, to train its centroids on.
+    """
     faiss = import_faiss()
     padded, size = axes.shape
     turn = faiss.LinearTransform(size, padded, False)

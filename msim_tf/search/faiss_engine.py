@@ -1,5 +1,4 @@
-"""The FAISS engine for some 50,000 tracks and more: every row is scored from short codes
-(``faiss_codes``), the best are rescored exactly.
+"""The FAISS engine, for some 50,000 tracks and more: short codes score every row, stored vectors rescore the best.
 
 Scoring everything keeps recall under skewed weights, where partitioned and graph indexes, built for one fixed distance,
 collapse. How many rows to rescore is measured on the library (``calibration``).
@@ -51,8 +50,10 @@ class FaissEngine:
             raise InputError(
                 f"the faiss engine needs at least {_FEWEST_ROWS} tracks, there are {len(rows)}; use the exact engine"
             )
+        # [trained on, size] a random sample of unit vectors, read in the order of the file.
         chosen = np.random.default_rng(seed).choice(len(rows), min(_TRAINED_ON, len(rows)), replace=False)
         sample = normalised(rows.take(np.sort(chosen)), layout)
+        # Short codes first; codes of half as many coordinates, twice as long, only if these must look too deep.
         for coordinates in _COORDINATES:
             codes = train_codes(sample, layout, coordinates=coordinates, seed=seed)
             _encode(codes, rows)
@@ -70,10 +71,12 @@ class FaissEngine:
         near = self._proposed(rows, weighted, weights, count, allowed)
         if near is None:
             return self._exact.top(rows, query, weights, count, allowed=allowed)
+
+        # Rescore from the stored vectors: [proposed] sums of -2 * w_s * <q_s, x_s>, coordinates that weigh only.
         distances = np.zeros(len(near), np.float32)
         for span in weighing_spans(weights, self._layout):
-            # Not by BLAS: for some hundred rows it wakes threads, which then wait in a loop
-            # on the core that shares the next query.
+            # Not by BLAS: for some hundred rows it wakes threads, which then wait in a loop on the core that shares the
+            # next query.
             distances += np.einsum("ij,j->i", widened(rows.take(near, span)), weighted[span])
         return near[smallest(distances, count, margin=STORED_MARGIN)]
 
@@ -81,12 +84,17 @@ class FaissEngine:
         self, rows: Rows, weighted: np.ndarray, weights: np.ndarray, count: int, allowed: np.ndarray | None
     ) -> np.ndarray | None:
         """Rows to rescore; None where a scan of everything would be as fast."""
+        # A single dimension has finer codes of its own, and they need less depth.
         alone = ALONE in self.calibration.depths and np.count_nonzero(weights) == 1 and weights.max() > 0
         order = self._codes.order_alone if alone else self._codes.order
         wanted = self.calibration.depth(weights, count, alone=alone)
+
+        # Few rows pass the filters: they are rescored one and all, and no code is looked at.
         number = len(rows) if allowed is None else int(np.count_nonzero(allowed))
         if allowed is not None and number <= max(_SCANNED, wanted):
             return np.flatnonzero(allowed)
+
+        # The codes know no filters: look as much deeper as rows are left out, and twice that as long as too few pass.
         depth = int(wanted * len(rows) / number)
         while depth <= len(rows) // 4:
             near = order(-weighted, depth)

@@ -39,10 +39,11 @@ class Filters:
                 raise InputError(
                     f"{name} {limits}: expected the lower limit first" + (", above 0" if lowest == 0 else "")
                 )
+        # A text is a sequence of texts, too: each of its letters would be taken for a condition.
         for name in ("keys", "tags", "artists"):
             if isinstance(getattr(self, name), str):
                 raise InputError(f"{name} {getattr(self, name)!r}: expected a sequence of texts")
-        for key in self.keys:
+        for key in self.keys:  # refuses what is not the name of a key
             parse_key(key)
         if len(self.tags) > _MOST_TAGS:
             raise InputError(f"{len(self.tags)} tags that a track must have: expected at most {_MOST_TAGS}")

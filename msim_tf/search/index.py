@@ -1,5 +1,6 @@
-"""The index: unit vectors and metadata of tracks, in memory or in a directory. One index
-serves every weighting, see ``ranking``.
+"""The index: unit vectors and metadata of tracks, in memory or in a directory.
+
+One index serves every weighting, see ``ranking``.
 
     library.db           tracks and what there is one of, see ``schema``
     vectors-000001.f16   the vectors, and their checksums beside them, see ``vectors``
@@ -283,6 +284,8 @@ class Index:
         """Gives tracks new rows, adding those that are not there; missing tracks come back."""
         stored = unit_vectors(embeddings, self.source)
         clean = _clean_metadata(metadata, embeddings.identifiers)
+
+        # Vectors never change in place: replaced tracks, too, get rows after the last, and their old ones are hidden.
         self.begin()
         first = len(self.rows)
         new_rows = {identifier: first + place for place, identifier in enumerate(embeddings.identifiers)}
@@ -292,10 +295,12 @@ class Index:
             self.table.add(added, first)
         else:
             # Rows of added tracks need not be consecutive, so they get their numbers like replaced ones.
-            for name, held in added.items():
-                self.table.add({name: held}, new_rows[name])
+            for name, facts in added.items():
+                self.table.add({name: facts}, new_rows[name])
             self.table.set_rows({name: row for name, row in new_rows.items() if name in old_rows})
             self.table.set_metadata({name: clean[name] for name in old_rows if name in clean})
+
+        # [rows + n] vectors, and which of them a query may find.
         self.rows = self.rows.extended(stored)
         self.alive = np.concatenate([self.alive, np.ones(len(stored), bool)])
         self.alive[list(old_rows.values())] = False
@@ -376,6 +381,7 @@ class Index:
         if directory is None or Path(directory).absolute() == self.directory:
             self._save_changes()
             return
+        # Another directory: a whole copy under a name that nobody opens, which then takes the place of what was there.
         copied = Index.create(directory, self.source, name=files.UNFINISHED)
         copied._copy_from(self)
         copied._save_changes()
@@ -388,6 +394,7 @@ class Index:
         """Takes over all that another index knows, into this one, which is empty; hidden rows are left behind."""
         used = other.table.used()
         self.begin()
+        # [used] rows, a block at a time, close ranks: each is appended and numbered anew.
         for start in range(0, len(used), BLOCK):
             rows = used[start : start + BLOCK]
             described = other.described(rows.tolist())
@@ -397,6 +404,7 @@ class Index:
         self.table.copy_files(other.table)
         self.alive = np.ones(len(self.rows), bool)
         self.alive[self.table.hidden()] = False
+        # Codes go by the number of the row, so they stay right only if no row was left behind.
         self.engine = other.engine
         if len(used) != len(other.rows):
             self.engine.forget()
@@ -404,14 +412,19 @@ class Index:
     def _save_changes(self) -> None:
         """Vectors first, then the transaction that counts them."""
         assert self.directory is not None and self.rows.file is not None
+        # Vectors: all of them anew if most rows are of no use, else only what was added.
         self.begin()
         if self.table.unused() > _MOST_UNUSED * len(self.rows):
             self._compact(self.table.used())
         elif self.rows.fresh:
             self.rows = Rows(self.rows.size, self.rows.file.appended(self.rows.fresh))
+
+        # Then what describes them, as part of the transaction.
         self._saved_codes = files.save_engine(self.directory, self.engine, self.rows, self._saved_codes)
         self.table.set_setting("vectors", {"number": self._number, "rows": len(self.rows)})
         self.table.set_setting("engine", self._saved_codes.setting)
+
+        # The commit makes all of it count at once; only then are the files that it replaced of no use.
         transaction, self._transaction = self._transaction, None
         assert transaction is not None
         self._revision = -1  # if the commit fails, what is in memory is not what is on disk
@@ -425,6 +438,7 @@ class Index:
         assert self.directory is not None
         self._number = files.next_number(self.directory, "vectors")
         empty = VectorFile.create(vectors_path(self.directory, self._number), self.rows.size)
+        # [used, size] in the old order, streamed from the old file to the new one.
         blocks = (self.rows.take(used[start : start + BLOCK]) for start in range(0, len(used), BLOCK))
         self.rows = Rows(self.rows.size, empty.appended(blocks))
         self.table.renumber(used)
@@ -447,6 +461,7 @@ def unit_vectors(embeddings: Embeddings, source: Source) -> np.ndarray:
     for start in range(0, len(stored), BLOCK):
         unit = normalised(embeddings.embeddings[start : start + BLOCK], source.layout)
         for name, part in source.layout.slices.items():
+            # [rows] whose subspace did not come out at length 1: it was all zero, or its squares overflowed.
             flat = np.flatnonzero(np.abs(np.linalg.norm(unit[:, part], axis=1) - 1) > 0.01)
             if flat.size:
                 tracks = shortlist([embeddings.identifiers[start + int(row)] for row in flat])

@@ -124,13 +124,14 @@ def refuse_old_format(directory: Path) -> None:
 
 def next_number(directory: Path, kind: str) -> int:
     """A number that no file of a kind ("vectors", "codes") in the directory has."""
-    found = [_NUMBERED.fullmatch(entry.name) for entry in directory.glob(f"{kind}-*")]
-    return max((int(match[1]) for match in found if match), default=0) + 1
+    matches = [_NUMBERED.fullmatch(entry.name) for entry in directory.glob(f"{kind}-*")]
+    return max((int(match[1]) for match in matches if match), default=0) + 1
 
 
 @contextmanager
 def new_database(directory: Path, name: str) -> Iterator[Database]:
     """Makes a database under a temporary name, and gives it its own when the block ends without an exception."""
+    # What a killed process left under the temporary name goes first, or SQLite would play its journal back.
     temporary = directory / f".tmp-{name}"
     for leftover in (temporary, temporary.with_name(temporary.name + "-journal")):
         leftover.unlink(missing_ok=True)
@@ -170,6 +171,7 @@ def sweep(directory: Path, number: int, codes: str) -> None:
     if (directory / REBUILD).exists():
         return
     for entry in directory.iterdir():
+        # Vectors are old below their number; of codes, all but the one file that the settings name.
         match = _NUMBERED.fullmatch(entry.name)
         old = match and (int(match[1]) < number if entry.suffix != ".npz" else entry.name != codes)
         if old or entry.name.startswith(".tmp-"):
@@ -182,6 +184,7 @@ def open_engine(directory: Path, setting: dict[str, Any], source: Source) -> tup
     Raises:
         InputError: if the file of its codes is missing or damaged.
     """
+    # Without its codes a library still answers, exactly and more slowly, and says so.
     exact = ExactEngine(source.layout)
     if setting.get("name") != FaissEngine.name:
         return exact, ""
@@ -195,6 +198,7 @@ def open_engine(directory: Path, setting: dict[str, Any], source: Source) -> tup
             f"{directory} has codes of another release, which are not read; using the exact scan until msim index "
             "builds the engine again"
         )
+    # Codes that should be there and are damaged are an error: they are compared whole, before FAISS parses them.
     path = directory / setting["codes"]
     again = "run msim index to build the engine again"
     try:
@@ -220,6 +224,7 @@ def save_engine(directory: Path, engine: Engine, rows: Rows, saved: SavedCodes |
         return SavedCodes(engine.to_json(), engine)
     if saved and saved.engine is engine and saved.setting["covered"] >= (1 - _UNCOVERED) * len(rows):
         return saved
+    # A new file beside the old one: whoever has that open keeps it, and the settings name the new one at the commit.
     name = f"codes-{next_number(directory, 'codes'):06d}.npz"
     engine.save_codes(directory / name, rows)
     setting = {**engine.to_json(), "codes": name, "covered": len(rows), "checksum": file_checksum(directory / name)}

@@ -1,13 +1,13 @@
 """A library in Milvus, for catalogues that outgrow one machine: pushed from an ``Index``, searched by the same queries.
 
-With subspaces of length 1, sum of w_s * |q_s - x_s|^2 = const - 2 * <w * q, x>: the query is weighted before it
-is sent, and one vector field with the inner product serves every weighting, negative ones too. Filters run in
-Milvus, on scalar fields. What comes back is ranked exactly, from the vectors themselves, so ties, shares and
-distances are those of the index that was pushed.
+With subspaces of length 1, sum of w_s * |q_s - x_s|^2 = const - 2 * <w * q, x>: the query is weighted before it is
+sent, and one vector field with the inner product serves every weighting, negative ones too. Filters run in Milvus, on
+scalar fields. What comes back is ranked exactly, from the vectors themselves, so ties, shares and distances are those
+of the index that was pushed.
 
-The address is that of a server, or a file name (milvus-lite: the same calls in this process, a scan of
-everything; for tests and trials). ``pymilvus`` is imported only here, and only when it is used.
-``milvus_fields`` says how a track is held.
+The address is that of a server, or a file name (milvus-lite: the same calls in this process, a scan of everything; for
+tests and trials). ``pymilvus`` is imported only here, and only when it is used. ``milvus_fields`` says how a track is
+held.
 """
 
 from __future__ import annotations
@@ -80,9 +80,7 @@ class Pushed:
 
 
 class MilvusCollection:
-    """Tracks in one collection; what a query asks of an ``Index``,
-    ``query.track_query`` and its like ask of this, too.
-    """
+    """Tracks in one collection; ``query.track_query`` and its like ask of it what they ask of an ``Index``."""
 
     def __init__(self, client: Any, name: str, uri: str, source: Source, kind: str) -> None:
         self.source = source
@@ -101,8 +99,8 @@ class MilvusCollection:
             token: "user:password" or a key, where the server wants one.
 
         Raises:
-            InputError: if pymilvus is not installed, the server does not answer, or the
-                collection is missing or something else.
+            InputError: if pymilvus is not installed, the server does not answer, or the collection is missing or
+                something else.
         """
         client = _connected(uri, token)
         try:
@@ -221,6 +219,7 @@ class MilvusCollection:
         return chosen_matches(self, near, vector, k=k, diversity=diversity)
 
     def _near(self, query: Query, weights: np.ndarray, expression: str, count: int) -> list[Match]:
+        # [size] weighted query; a graph was built for equal weights, so it is asked for many more rows than are wanted.
         weighted = query.vector * np.repeat(weights, self.source.layout.widths).astype(np.float32)
         depth = min(_MOST_ROWS, max(count + _SPARE, 0 if self._kind == "FLAT" else max(_APPROXIMATE, 10 * count)))
         while True:
@@ -230,6 +229,8 @@ class MilvusCollection:
             if last or hits[count - 1]["distance"] - hits[-1]["distance"] > _MARGIN:
                 break
             depth = min(_MOST_ROWS, 2 * depth)
+
+        # [hits, size] float32, from which the exact ranking is computed here.
         rows = [hit["entity"] for hit in hits]
         vectors = np.array([row["vector"] for row in rows], np.float32).reshape(-1, self.source.layout.size)
 
@@ -279,8 +280,9 @@ def push(
     batch: int = 1000,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Pushed:
-    """Makes ``collection`` hold what ``index`` holds; what it holds already is not
-    sent. Interrupted, the next push goes on.
+    """Makes ``collection`` hold what ``index`` holds; what it holds already is not sent.
+
+    After an interruption the next push goes on.
 
     Args:
         index: the library.
@@ -297,6 +299,7 @@ def push(
     metadata = dict(index.all_metadata())
     names = list(metadata)
     for start in range(0, len(names), batch):
+        # A stamp says whether a track is there as it is here; what is not met in the library is what must go.
         some = names[start : start + batch]
         entities = [track_entity(name, vector, metadata[name]) for name, vector in zip(some, index.vectors(some))]
         stamps = [remaining.pop(entity["id"], None) for entity in entities]
@@ -343,6 +346,7 @@ def _create(client: Any, name: str, source: Source, vector_index: str) -> None:
     for field, (kind, options) in SCALARS.items():
         element = {"element_type": milvus.DataType.VARCHAR} if kind == "ARRAY" else {}
         schema.add_field(field, getattr(milvus.DataType, kind), **options, **element)
+    # Reads see every write before them ("Strong"), so a push that goes on knows what the last one sent.
     indexes = client.prepare_index_params()
     indexes.add_index("vector", index_type=vector_index, metric_type="IP", params=_BUILD[vector_index])
     client.create_collection(

@@ -122,6 +122,7 @@ def _tempo_condition(lowest: float, highest: float, *, octaves: bool) -> str:
     if octaves and highest >= 2 * lowest:
         return "tempo > 0"
     # The octaves that bring every possible tempo into the limits.
+    # lowest * 2**k <= tempo <= highest * 2**k for some whole k; the lower limit a hair lower, for its rounding.
     slowest, fastest = TEMPO_RANGE
     first, last = (
         (math.floor(math.log2(slowest / highest)), math.ceil(math.log2(fastest / lowest))) if octaves else (0, 0)

@@ -51,8 +51,7 @@ def track_path(
         The path; distances and shares of each track are to the one before it (0 for the first).
 
     Raises:
-        InputError: if the ends are equal or not there, a weight is negative, or
-            there are too few tracks for the length.
+        InputError: if the ends are equal or not there, a weight is negative, or too few tracks are left for the length.
     """
     query = track_query(index, start)
     turn = query_weights(index, query, weights)
@@ -62,28 +61,20 @@ def track_path(
         )
     if (turn < 0).any():
         raise InputError(f"path weights {dict(weights or {})}: expected none below 0")
-    names = _between(index, start, end, length, turn, filters, diversity)
-    return _steps(index, [start, *names, end], turn)
 
-
-def _between(
-    index: Index,
-    start: str,
-    end: str,
-    length: int,
-    turn: np.ndarray,
-    filters: Filters | None,
-    diversity: Diversity | None,
-) -> list[str]:
+    # The two ends count for the limits, and do not come again between themselves.
     limits = Limits(diversity or Diversity(per_artist=PER_ARTIST))
     for name in (start, end):
         limits.accept(*_groups(index.metadata(name)))
     allowed = allowed_rows(index, filters, (start, end))
+
+    # Targets lie at equal steps between the ends, [size] each; each takes the nearest track that is left.
     vectors = index.vectors([start, end])
     names: list[str] = []
     for step in range(1, length - 1):
         target = Query(turned(vectors[0], vectors[1], step / (length - 1), index), index.source.layout.names)
         nearest = _nearest_within(index, target, turn, allowed, limits)
+        # The limit that nobody asked for gives way before the path does.
         if nearest is None and diversity is None:
             nearest = _nearest_within(index, target, turn, allowed, Limits(Diversity()))
         if nearest is None:
@@ -93,10 +84,12 @@ def _between(
             )
         allowed[index.row(nearest)] = False
         names.append(nearest)
-    return names
+    return _steps(index, [start, *names, end], turn)
 
 
 def _nearest_within(index: Index, target: Query, turn: np.ndarray, allowed: np.ndarray, limits: Limits) -> str | None:
+    """The nearest allowed track within the limits, which then count it; None if there is none."""
+    # One of the nearest few is nearly always within the limits; where none is, look eight times as far.
     count = 8
     while True:
         matches = nearest_matches(index, target, turn, allowed, count)
@@ -127,6 +120,8 @@ def turned(start: np.ndarray, end: np.ndarray, fraction: float, index: Index) ->
     layout = index.source.layout
     vector = np.empty(layout.size)
     for part in layout.slices.values():
+        # Slerp (Shoemake): (sin((1 - fraction) * angle) * start + sin(fraction * angle) * end) / sin(angle). The
+        # normalisation below does the division: it scales every subspace to length 1.
         angle = np.arccos(np.clip(np.dot(start[part].astype(np.float64), end[part]), -1, 1))
         if angle > np.pi - _ANTIPODAL:
             vector[part] = start[part] if fraction < 0.5 else end[part]
@@ -138,9 +133,12 @@ def turned(start: np.ndarray, end: np.ndarray, fraction: float, index: Index) ->
 
 
 def _steps(index: Index, names: list[str], turn: np.ndarray) -> list[Match]:
+    """The tracks of a path, each with its distance to the one before it; the first with that to itself."""
     layout, vectors = index.source.layout, index.vectors(names)
     matches = []
-    for before, place in zip((0, *range(len(names))), range(len(names))):
+    for place in range(len(names)):
+        # [dimensions] squared distances, and what each adds to the weighted sum.
+        before = max(place - 1, 0)
         distances = dimension_distances(vectors[before], vectors[place : place + 1], layout)[0]
         shares = distances * turn
         matches.append(

@@ -1,5 +1,4 @@
-"""Asking an index: by track, by vector, by several examples, by a different track for every
-dimension; ranked, filtered, diverse.
+"""Asking an index: by track, by vector, by several examples, by a different track for every dimension.
 
 An engine proposes rows, and the ranking here is exact and stable: float64 distances from the stored vectors, equal ones
 (to nine decimals) in the order of their identifiers, whatever the engine and whatever happened to the index before.
@@ -22,7 +21,7 @@ from msim_tf.search.source import Source
 from msim_tf.search.tracks import album_of, artist_of
 from msim_tf.search.versions import Versions
 
-_TIE = 9
+_TIE = 9  # decimals of a distance that decide; what differs only after them is equal
 _POOL = 100  # fewest candidates that maximal marginal relevance chooses from
 _POOL_FACTOR = 5
 
@@ -44,8 +43,8 @@ class Query:
     Attributes:
         vector: [size] float32, subspaces of length 1, or 0 where the query says nothing.
         dimensions: those it says something about; only these can weigh.
-        references: dimension -> the track it was taken from, where it is one track of
-            the index: evidence for explanations.
+        references: dimension -> the track it was taken from, where it is one track of the index: evidence for
+            explanations.
         exclude: tracks that are not to be found.
     """
 
@@ -117,6 +116,7 @@ def examples_query(index: Tracks, examples: Sequence[str | np.ndarray]) -> Query
         raise InputError(f"examples {examples!r}: expected at least one track or vector, in a list")
     queries = [_query(index, example) for example in examples]
     layout = index.source.layout
+    # [examples, size] -> [size]: the mean of unit vectors points to their middle, but is shorter where they disagree.
     mean = np.stack([query.vector for query in queries]).mean(0, dtype=np.float64)
     exclude = frozenset().union(*(query.exclude for query in queries))
     references = queries[0].references if len(queries) == 1 else {}
@@ -138,6 +138,7 @@ def mixed_query(index: Tracks, parts: Mapping[str, str | np.ndarray]) -> Query:
         raise InputError("a mixed query needs at least one dimension, e.g. {'genre': A, 'tempo': B}")
     layout.validate(parts)
     queries = {name: _query(index, part) for name, part in parts.items()}
+    # [size]: each subspace from its own query; those that are not named stay 0, and ``query_weights`` keeps them off.
     vector = np.zeros(layout.size, np.float32)
     for name, query in queries.items():
         vector[layout.slices[name]] = query.vector[layout.slices[name]]
@@ -164,12 +165,12 @@ def search(
     Args:
         index: the index.
         query: what to be near to.
-        weights: by dimension, relative; 0 or unnamed is off, negative means "unlike".
-            None weighs all of the query's equally.
+        weights: by dimension, relative; 0 or unnamed is off, negative means "unlike". None weighs all of the query's
+            equally.
         k: how many; fewer are returned when there are no more.
         filters: what may be found.
-        diversity: how different hits should be from each other; with ``relevance`` < 1
-            the order is that of marginal relevance.
+        diversity: how different hits should be from each other; with ``relevance`` < 1 the order is that of marginal
+            relevance.
 
     Returns:
         Matches, nearest first; ties by identifier.
@@ -205,6 +206,7 @@ def chosen_matches(
     """
     if diversity is None or diversity == Diversity():
         return near(k)
+    # Limits and versions can refuse any number of tracks: the pool grows until ``k`` pass or there are no more.
     pool = max(_POOL, _POOL_FACTOR * k)
     while True:
         matches = near(pool)
@@ -231,6 +233,7 @@ def query_weights(index: Tracks, query: Query, weights: Mapping[str, float] | No
 
 def allowed_rows(index: Index, filters: Filters | None, exclude: Iterable[str] = ()) -> np.ndarray:
     """Which rows may be found: [rows] bool."""
+    # The database answers with rows that pass; they are marked in a mask that the engine reads.
     allowed = index.alive.copy()
     if filters is not None and filters != Filters():
         passing = index.table.passing(filters)
@@ -254,6 +257,7 @@ def nearest_matches(index: Index, query: Query, weights: np.ndarray, allowed: np
     """
     if not allowed.any():
         return []
+    # [>= count] rows by the engine, then their vectors as stored, made unit again: [rows, size] float32.
     rows = index.engine.top(index.rows, query.vector, weights, count, allowed=allowed)
     vectors = normalised(index.rows.take(rows), index.source.layout)
 
@@ -282,17 +286,20 @@ def ranked_matches(
         source: of the vectors.
         count: how many to keep.
     """
+    # [n, dimensions] squared distances, what each adds under the weights, and [n] their sums.
     names = source.layout.names
     distances = dimension_distances(query.vector, vectors, source.layout)
     shares = distances * weights
     totals = shares.sum(1)
     rounded = np.round(totals, _TIE)
+
     # Only tracks that can be among the first are looked up; ties with the last of these are, too.
     places = np.arange(len(rounded))
     if count < len(rounded):
         places = np.flatnonzero(rounded <= np.partition(rounded, count - 1)[count - 1])
     described = describe(places.tolist())
     order = sorted(described, key=lambda place: (rounded[place], described[place][0]))[:count]
+
     # The distance of a dimension is shown where the query says something about it.
     shown = [(number, name) for number, name in enumerate(names) if name in query.dimensions]
     matches = []
@@ -328,10 +335,13 @@ def _diverse(index: Tracks, matches: list[Match], weights: np.ndarray, diversity
             chosen.append(place)
         return accepted
 
+    # ``accept`` keeps the places in the order in which they were chosen.
     distances = np.array([match.distance for match in matches])
     marginal_order(distances, vectors, weights, layout, relevance=diversity.relevance, k=k, accept=accept)
     if versions is None:
         return [matches[place] for place in chosen]
+
+    # What was passed over as a version is listed with the hit that it is a version of, nearest first.
     others: dict[int, list[str]] = {place: [] for place in chosen}
     for place in sorted(set(range(len(matches))) - set(chosen)):
         original = versions.original(place, chosen)

@@ -32,6 +32,7 @@ def normalised(embeddings: np.ndarray, layout: EmbeddingLayout) -> np.ndarray:
     Returns:
         [..., size] float32.
     """
+    # [..., size] -> [..., dimensions]: the length of each subspace, then every coordinate divided by that of its own.
     unit = widened(embeddings)
     lengths = np.sqrt(np.add.reduceat(np.square(unit), _starts(layout), axis=-1))
     lengths[lengths == 0] = 1
@@ -50,6 +51,7 @@ def weight_vector(weights: Mapping[str, float] | None, layout: EmbeddingLayout) 
     if not weights:
         return np.full(len(layout.names), 1.0 / len(layout.names))
     layout.validate(weights)
+    # [dimensions] in the order of the layout; a dimension that is not named is off.
     vector = np.array([weights.get(name, 0.0) for name in layout.names], np.float64)
     if not np.isfinite(vector).all() or not vector.any():
         raise InputError(f"weights {dict(weights)}: expected finite numbers, at least one of them not 0")
@@ -67,9 +69,11 @@ def dimension_distances(query: np.ndarray, candidates: np.ndarray, layout: Embed
     Returns:
         [n, dimensions] float64 in [0, 4].
     """
+    # A block at a time, because the float64 squares take twice the memory of the candidates.
     distances = np.empty((len(candidates), len(layout.names)))
     for start in range(0, len(candidates), _BLOCK):
         apart = candidates[start : start + _BLOCK] - query
+        # [block, size] -> [block, dimensions]: the coordinates of a subspace are neighbours, each is one run of sums.
         squares = np.square(apart, dtype=np.float64)
         distances[start : start + _BLOCK] = np.add.reduceat(squares, _starts(layout), axis=1)
     return distances

@@ -38,6 +38,7 @@ def why_nothing(index: Index, filters: Filters | None, exclude: Iterable[str] = 
     absent = [field for field in fields if not _count(index, _FIELDS[field][0])]
     if absent:
         return "; ".join(f"no track of this library has a {field}: {_FIELDS[field][1]}" for field in absent)
+    # Each condition alone: name those that nothing passes, or else how many pass each, for only together they fail.
     counts = [(text, _count(index, condition)) for _, text, condition in conditions]
     failing = [text for text, count in counts if not count]
     if failing:

@@ -23,6 +23,8 @@ from msim_tf.theory import parse_key, within_tempo
 
 _AT_ONCE = 1000  # values in one statement; SQLite takes some 32,000
 _SEARCHED = ("title", "artist", "album_artist", "album")
+_MOST_WORDS = 200
+_GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})  # so that these stand for themselves
 
 
 class TrackTable:
@@ -141,6 +143,7 @@ class TrackTable:
 
     def set_rows(self, rows: Mapping[str, int]) -> None:
         """Gives tracks other vectors; their old rows are hidden, and they are missing no longer."""
+        # The old rows must be hidden while the tracks still name them.
         names = [(stored_name(name),) for name in rows]
         self.database.executemany("INSERT OR IGNORE INTO hidden SELECT row FROM tracks WHERE identifier = ?", names)
         self.database.executemany(
@@ -205,9 +208,10 @@ class TrackTable:
 
         Tracks that lack a field that is filtered by are excluded.
         """
+        # One condition per filter, all of which must hold; values are bound and never part of the statement.
         conditions: list[str] = []
         values: list[Any] = []
-        if filters.bpm:
+        if filters.bpm:  # the limits follow below: SQLite has no octaves
             conditions.append("tempo IS NOT NULL")
         if filters.keys:
             keys = sorted({parse_key(key) for key in filters.keys})
@@ -223,6 +227,8 @@ class TrackTable:
         for tag in dict.fromkeys(plain_text(tag.casefold()) for tag in filters.tags):
             values.append(tag)
             conditions.append("id IN (SELECT track FROM tags WHERE tag = ?)")
+
+        # [n] rows, by a scan of the one index that has every field (see ``schema``).
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         sql = f"SELECT row, tempo FROM tracks INDEXED BY facts{where}"
         candidates = self.database.execute(sql, values)
@@ -238,6 +244,7 @@ class TrackTable:
         Raises:
             InputError: if there are more words than a statement holds.
         """
+        # "*word*" finds a word anywhere; the index of trigrams answers it for words of three characters and more.
         words = [plain_text(word).translate(_GLOB) for word in dict.fromkeys(text.casefold().split())]
         if len(words) > _MOST_WORDS:
             raise InputError(f"a search for {len(words)} words: expected at most {_MOST_WORDS}")
@@ -245,10 +252,6 @@ class TrackTable:
         sql = f"SELECT identifier FROM words JOIN tracks ON tracks.id = words.rowid WHERE {condition} AND NOT missing"
         rows = self.database.execute(sql, [f"*{word}*" for word in words])
         return sorted(read_name(name) for (name,) in rows)
-
-
-_MOST_WORDS = 200
-_GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
 
 
 def read_metadata(text: str) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def track_metadata(value: Mapping[str, Any], where: str) -> dict[str, Any]:
         "key": _key,
         "year": _year,
     }
+    # Fields of our own are read into one spelling; foreign ones pass if JSON can hold them.
     present = {key: field for key, field in value.items() if field is not None and field not in ("", [], ())}
     try:
         clean = {key: readers[key](field) if key in readers else field for key, field in present.items()}

@@ -60,6 +60,7 @@ class VectorFile:
         """
         if self._verified[rows].all():
             return
+        # Only rows that were never read: [m] numbers, and the checksums of the bytes that are on disk now.
         numbers = np.arange(len(self.vectors))[rows]
         numbers = numbers[~self._verified[numbers]]
         actual = row_checksums(self.vectors[numbers])
@@ -92,9 +93,11 @@ class VectorFile:
                 vectors.write(stored.tobytes())
                 checksums.write(row_checksums(stored).astype("<u4").tobytes())
                 rows += len(block)
+            # On disk before the caller's transaction counts them: else a crash could leave rows that hold anything.
             for file in (vectors, checksums):
                 file.flush()
                 os.fsync(file.fileno())
+        # The old map is too short for the new rows: map the file again, and keep what was verified.
         longer = VectorFile(self.path, rows=rows, size=size)
         longer._verified[: len(self._verified)] = self._verified
         return longer
@@ -164,6 +167,7 @@ class Rows:
         Returns:
             [n, width of part] float16.
         """
+        # The first part is the file's, where there is one: its rows are compared with their checksums.
         rows = np.asarray(rows, np.intp)
         if self.file:
             self.file.verify(rows[rows < self.starts[1]])
@@ -180,6 +184,7 @@ class Rows:
     def blocks(self, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         """Stored vectors from row ``first`` on: (row, [n <= BLOCK, size] float16) after one another."""
         for start, part in zip(self.starts.tolist(), self._parts):
+            # Blocks do not reach over the end of a part, so each is a view and never a copy.
             for offset in range(max(0, first - start), len(part), BLOCK):
                 if self.file and not start:
                     self.file.verify(slice(offset, offset + BLOCK))

@@ -57,6 +57,7 @@ class Versions:
         """The first of the ``chosen`` places that ``place`` is a version of; None if it is of none."""
         if not chosen:
             return None
+        # [chosen] mean over the dimensions of the squared distances to this track.
         distances = np.square(self._vectors[chosen] - self._vectors[place]).sum(1) / self._dimensions
         song = self._songs[place]
         same = distances < self.bound

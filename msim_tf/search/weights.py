@@ -5,11 +5,11 @@ dimensions in which B is closer. Choices are modelled as logistic, P(choice) = 1
 
     sum over choices of log(1 + exp(-w.x / r)) + ridge / 2 * |w - scale|^2     over w >= 0
 
-with r the root mean square of all x, is convex with one minimum, found by L-BFGS-B. The ridge pulls toward
-equal weights, so that few choices move little and none at all leaves equal weights. Only the ratios of w
-matter, and where choices contradict each other these are noise; so w is blended with equal weights, whose part
-is the square root of the likelihood ratio, exp(-gain / 2): 1 if w explains the choices no better than equal
-weights do (each at its best steepness), soon nothing if it does.
+with r the root mean square of all x, is convex with one minimum, found by L-BFGS-B. The ridge pulls toward equal
+weights, so that few choices move little and none at all leaves equal weights. Only the ratios of w matter, and where
+choices contradict each other these are noise; so w is blended with equal weights, whose part is the square root of the
+likelihood ratio, exp(-gain / 2): 1 if w explains the choices no better than equal weights do (each at its best
+steepness), soon nothing if it does.
 """
 
 from __future__ import annotations
@@ -44,10 +44,9 @@ class Profile:
         name: what the user calls them.
         weights: dimension -> weight >= 0, summing to 1.
         choices: how many choices they were learnt from; 0 for weights set by hand.
-        agreement: share of choices that weights learnt from choices about *other*
-            queries explain; NaN below two queries.
-        equal_agreement: share that equal weights explain; when it is not below
-            ``agreement``, the profile does not help.
+        agreement: share of choices that weights learnt from choices about *other* queries explain; NaN below two
+            queries.
+        equal_agreement: share that equal weights explain; if it is not below ``agreement``, the profile does not help.
         gain_low: lower end of the 95 % interval of ``agreement - equal_agreement``, over whole queries; NaN if unknown.
         gain_high: its upper end.
     """
@@ -86,6 +85,7 @@ def choice_differences(
     Returns:
         [n, dimensions] float64 in [-4, 4].
     """
+    # Per dimension [n, width] -> [n]: squared distance to the other track less that to the chosen one.
     far_anchors = anchors if far_anchors is None else far_anchors
     columns = [
         (np.square(far_anchors[:, part] - farther[:, part]) - np.square(anchors[:, part] - nearer[:, part])).sum(1)
@@ -108,15 +108,20 @@ def fitted_weights(differences: np.ndarray, *, ridge: float = RIDGE, scale: floa
     from scipy.optimize import minimize
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        # The sum at the head of this module and its gradient, by logaddexp, so that no exponential overflows:
+        # [n] margins w.x, and d/dw log(1 + exp(-w.x)) = -x / (1 + exp(w.x)).
         margins = differences @ weights
         value = np.logaddexp(0, -margins).sum() + ridge / 2 * np.square(weights - scale).sum()
         slope = -differences.T @ np.exp(-np.logaddexp(0, margins)) + ridge * (weights - scale)
         return float(value), slope
 
+    # [n, dimensions] of root mean square 1, so that the ridge means the same for every model.
     dimensions = differences.shape[1]
     spread = np.sqrt(np.square(differences).mean()) if differences.any() else 1.0
     differences = differences / spread
     fitted = minimize(loss, np.full(dimensions, scale), jac=True, method="L-BFGS-B", bounds=[(0, None)] * dimensions).x
+
+    # Blend with equal weights by what the fit gained on them, both of sum 1, each at its best steepness.
     equal = np.full(dimensions, 1 / dimensions)
     if not fitted.any():
         return equal
@@ -132,6 +137,7 @@ def _least_loss(margins: np.ndarray) -> float:
     minimum = minimize_scalar(
         lambda steepness: np.logaddexp(0, -steepness * margins).sum(), bounds=(0, 300), method="bounded"
     )
+    # Steepness 0 costs log(2) per choice; a bounded search comes near its ends but not to them.
     return min(float(minimum.fun), len(margins) * float(np.log(2)))
 
 
@@ -165,6 +171,8 @@ def learn_profile(
     if not np.isfinite(differences).all():
         raise InputError("choices hold NaN or infinity; embed their tracks again")
     weights = fitted_weights(differences, ridge=ridge, scale=scale)
+
+    # [n] number of each choice's query; by it choices are held out, and drawn for the interval.
     names = np.arange(len(differences)) if queries is None else np.array(queries)
     groups = np.unique(names, return_inverse=True)[1].ravel()
     equal = differences.sum(1) > 0
@@ -182,12 +190,11 @@ def learn_profile(
 
 
 def _held_out(differences: np.ndarray, groups: np.ndarray, ridge: float, scale: float) -> np.ndarray:
-    """[n] bool: which choices weights explain that were fitted without their group,
-    in ten folds; [0] below two groups.
-    """
+    """Which choices do weights explain that were fitted without their group: [n] bool; [0] below two groups."""
     count = int(groups.max()) + 1
     if count < 2:
         return np.empty(0, bool)
+    # A group belongs to one fold as a whole; each fold is predicted by weights that the other nine gave.
     fold = groups % min(_FOLDS, count)
     right = np.empty(len(differences), bool)
     for number in range(int(fold.max()) + 1):
@@ -200,8 +207,10 @@ def _gain_interval(learnt: np.ndarray, equal: np.ndarray, groups: np.ndarray) ->
     """95 % bootstrap interval of the difference of two shares, drawing whole groups; NaN where nothing was held out."""
     if not len(learnt):
         return float("nan"), float("nan")
+    # [groups] choices of each, and by how many more of them the learnt weights are right.
     sizes = np.bincount(groups)
     gains = np.bincount(groups, weights=learnt.astype(np.float64) - equal)
+    # [resamples, groups] how often a resample draws each group; what is averaged are choices, so their number divides.
     draws = np.random.default_rng(0).multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=_RESAMPLES)
     low, high = np.quantile((draws @ gains) / (draws @ sizes), [0.025, 0.975])
     return float(low), float(high)
@@ -228,8 +237,7 @@ def load_profile(path: str | Path) -> Profile:
     Raises:
         InputError: if it is missing or no profile.
     """
-    # Profiles written by hand, by the page of a library or by version 0.1 have no
-    # checksum, and do not say that they have.
+    # Profiles written by hand, by the page of a library or by version 0.1 have no checksum, and do not claim one.
     cure = "learn it again with msim learn, or take 'checksum' and 'checked' away if you have edited it"
     value = load_checked_json(
         path, "a profile of weights", cure=cure, header=(FORMAT, FORMAT_VERSION), optional_without=_CHECKED
