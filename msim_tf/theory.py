@@ -24,7 +24,7 @@ TEMPO_MARGIN = 5.0  # bpm; two tempi this close are similar (Ribecky et al., sec
 TEMPO_RANGE = (0.125, 8192.0)  # bpm; far beyond what music has, so anything outside is a mistake
 
 # The tempi between which an estimate chooses: 40 to an octave, 1.7 % apart, from 30 to 295 bpm. What lies up to two
-# steps from a tempo, 3.5 %, counts for it: MIREX takes 4 % for the same tempo.
+# steps from a tempo, 3.5 %, counts for it: tempo estimates are usually judged with a tolerance of 4 %.
 STEPS_PER_OCTAVE = 40
 TEMPO_STEPS: np.ndarray = 30.0 * np.exp2(np.arange(133) / STEPS_PER_OCTAVE)
 TEMPO_REACH = 2

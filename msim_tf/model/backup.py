@@ -27,20 +27,26 @@ def backed_up_epochs(backup: Path, steps_per_epoch: int) -> int:
     Returns:
         Epochs that training will skip; 0 if there is nothing to restore.
     """
+    # Keras 2: the number of the last finished epoch, from 0, is a variable of the checkpoint.
     if _KERAS_2:
         checkpoint = tf.train.latest_checkpoint(str(backup / "chief"))
         if checkpoint is None:
             return 0
         return 1 + int(tf.train.load_variable(checkpoint, "ckpt_saved_epoch/.ATTRIBUTES/VARIABLE_VALUE"))
+
+    # Keras 3: the latest pair of files, or else the pair before it, where Keras keeps one (``double_checkpoint``).
     weights, metadata = backup / "latest.weights.h5", backup / "training_metadata.json"
     for suffix in ("", ".bkp"):
         epochs = _epochs(Path(f"{weights}{suffix}"), Path(f"{metadata}{suffix}"), steps_per_epoch)
         if epochs is None:
             continue
+        # Make the pair consistent: BackupAndRestore reads these two names when ``fit`` begins.
         if suffix:
             shutil.copyfile(f"{weights}{suffix}", weights)
         metadata.write_text(json.dumps({"epoch": epochs, "batch": 0}))
         return epochs
+
+    # Nothing whole is left; torn files would stop the restoring.
     shutil.rmtree(backup, ignore_errors=True)
     return 0
 
@@ -60,7 +66,7 @@ def _epochs(weights: Path, metadata: Path, steps_per_epoch: int) -> int | None:
     except (OSError, KeyError):
         return None
     try:
-        told = int(json.loads(metadata.read_text())["epoch"])
+        recorded = int(json.loads(metadata.read_text())["epoch"])
     except (OSError, ValueError, KeyError):
-        told = 0
-    return max(told, steps // steps_per_epoch)
+        recorded = 0
+    return max(recorded, steps // steps_per_epoch)

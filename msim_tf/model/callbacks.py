@@ -17,6 +17,7 @@ from msim_tf.files import atomic_file, sync_directory, temporary_name
 
 def save_model(model: keras.Model, path: Path) -> None:
     """Writes a ``.keras`` file atomically, which Keras does not."""
+    # A whole file beside the old one, then one rename: a kill leaves the old model or the new one, never half of one.
     temporary = temporary_name(path)
     model.save(temporary)
     os.replace(temporary, path)
@@ -41,6 +42,7 @@ class SaveBest(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Compares and saves."""
+        # A loss that is not a number is never the least: a model that has diverged is not kept.
         value = float((logs or {})["val_loss"])
         if value < self.value or self.always:
             save_model(self.model, self.path)
@@ -73,15 +75,16 @@ class RememberState(keras.callbacks.Callback):
         self._path = path
         self._remembered = remembered
         self._epoch = epoch
-        self._states: dict[str, Any] = (
-            load_checked_json(path, "the state of a training", cure="train again into another directory")
-            if epoch
-            else {}
-        )
+        # Finished epochs, as text because JSON has no other keys -> callback -> attribute -> value.
+        self._states: dict[str, Any] = {}
+        if epoch:
+            what, cure = "the state of a training", "train again into another directory"
+            self._states = load_checked_json(path, what, cure=cure)
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Gives the callbacks their state back, after they have reset themselves."""
         for name, values in self._states.get(str(self._epoch), {}).items():
+            # A host that does not write has fewer callbacks than the chief, whose file this is.
             if name in self._remembered:
                 for attribute, value in values.items():
                     setattr(self._remembered[name][0], attribute, value)
@@ -90,10 +93,16 @@ class RememberState(keras.callbacks.Callback):
         """Writes the state; the epoch before stays, in case the backup of this one is never written."""
         if not self._writes:
             return
-        state = {
-            name: {attribute: _plain(getattr(callback, attribute)) for attribute in attributes}
-            for name, (callback, attributes) in self._remembered.items()
-        }
+
+        # Keras counts in NumPy's numbers or Python's; JSON takes only the latter.
+        state: dict[str, dict[str, Any]] = {}
+        for name, (callback, attributes) in self._remembered.items():
+            state[name] = {}
+            for attribute in attributes:
+                value = getattr(callback, attribute)
+                state[name][attribute] = value.item() if isinstance(value, np.generic) else value
+
+        # ``epoch`` finished before this one, ``epoch + 1`` with it.
         self._states = {key: value for key, value in self._states.items() if int(key) == epoch}
         self._states[str(epoch + 1)] = state
         save_checked_json(self._path, self._states)
@@ -123,14 +132,14 @@ def truncate_history(path: Path, epochs: int) -> None:
     """Drops the rows of epochs that will be run again, and a last row that a kill tore."""
     if not path.exists():
         return
+    # The header, then the whole rows of epochs that stay; the first column is the epoch, counted from 0.
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = lines[:1] + [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[0]) < epochs]
+    rows = [line for line in lines[1:] if line.endswith("\n")]
+    kept = lines[:1] + [row for row in rows if int(row.split(",")[0]) < epochs]
+
+    # Without a row the header may be torn as well: the file goes, and CSVLogger begins a new one.
     if len(kept) == 1:
         path.unlink()
         return
     with atomic_file(path, "w") as file:
         file.writelines(kept)
-
-
-def _plain(value: Any) -> Any:
-    return None if value is None else float(value) if isinstance(value, (float, np.floating)) else int(value)

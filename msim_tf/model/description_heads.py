@@ -76,6 +76,7 @@ class DescriptionHeads:
 
 def build_word_head(tag_size: int, words: Mapping[str, tuple[str, ...]]) -> keras.Model:
     """[batch, tag coordinates] of the embedding -> dict of logits [batch, words] by dimension."""
+    # One hidden layer for all dimensions, so that words of one can use the subspaces of the others.
     embedding = keras.Input((tag_size,), name="tags", dtype="float32")
     hidden = keras.layers.Dense(_WORD_UNITS, activation="relu", name="word_hidden", dtype="float32")(embedding)
     hidden = keras.layers.Dropout(_DROPOUT, name="word_dropout", dtype="float32")(hidden)
@@ -87,11 +88,13 @@ def build_word_head(tag_size: int, words: Mapping[str, tuple[str, ...]]) -> kera
 
 def build_tempo_head(features: FeatureParams, stride: int) -> keras.Model:
     """The onset envelope [batch, frames + lags - 1] -> logits [batch, steps] of ``TEMPO_STEPS``."""
-    onset = keras.Input(features.input_shapes["onset"], name="onset", dtype="float32")
     # [batch, lags, frames] -> [batch, lags]: the average tempogram, its lags standardised against each other.
+    onset = keras.Input(features.input_shapes["onset"], name="onset", dtype="float32")
     rows = Tempogram(features.tempogram_lags, stride, name="tempogram")(onset)
     pulse = keras.layers.GlobalAveragePooling1D(data_format="channels_first", name="pulse", dtype="float32")(rows)
     x = layer_normalisation("pulse_contrast")(pulse)
+
+    # -> [batch, steps]: the first layer is that of the network's own head, see ``copy_network_head``.
     for name, units in (("hidden", HEAD_UNITS["onset"]), ("combined", _TEMPO_UNITS)):
         x = keras.layers.Dense(units, activation="relu", name=name, dtype="float32")(x)
         x = keras.layers.Dropout(_DROPOUT, name=f"{name}_dropout", dtype="float32")(x)
@@ -100,9 +103,11 @@ def build_tempo_head(features: FeatureParams, stride: int) -> keras.Model:
 
 
 def build_key_head(features: FeatureParams, stride: int) -> keras.Model:
-    """CENS [batch, 12, frames], of which every ``stride``-th is heard -> logits [batch, 24]."""
+    """CENS [batch, 12, frames], of which every ``stride``-th frame is used -> logits [batch, 24]."""
+    # [batch * 12, 12, frames]: each of the twelve pitch classes in turn as the tonic.
     cens = keras.Input(features.input_shapes["cens"], name="cens", dtype="float32")
     transposed = Transpositions(name="transpositions", dtype="float32")(every_frame(cens, stride))
+
     # [batch * 12, 12] and [batch * 12, units]: the average chroma, and the average response to single frames, which
     # hold chords.
     mean = keras.layers.GlobalAveragePooling1D(data_format="channels_first", name="chroma", dtype="float32")(transposed)
@@ -110,6 +115,7 @@ def build_key_head(features: FeatureParams, stride: int) -> keras.Model:
     x = keras.layers.Concatenate(name="key_statistics", dtype="float32")(statistics)
     x = keras.layers.Dense(HEAD_UNITS["cens"], activation="relu", name="hidden", dtype="float32")(x)
     x = keras.layers.Dropout(_DROPOUT, name="hidden_dropout", dtype="float32")(x)
+
     # [batch * 12, 2] -> [batch, 24]: major and minor on each tonic.
     modes = keras.layers.Dense(2, name="logits", dtype="float32")(x)
     return keras.Model(cens, KeyLogits(name="keys", dtype="float32")(modes), name="key_head")
@@ -153,6 +159,7 @@ def segment_logits(
     Returns:
         Dimension -> [batch, words, steps or keys] float32, in the order of ``heads.classes``.
     """
+    # Words from the tag coordinates of the embedding, tempo and key from the inputs themselves.
     logits: dict[str, tf.Tensor] = {}
     if WORDS in heads.models:
         logits |= heads.models[WORDS](tf.gather(embedding, tag_columns(network), axis=-1), training=False)
@@ -174,6 +181,7 @@ def described(logits: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     outputs: dict[str, tf.Tensor] = {}
     for name, values in logits.items():
         kind = dimension(name).kind
+        # A track has any number of words, but one tempo and one key.
         probabilities = tf.sigmoid(values) if kind == "tag" else tf.nn.softmax(values)
         outputs[name + PROBABILITIES] = probabilities
         if kind == "tempo":
@@ -183,13 +191,17 @@ def described(logits: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 def _tempo_estimate(probabilities: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """``theory.tempo_estimate`` in TensorFlow: [batch, steps] -> bpm and confidence, each [batch, 3]."""
+    # [batch, steps]: the probability of each step with its neighbours, and their mean tempo, finer than one step.
     near = tf.constant(near_tempo_steps())
     log_bpm = tf.math.log(tf.constant(TEMPO_STEPS, tf.float32)) / tf.math.log(2.0)
     mass = probabilities @ near
     centre = (probabilities * log_bpm) @ near / tf.maximum(mass, 1e-12)
+
+    # [batch, 3] bpm: the step with most probability around it, then half and double its tempo.
     best = tf.argmax(mass, axis=-1, output_type=tf.int32)[:, None]
     bpm = tf.pow(2.0, tf.gather(centre, best, batch_dims=1) + tf.constant([0.0, -1.0, 1.0]))
-    # The steps one octave below and above; outside of all steps there is no probability.
+
+    # [batch, 3] confidence: the steps one octave below and above; outside of all steps there is no probability.
     places = best + STEPS_PER_OCTAVE * tf.constant([0, -1, 1])
     inside = tf.cast((places >= 0) & (places < len(TEMPO_STEPS)), tf.float32)
     confidence = tf.gather(mass, tf.clip_by_value(places, 0, len(TEMPO_STEPS) - 1), batch_dims=1)
@@ -226,6 +238,7 @@ def load_heads(directory: Path) -> DescriptionHeads | None:
         for name, checksum in value["files"].items():
             if file_checksum(directory / name) != checksum:
                 raise InputError(f"{directory / name}: damaged (it does not have its checksum); {_CURE}")
+        # Files and heads are stored in the same order.
         paths = [directory / name for name in value["files"]]
         models = {
             name: keras.models.load_model(path, compile=False)

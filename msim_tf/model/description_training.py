@@ -45,7 +45,7 @@ from msim_tf.theory import (
     transposed_key,
 )
 
-_TEMPO_TOLERANCE = 0.04  # MIREX
+_TEMPO_TOLERANCE = 0.04  # of "accuracy 1" (Gouyon et al., "An experimental comparison of audio tempo induction", 2006)
 _TEMPO_BLUR = 1.0  # steps of TEMPO_STEPS; a label is right to about as much
 
 
@@ -61,6 +61,7 @@ def train_heads_to_describe(
         parts: rows of the store for "train" and "validation".
         params: how the network was trained; its ``describe_steps``.
     """
+    # Words, from the embeddings of the tracks.
     keras.utils.set_random_seed(params.seed)
     training, held_out = (TrackPart(store, labels, parts[name]) for name in ("train", "validation"))
     models: dict[str, keras.Model] = {}
@@ -70,6 +71,8 @@ def train_heads_to_describe(
         head, targets, figures[WORDS] = train_words(model, targets, training, held_out, params)
         if head is not None:
             models[WORDS] = head
+
+    # Tempo and key, from the inputs; a dimension with too few labels gets no head.
     for name in params.network.dimensions:
         task = _TASKS.get(dimension(name).kind)
         if task is None or task.source not in params.network.inputs:
@@ -101,27 +104,32 @@ class _Task:
 
 def tempo_classes(bpm: np.ndarray) -> np.ndarray:
     """[n] bpm -> [n, steps]: a bell over ``TEMPO_STEPS`` around each tempo; one outside them is moved in by octaves."""
+    # Octaves up for what is too slow, minus octaves down for what is too fast; 0 inside.
     bpm = np.asarray(bpm, np.float64)
     low, high = TEMPO_STEPS[0], TEMPO_STEPS[-1]
     octaves = np.ceil(np.maximum(np.log2(low / bpm), 0)) - np.ceil(np.maximum(np.log2(bpm / high), 0))
     bpm = bpm * np.exp2(octaves)
+
+    # [n] place among the steps -> [n, steps]: a normal density, made to sum to 1.
     steps = STEPS_PER_OCTAVE * np.log2(bpm / low)
     bell = np.exp(-0.5 * np.square((np.arange(len(TEMPO_STEPS)) - steps[:, None]) / _TEMPO_BLUR))
     return (bell / bell.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _tempo_figures(probabilities: np.ndarray, bpm: np.ndarray) -> dict[str, Any]:
+    """Shares of the tracks whose likeliest tempo is right, and right with octaves folded."""
     exact, folded = tempo_hits(tempo_estimate(probabilities)[0][:, 0], bpm)
     return {"within 4 %": float(exact.mean()), "octaves folded": float(folded.mean()), "tracks": len(bpm)}
 
 
 def tempo_hits(estimate: np.ndarray, bpm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which estimates are within 4 % of the tempo, as MIREX counts, and which with octaves folded: [n] bool each."""
+    """Which estimates are within 4 % of the tempo, and which are with octaves folded: [n] bool each."""
     exact = np.abs(estimate / bpm - 1) <= _TEMPO_TOLERANCE
     return exact, octave_distance(estimate, bpm) <= np.log2(1 + _TEMPO_TOLERANCE)
 
 
 def _key_figures(probabilities: np.ndarray, keys: np.ndarray) -> dict[str, Any]:
+    """Share of the tracks whose likeliest key is right, and the mean of MIREX's weighted score."""
     estimate = probabilities.argmax(axis=1)
     exact, score = (estimate == keys).mean(), key_scores(estimate, keys).mean()
     return {"exact": float(exact), "weighted score": float(score), "tracks": len(keys)}
@@ -151,10 +159,14 @@ def _train_classes(
     store = training.store
     batches = _augmented_batches(task, name, training, params)
     fit_on_crops(head, batches, _soft_cross_entropy, params.describe_steps)
+
+    # Without enough labelled held-out tracks the head stays as it is, uncalibrated and untested.
     labels = held_out.labels
     rows = held_out.rows[labels.labelled(name)[held_out.rows]]
     if len(rows) < FEWEST:
         return {"tracks": int(len(rows))}
+
+    # [n, classes]: mean logits of whole tracks, to which the temperature is fitted and by which the head is judged.
     logits = np.stack([_clip_logits(head, task.source, store, int(row)) for row in rows])
     values = labels.arrays[name][rows].astype(np.float64)
     classes = task.soft_labels(values)
@@ -173,6 +185,7 @@ def _augmented_batches(
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         while True:
+            # [batch] tracks, tempo factors, semitones and labels; each task changes what it is about.
             chosen = rng.choice(rows, BATCH)
             stretch, transpose, label = np.ones(BATCH), np.zeros(BATCH, np.int64), values[chosen].astype(np.float64)
             if task.source == "onset":
@@ -184,9 +197,12 @@ def _augmented_batches(
             else:
                 transpose = rng.integers(12, size=BATCH)
                 label = transposed_key(label.astype(np.int64), transpose).astype(np.float64)
-            # [batch, crops] first frames.
+
+            # [batch, crops] first frames, anywhere in the track; a faster segment spans more frames of it.
             last = store.frames[chosen] - frames_spanned(length, stretch)
             starts = repeated_crops((rng.random((BATCH, CROPS)) * (last[:, None] + 1)).astype(np.int64), rng)
+
+            # One read of [batch * crops, *shape], then [batch, crops, *shape].
             read = store.read_segments(
                 np.repeat(chosen, CROPS), starts.ravel(), np.repeat(stretch, CROPS), names=(task.source,)
             )[task.source]
@@ -198,6 +214,7 @@ def _augmented_batches(
 
 
 def _soft_cross_entropy(target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """[batch, classes], twice -> [batch]: -sum of target * log softmax(logits); targets sum to 1."""
     return tf.nn.softmax_cross_entropy_with_logits(target, logits)
 
 
@@ -213,9 +230,11 @@ def _calibrate_classes(layer: keras.layers.Layer, logits: np.ndarray, classes: n
     the layer and into ``logits``.
     """
 
+    # The scale is sought by its logarithm, which keeps it positive: between e^-3 and e.
     def loss(log_scale: float) -> float:
         return float(-(classes * scipy.special.log_softmax(np.exp(log_scale) * logits, axis=1)).sum(1).mean())
 
     scale = float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=(-3.0, 1.0), method="bounded").x))
+    # Kernel and bias times the scale are logits times the scale.
     layer.set_weights([scale * weights for weights in layer.get_weights()])
     logits *= scale

@@ -25,15 +25,16 @@ def exported_weights(version: str | Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: if it is no exported model, or its checkpoint is damaged.
     """
+    # The checkpoint has one tensor per variable under a key of its own; its object graph gives Keras' path of each.
     prefix = Path(version) / "variables" / "variables"
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         graph = TrackableObjectGraph.FromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
-        return {
-            attribute.full_name: reader.get_tensor(attribute.checkpoint_key)
-            for node in graph.nodes
-            for attribute in node.attributes
-        }
+        weights = {}
+        for node in graph.nodes:
+            for attribute in node.attributes:
+                weights[attribute.full_name] = reader.get_tensor(attribute.checkpoint_key)
+        return weights
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         raise InputError(f"{version}: no exported model, or a damaged one ({str(error).splitlines()[0]})") from error
 
@@ -54,6 +55,7 @@ def assign_exported_weights(model: keras.Model, version: str | Path, *, fresh: t
         path = weight_path(weight)
         if path.split("/")[0] in fresh:
             continue
+        # A network of another width has the same paths, so shapes are compared as well.
         if path not in weights:
             raise InputError(f"{version}: no weight {path}; expected the same network, of the same Keras")
         stored, wanted = weights[path].shape, tuple(weight.shape)

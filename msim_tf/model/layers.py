@@ -41,6 +41,8 @@ class Tempogram(keras.layers.Layer):
 
     def call(self, onset: tf.Tensor) -> tf.Tensor:
         """Computes the tempogram."""
+        # [batch, frames + lags - 1] -> [batch, lags, ceil(frames / stride)]. The operations lose the static shape; the
+        # layers that follow need it when the model is built.
         rows = tempogram(tf.cast(onset, tf.float32), lags=self.lags, stride=self.stride)
         frames = None if onset.shape[-1] is None else (onset.shape[-1] - self.lags) // self.stride + 1
         return tf.ensure_shape(rows, [onset.shape[0], self.lags, frames])
@@ -69,6 +71,7 @@ class SubspaceMask(keras.layers.Layer):
     def __init__(self, mask: Iterable[float], **kwargs: Any) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
+        # Plain integers, because the configuration of a saved model is JSON.
         self.mask = [int(value) for value in mask]
         if set(self.mask) - {0, 1} or 1 not in self.mask:
             raise InputError(f"mask {self.mask}: expected zeros and ones, at least one 1")
@@ -77,6 +80,7 @@ class SubspaceMask(keras.layers.Layer):
         """Keeps the active coordinates."""
         if embedding.shape[-1] != len(self.mask):
             raise InputError(f"embedding of {embedding.shape[-1]} coordinates, the mask has {len(self.mask)}")
+        # [batch, size] -> [batch, width], in float32 under a 16-bit policy, too: losses compare small differences.
         return tf.gather(tf.cast(embedding, tf.float32), np.flatnonzero(self.mask), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
@@ -86,8 +90,9 @@ class SubspaceMask(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="msim")
 class Transpositions(keras.layers.Layer):
-    """Chroma as heard from each of the twelve tonics: what follows answers one question, "is the first row the tonic?",
-    and has not to learn it twelve times.
+    """Chroma relative to each of the twelve tonics.
+
+    The layers that follow then learn one question, "is the first row the tonic?", once instead of twelve times.
 
     Call:
         chroma: [batch, 12, frames].
@@ -96,6 +101,8 @@ class Transpositions(keras.layers.Layer):
 
     def call(self, chroma: tf.Tensor) -> tf.Tensor:
         """Transposes."""
+        # rows[k, i] = i + k: row i of the k-th transposition is the pitch class i semitones above tonic k.
+        # [batch, 12, frames] -> [batch, 12, 12, frames] -> [batch * 12, 12, frames].
         rows = (np.arange(12)[:, None] + np.arange(12)) % 12
         return tf.reshape(tf.gather(chroma, rows, axis=1), [-1, 12, chroma.shape[-1]])
 
@@ -106,6 +113,7 @@ class KeyLogits(keras.layers.Layer):
 
     def call(self, modes: tf.Tensor) -> tf.Tensor:
         """Sorts by mode, then tonic."""
+        # [batch * 12, 2] -> [batch, 12 tonics, 2 modes] -> [batch, 2 modes, 12 tonics] -> [batch, 24].
         return tf.reshape(tf.transpose(tf.reshape(modes, [-1, 12, 2]), [0, 2, 1]), [-1, 24])
 
 
@@ -130,4 +138,5 @@ class MeanOfCrops(keras.layers.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Averages."""
+        # [batch * crops, width] -> [batch, crops, width] -> [batch, width]; ``FoldCrops`` left a clip's crops adjacent.
         return tf.reduce_mean(tf.reshape(x, [-1, self.crops, x.shape[-1]]), axis=1)

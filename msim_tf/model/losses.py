@@ -25,7 +25,7 @@ import tensorflow as tf
 from msim_tf.errors import InputError
 
 MARGIN = 0.1  # paper, section 3.3
-FALLBACKS = ("hardest", "skip")
+FALLBACKS = ("hardest", "skip")  # what a pair without a semi-hard negative does
 
 
 def cosine_distances(embeddings: tf.Tensor) -> tf.Tensor:
@@ -37,12 +37,14 @@ def cosine_distances(embeddings: tf.Tensor) -> tf.Tensor:
     Returns:
         [batch, batch] float32 in [0, 2]. A zero vector is at distance 1 from all, and gets no gradient.
     """
+    # [batch, width]: vectors of length 1; zero vectors stay zero. In 16 bits distances would have three digits.
     embeddings = tf.cast(embeddings, tf.float32)
-    # Vectors to length 1, zero vectors stay zero.
     square = tf.reduce_sum(tf.square(embeddings), -1, keepdims=True)
     present = square > 1e-12
     # The inner where keeps 1 / 0 out of the gradient, which the outer one alone would turn into 0 * inf.
     unit = embeddings * tf.where(present, tf.math.rsqrt(tf.where(present, square, 1.0)), 0.0)
+
+    # [batch, batch]: rounding may put the cosine of equal vectors above 1.
     return tf.maximum(1.0 - tf.matmul(unit, unit, transpose_b=True), 0.0)
 
 
@@ -64,6 +66,7 @@ def relation_masks(relation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             f"targets of shape [{rows}, {columns}] on one replica: expected a square block; "
             "sample one block per replica, targets [batch, batch / replicas]"
         )
+    # [batch, batch]: all pairs but of a member with itself, which would be a positive at distance 0.
     others = tf.logical_not(tf.eye(tf.shape(relation)[0], dtype=tf.bool))
     return tf.logical_and(relation > 0, others), tf.logical_and(relation < 0, others)
 
@@ -88,16 +91,22 @@ def semi_hard_negatives(
         is True; valid pairs, [batch, batch] bool: similar, and with a known negative.
     """
     validate_mining(margin, fallback)
-    fixed = tf.stop_gradient(distances)
-    # Negatives of each anchor by distance, all others behind them: [batch, batch] columns and distances.
+    fixed = tf.stop_gradient(distances)  # to search in
+
+    # [batch, batch] column numbers and distances: the negatives of each anchor, nearest first, all others behind them.
     order = tf.argsort(tf.where(dissimilar, fixed, fixed.dtype.max), axis=1, stable=True)
     ascending = tf.gather(tf.where(dissimilar, fixed, fixed.dtype.max), order, batch_dims=1)
     count = tf.reduce_sum(tf.cast(dissimilar, tf.int32), 1, keepdims=True)
-    # Position of the first negative farther than the positive; past the end of the negatives, that is the last,
-    # farthest one.
+
+    # [batch, batch] ranks: the nearest negative that is farther than the positive. It is the semi-hard one if there is
+    # any, and the fallback if not, so one search serves both, without the [batch, batch, batch] masks of the usual
+    # implementations. Past the last negative that is the last, farthest one.
     position = tf.minimum(tf.searchsorted(ascending, fixed, side="right"), tf.maximum(count - 1, 0))
+
     # Back from ranks to columns, and to distances that have a gradient.
     negatives = tf.gather(distances, tf.gather(order, position, batch_dims=1), batch_dims=1)
+
+    # [batch, batch]: pairs that have a negative and, with "skip", a semi-hard one.
     valid = tf.logical_and(similar, count > 0)
     if fallback == "skip":
         valid &= tf.logical_and(negatives > distances, negatives < distances + margin)
@@ -118,6 +127,7 @@ def triplet_hinges(
     Returns:
         [batch, batch] float, 0 where the pair is not valid; valid pairs, [batch, batch] bool.
     """
+    # All [batch, batch], from anchor (row) to positive (column); a pair that is not valid adds 0 and no gradient.
     similar, dissimilar = relation_masks(relation)
     negatives, valid = semi_hard_negatives(distances, similar, dissimilar, margin=margin, fallback=fallback)
     return tf.where(valid, tf.maximum(distances - negatives + margin, 0.0), 0.0), valid
@@ -158,13 +168,16 @@ def contrastive_terms(distances: tf.Tensor, relation: tf.Tensor, *, temperature:
         [batch, batch] float >= 0, 0 where the pair is not valid; valid pairs (similar, with a known negative), [batch,
         batch] bool.
     """
+    # [batch, batch]: 1 - distance is the cosine, and a constant added to all logits of a row changes nothing.
     similar, dissimilar = relation_masks(relation)
     logits = -distances / temperature
-    negatives = tf.where(dissimilar, logits, logits.dtype.min)
+
     # [batch, 1] log of the sum over the negatives: -log(e^p / (e^p + sum)) = softplus(log sum - p).
+    negatives = tf.where(dissimilar, logits, logits.dtype.min)
     weight = tf.reduce_logsumexp(negatives, axis=1, keepdims=True)
+
+    # [batch, batch] terms. The inner where keeps the smallest float of an anchor without negatives out of the gradient.
     valid = tf.logical_and(similar, tf.reduce_any(dissimilar, axis=1, keepdims=True))
-    # The inner where keeps the smallest float of an anchor without negatives out of the gradient.
     terms = tf.nn.softplus(tf.where(valid, weight - logits, 0.0))
     return tf.where(valid, terms, 0.0), valid
 
@@ -182,9 +195,12 @@ def teacher_terms(subspace: tf.Tensor, tags: tf.Tensor) -> tuple[tf.Tensor, tf.T
         [batch, batch] float >= 0, 0 where the pair is not valid; valid pairs (both scored), [batch, batch]
         bool.
     """
+    # [batch, batch]: pairs of two different members that the teacher has both scored.
     scored = tf.reduce_any(tags != 0, axis=1)
     others = tf.logical_not(tf.eye(tf.shape(tags)[0], dtype=tf.bool))
     valid = scored[:, None] & scored[None, :] & others
+
+    # A difference of distances is one of cosines: the 1 in both cancels.
     difference = cosine_distances(subspace) - cosine_distances(tags)
     return tf.where(valid, tf.square(difference), 0.0), valid
 
@@ -292,6 +308,7 @@ class RegressionLoss(keras.losses.Loss):
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Per-member losses, [batch]; a member of whom nothing is known has 0."""
+        # [batch, coordinates]: errors, 0 where the target is unknown. The inner where keeps NaN out of the gradient.
         finite = tf.math.is_finite(y_true)
         error = tf.where(finite, tf.where(finite, y_true, 0.0) - tf.cast(y_pred, tf.float32), 0.0)
         return tf.reduce_mean(tf.square(error), axis=1)
@@ -303,6 +320,7 @@ class RegressionLoss(keras.losses.Loss):
 
 def _per_anchor(terms: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     """[batch] values whose mean is the mean of ``terms`` over valid pairs."""
+    # Keras divides the sum over anchors by the batch; eq. (1) divides it by the number of pairs.
     return tf.reduce_sum(terms, 1) * tf.cast(tf.shape(terms)[0], tf.float32) / pair_count(valid)
 
 

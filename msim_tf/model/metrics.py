@@ -27,6 +27,7 @@ def active_triplets(
     Returns:
         A float32 scalar in [0, 1].
     """
+    # [batch, batch] -> scalar: a hinge is 0 where the negative is farther than the positive by the margin.
     hinges, valid = triplet_hinges(cosine_distances(y_pred), y_true, margin=margin, fallback=fallback)
     return tf.reduce_sum(tf.cast(hinges > 0, tf.float32)) / pair_count(valid)
 
@@ -46,6 +47,7 @@ def valid_pairs(y_true: tf.Tensor, y_pred: tf.Tensor, margin: float = MARGIN, fa
     Returns:
         A float32 scalar >= 0, ordered pairs in one replica's block.
     """
+    # [batch, batch] -> scalar; (a, p) and (p, a) are two pairs, each with the negatives of its own anchor.
     _, valid = triplet_hinges(cosine_distances(y_pred), y_true, margin=margin, fallback=fallback)
     return tf.reduce_sum(tf.cast(valid, tf.float32))
 
@@ -70,6 +72,7 @@ class TripletMetric(keras.metrics.Mean):
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
+        # By name, not as a function: a ``.keras`` file stores the configuration as JSON.
         super().__init__(name=name or statistic, dtype=dtype)
         validate_mining(margin, fallback)
         self.statistic = statistic
@@ -78,6 +81,7 @@ class TripletMetric(keras.metrics.Mean):
 
     def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> Any:
         """Adds one block: relation [batch, batch], subspace [batch, width]; weights of samples are ignored."""
+        # One scalar per block goes into the mean, so blocks of few pairs count as much as those of many.
         function = active_triplets if self.statistic == "active_triplets" else valid_pairs
         return super().update_state(function(y_true, y_pred, margin=self.margin, fallback=self.fallback))
 

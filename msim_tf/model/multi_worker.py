@@ -60,6 +60,7 @@ class Hosts:
             first = tf.equal(context.replica_id_in_sync_group, 0)
             return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(first, own, 0))
 
+        # Every replica has the same sum; a collective operation returns when all of them have come to it.
         values = self.strategy.experimental_local_results(tf.function(lambda: self.strategy.run(total))())
         return int(values[0])
 
@@ -78,6 +79,7 @@ class Hosts:
             return data.cache() if cached else data
 
         def blocks(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            # One pipeline per host. With a number of steps ``fit`` goes on where it stopped, so a cached one repeats.
             share = Share(context.input_pipeline_id, context.num_input_pipelines)
             data = make_dataset(part, inputs, first=first, last=last, share=share)
             return data.cache().repeat() if cached else data
@@ -140,6 +142,7 @@ def _cluster(text: str) -> tuple[int, int]:
     try:
         config = json.loads(text)
         cluster, task = config.get("cluster", {}), config.get("task", {"type": "worker", "index": 0})
+        # The order in which TensorFlow numbers the hosts.
         hosts = [("chief", i) for i in range(len(cluster.get("chief", [])))]
         hosts += [("worker", i) for i in range(len(cluster.get("worker", [])))]
         if set(cluster) - {"chief", "worker"}:

@@ -37,10 +37,10 @@ EMBEDDING = "embedding"  # layer whose output is the whole embedding
 
 _STEM = 64  # rows and frames after the stem, filters of its convolution
 _JOIN = 16  # rows and frames where branches meet
-_BRANCH_BLOCKS = 2
-_BLOCKS = 6
+_BRANCH_BLOCKS = 2  # inception blocks of each branch
+_BLOCKS = 6  # inception blocks that an input passes in all
 HEAD_UNITS = {"onset": 128, "cens": 256}  # hidden units of a time-averaged head, by its input
-_CHORD_UNITS = 128
+_CHORD_UNITS = 128  # features of a single frame of chroma
 
 
 def build_network(network: NetworkParams | str, features: FeatureParams | None = None) -> keras.Model:
@@ -72,8 +72,8 @@ def build_network(network: NetworkParams | str, features: FeatureParams | None =
         maps["onset"] = Tempogram(features.tempogram_lags, network.slow_stride, name="tempogram")(inputs["onset"])
         maps["cens"] = every_frame(inputs["cens"], network.slow_stride)
 
-    # Each branch leads to [batch, 16, 16, channels]; there they are joined, and four more blocks halve both axes to 1 x
-    # 1.
+    # Each branch leads to [batch, 16, 16, channels]. There they are joined, and each of four more blocks halves both
+    # axes, down to 1 x 1 (paper, Figure 1).
     strides = {name: 1 if name == "mel" else network.slow_stride for name in maps}
     branches = [_branch(x, name, network.width, strides[name]) for name, x in maps.items()]
     x = keras.layers.Concatenate(name="join")(branches) if len(branches) > 1 else branches[0]
@@ -131,6 +131,7 @@ def head_model(model: keras.Model) -> keras.Model:
     Returns:
         A model from the heads' inputs to a dict by dimension, each [batch, subspace_width] float32.
     """
+    # A head ends in a layer "NAME_norm"; dimensions that the backbone projects have none.
     layers = {layer.name for layer in model.layers}
     outputs = {name: model.get_layer(f"{name}_norm").output for name in model.output if f"{name}_norm" in layers}
     averaged = {dimension(name).averaged_input for name in outputs}
@@ -153,6 +154,7 @@ def in_float32(model: keras.Model) -> keras.Model:
 
     if all(layer.compute_dtype == "float32" for layer in model.layers):
         return model
+    # The policy is part of each layer, so the layers are made anew; the weights are float32 under both policies.
     clone = keras.models.clone_model(model, clone_function=cloned)
     clone.set_weights(model.get_weights())
     return clone
@@ -167,6 +169,7 @@ def every_frame(x: Any, stride: int) -> Any:
     """Every ``stride``-th frame: [batch, rows, frames] -> [batch, rows, ceil(frames / stride)]."""
     if stride == 1:
         return x
+    # Pooling of size 1 only picks, by a layer that Keras 2 and Keras 3 save alike.
     return keras.layers.MaxPooling1D(1, strides=stride, data_format="channels_first", name="cens_every")(x)
 
 
@@ -218,7 +221,11 @@ def _pool_size(length: int, target: int, what: str) -> int:
 
 
 def _inception_block(x: Any, name: str, width: float, *, strides: tuple[int, int] = (2, 2)) -> Any:
-    """A "naive" module with strides, then a "dimension reduction" module of 256 (times ``width``) channels."""
+    """A "naive" module with strides, then a "dimension reduction" module of 256 (times ``width``) channels.
+
+    [batch, rows, frames, channels] -> [batch, ceil(rows / strides[0]), ceil(frames / strides[1]), 256 * width].
+    """
+    # "Inception module, naive version", figure 2(a) of Szegedy et al.; all four parts have the strides.
     # A 1x1 convolution with strides is written as picking, then convolving: the backward pass of the former writes
     # beyond its buffer on CPUs when channels are fewer than a vector register holds (uxlfoundation/oneDNN, issue 6035),
     # and kills the process.
@@ -231,6 +238,7 @@ def _inception_block(x: Any, name: str, width: float, *, strides: tuple[int, int
             keras.layers.MaxPooling2D(3, strides=strides, padding="same", name=f"{name}_naive_pool")(x),
         ]
     )
+
     # "Inception module with dimension reduction", figure 2(b) of Szegedy et al.: 64 + 128 + 32 + 32 channels.
     reduced3 = _conv(x, filters(96, width), 1, (1, 1), f"{name}_3x3_reduce")
     reduced5 = _conv(x, filters(16, width), 1, (1, 1), f"{name}_5x5_reduce")
@@ -246,6 +254,7 @@ def _inception_block(x: Any, name: str, width: float, *, strides: tuple[int, int
 
 
 def _conv(x: Any, count: int, kernel: int, strides: tuple[int, int], name: str) -> Any:
+    """A square convolution with ReLU: [batch, rows, frames, channels] -> [batch, rows, frames, count], over strides."""
     return keras.layers.Conv2D(count, kernel, strides=strides, padding="same", activation="relu", name=name)(x)
 
 
@@ -262,13 +271,17 @@ def _projection(backbone: Any, maps: dict[str, Any], network: NetworkParams) -> 
     """
     if not network.heads:
         return keras.layers.Dense(network.embedding_size, name="projection")(backbone)
-    # One dense layer projects all dimensions of the backbone together.
+
+    # [batch, subspace_width * dimensions]: one dense layer projects all dimensions of the backbone together.
     names = network.backbone_dimensions
     projected = keras.layers.Dense(network.subspace_width * len(names), name="projection")(backbone)
+
     # Each part is normalised alone before all are together: else the part with the largest scale would decide the
     # common mean and variance, its mean would be added to every other subspace, and distances over the whole embedding
     # would be its.
     projected = layer_normalisation("projection_norm")(projected)
+
+    # Parts in the order of the layout: runs of neighbouring dimensions that come from the same side.
     parts = []
     for from_backbone, run in itertools.groupby(network.dimensions, key=lambda name: name in names):
         neighbours = tuple(run)
@@ -294,13 +307,17 @@ def _time_averaged_head(x: Any, network: NetworkParams, name: str) -> Any:
     Returns:
         [batch, subspace_width].
     """
-    averaged = network.heads[name]
     # [batch, rows]: what is averaged is standardised over its rows. All entries of an averaged CENS are positive and
     # alike, and the key is in their contrast.
+    averaged = network.heads[name]
     mean = keras.layers.GlobalAveragePooling1D(data_format="channels_first", name=f"{name}_time_mean", dtype="float32")
     statistics = layer_normalisation(f"{name}_contrast")(mean(x))
+
+    # [batch, rows + chord units] for the key: the same notes make several keys, their chords tell which.
     if averaged == "cens":
         statistics = keras.layers.Concatenate(name=f"{name}_statistics")([statistics, chord_statistics(x, name)])
+
+    # -> [batch, subspace_width]: a perceptron with one hidden layer, its output on the scale of all other parts.
     hidden = keras.layers.Dense(HEAD_UNITS[averaged], activation="relu", name=f"{name}_hidden")(statistics)
     projected = keras.layers.Dense(network.subspace_width, name=f"{name}_projection")(hidden)
     return layer_normalisation(f"{name}_norm")(projected)
@@ -308,8 +325,12 @@ def _time_averaged_head(x: Any, network: NetworkParams, name: str) -> Any:
 
 def chord_statistics(x: Any, name: str) -> Any:
     """[batch, rows, frames] -> [batch, units]: the mean over time of a perceptron's response to each frame."""
+    # [batch, frames, rows]: each frame is standardised over its pitch classes.
     frames = keras.layers.Permute((2, 1), name=f"{name}_frames")(x)
     frames = layer_normalisation(f"{name}_frame_contrast")(frames)
+
+    # [batch, frames, units] -> [batch, units]: a convolution of length 1 is the same layer for every frame. Its mean
+    # says how often a chord sounds; a mean of notes cannot.
     responses = keras.layers.Conv1D(_CHORD_UNITS, 1, activation="relu", name=f"{name}_frame_hidden")(frames)
     mean = keras.layers.GlobalAveragePooling1D(name=f"{name}_frame_mean", dtype="float32")(responses)
     return layer_normalisation(f"{name}_frame_norm")(mean)

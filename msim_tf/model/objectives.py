@@ -31,6 +31,7 @@ def build_compiled_model(
     """
     teacher_targets, regression_size = sampler.teacher_targets, sampler.regression_size
     keras.utils.set_random_seed(params.seed)
+
     # Losses and their weights by output: the dimensions, then what a training may add.
     dimensions = params.network.dimensions
     losses = {name: dimension_loss(params) for name in dimensions}
@@ -41,6 +42,7 @@ def build_compiled_model(
         losses[target], weights[target] = TeacherLoss(), params.teacher_weight / len(teacher_targets)
     if regression_size:
         losses[TEACHER], weights[TEACHER] = RegressionLoss(), params.regression_weight
+
     # The network has an output for each of them.
     network = dataclasses.replace(
         params.network,
@@ -48,6 +50,8 @@ def build_compiled_model(
         teacher_outputs=tuple(teacher_targets.values()),
         regression_size=regression_size,
     )
+
+    # Variables must be created under the strategy, the optimizer's as well.
     with strategy.scope():
         model = build_network(network, features)
         model.compile(
@@ -68,8 +72,10 @@ def dimension_loss(params: TrainParams) -> keras.losses.Loss:
 
 
 def _learning_rate(params: TrainParams, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    # On a plateau a callback lowers the rate, which it can only do to a number.
     if params.schedule == "plateau":
         return params.learning_rate
+    # Warm-up starts at the rate of its first step; alpha, the end of the cosine, is a share of the peak.
     return keras.optimizers.schedules.CosineDecay(
         params.learning_rate / max(1, params.warmup_steps),
         decay_steps=max(1, params.epochs * steps - params.warmup_steps),

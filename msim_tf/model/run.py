@@ -64,6 +64,7 @@ def load_run(path: str | Path) -> Run:
         InputError: if it is none.
     """
     path = Path(path)
+    # An unfinished run has no summary yet; one that is there must be whole.
     file, finished = path / "run.json", path / "summary.json"
     what = "a training run (msim train makes one)"
     value = load_checked_json(file, what, cure=_CURE, header=(FORMAT, FORMAT_VERSION))
@@ -92,7 +93,7 @@ def validate_model_file(run: Run) -> None:
     """
     file = run.path / CHECKSUMS_FILE
     if not run.summary or not file.exists():
-        return
+        return  # an unfinished run still changes its model
     checksums = load_checked_json(file, "the checksums of a training run", cure=_CURE)
     try:
         if file_checksum(run.model_path) != checksums.get(run.model_path.name):
@@ -133,6 +134,8 @@ def start_run(fresh: Run) -> Run:
         }
         save_checked_json(fresh.path / "run.json", value)
         return fresh
+
+    # A run that is there resumes only under the same parameters, named one by one, and the same tracks in each split.
     run = load_run(fresh.path)
     old, new = run.params.to_json(), fresh.params.to_json()
     changed = [f"{name} {old[name]} -> {new[name]}" for name in new if old[name] != new[name] and name != "network"]
@@ -146,6 +149,7 @@ def start_run(fresh: Run) -> Run:
 
 def finish_run(run: Run, summary: dict[str, Any]) -> None:
     """Writes the checksum of the kept model and then the summary, by which the run is finished."""
+    # In this order: a kill between the two leaves an unfinished run, which the same command finishes.
     save_checked_json(run.path / CHECKSUMS_FILE, {run.model_path.name: file_checksum(run.model_path)})
     save_checked_json(run.path / "summary.json", summary)
 
@@ -157,6 +161,7 @@ def kept_epoch(history: Path, keep: str) -> dict[str, Any]:
         history: the run's history.csv.
         keep: as in ``TrainParams``.
     """
+    # Ties go to the first epoch, as with ``SaveBest``. The history counts epochs from 0.
     rows = read_history(history)
     kept = rows[-1] if keep == "last" else min(rows, key=lambda row: row["val_loss"])
     return {"epochs": len(rows), "kept_epoch": int(kept["epoch"]) + 1, "first_loss": rows[0]["loss"], **kept}

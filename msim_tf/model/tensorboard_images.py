@@ -43,6 +43,7 @@ class SubspaceScores:
     """
 
     def __init__(self, sample: SampleTracks, params: TrainParams, store: FeatureStore) -> None:
+        # [n, n] relations of the sample by dimension: the labels never change, so once for all epochs.
         self._sample = sample
         self._layout = layout(params.network)
         rows = np.arange(len(sample.identifiers))
@@ -54,6 +55,7 @@ class SubspaceScores:
 
     def matrix(self, model: keras.Model) -> Disentanglement | None:
         """Every subspace on every kind of label; None for a model that has diverged, whose loss shows it."""
+        # Subspaces [n, width] side by side, [n, size], as an index holds them.
         parts = embed_sample(model, self._sample)
         vectors = np.concatenate([parts[name] for name in self._layout.names], axis=1)
         if not np.isfinite(vectors).all():
@@ -118,11 +120,14 @@ def input_figure(sample: SampleTracks, features: FeatureParams) -> Figure:
             network makes of it.
         features: of the store, for the axes.
     """
+    # A few tracks, evenly spread: [n, *shape] -> [4, *shape] float32, since a store has half floats.
     total = len(sample.identifiers)
     tracks = np.unique(np.linspace(0, total - 1, min(total, _SHOWN)).astype(int))
     inputs = {name: value[tracks].astype(np.float32) for name, value in sample.inputs.items()}
     if "onset" in inputs:
         inputs["tempogram"] = np.asarray(tempogram(inputs.pop("onset"), lags=features.tempogram_lags))
+
+    # One row of axes per input, one column per track.
     figure = plots.grid(len(inputs), len(tracks), width=4.2 * len(tracks), height=2.6 * len(inputs) + 0.6)
     for row, (name, values) in enumerate(inputs.items()):
         for column, track in enumerate(tracks):
@@ -151,6 +156,7 @@ def _label_rows(axes: Axes, name: str, features: FeatureParams, *, first: bool) 
         axes.set_yticks(range(0, 12, 2), _PITCH_CLASSES[::2])
         title = "CENS: pitch class"
     elif name == "tempogram":
+        # A lag of one beat is 60 / bpm seconds, in frames.
         lags = {bpm: 60 * features.frame_rate / bpm for bpm in _BPM_TICKS}
         inside = {bpm: lag for bpm, lag in lags.items() if lag < features.tempogram_lags}
         # Longer lags repeat what shorter ones say.

@@ -38,6 +38,7 @@ class SampleTracks:
 
 def sample_tracks(store: FeatureStore, clips: np.ndarray, inputs: Sequence[str]) -> SampleTracks:
     """Picks at most 256 of ``clips``, evenly spread, and reads a segment of each."""
+    # [n] clips, [n] first frames: the middle of a track is music, its ends may be silence.
     chosen = clips[np.unique(np.linspace(0, len(clips) - 1, min(len(clips), _SAMPLE)).astype(int))]
     segments = store.read_segments(chosen, (store.frames[chosen] - store.params.segment_frames) // 2)
     return SampleTracks({name: segments[name] for name in inputs}, [store.identifiers[i] for i in chosen])
@@ -45,6 +46,7 @@ def sample_tracks(store: FeatureStore, clips: np.ndarray, inputs: Sequence[str])
 
 def embed_sample(model: keras.Model, sample: SampleTracks) -> dict[str, np.ndarray]:
     """Subspaces of the sample's segments: dimension -> [n, width] float32, without what else a training predicts."""
+    # Blocks of 64 bound the memory of the activations. Other outputs predict what a teacher says.
     parts = [
         model({name: value[i : i + 64] for name, value in sample.inputs.items()}, training=False)
         for i in range(0, len(sample.identifiers), 64)
@@ -100,6 +102,7 @@ def loss_scalars(logs: Mapping[str, float], prefix: str, dimensions: Sequence[st
         prefix: "" for training, "val_" for validation.
         dimensions: those that the network has.
     """
+    # The logs of one split, without its prefix; the prefix of the training is none at all.
     own = {name[len(prefix) :]: value for name, value in logs.items() if name.startswith(prefix)}
     if not prefix:
         own = {name: value for name, value in own.items() if not name.startswith("val_")}
@@ -107,6 +110,8 @@ def loss_scalars(logs: Mapping[str, float], prefix: str, dimensions: Sequence[st
         # With one output Keras leaves its name out.
         (only,) = dimensions
         own |= {f"{only}_loss": own["loss"]} | {f"{only}_{kind}": own[kind] for kind in _TRIPLET_KINDS}
+
+    # Losses of the outputs that had a triplet; outputs without a count of pairs, such as a teacher's, always have one.
     scalars = {}
     for name, value in own.items():
         output, _, kind = name.rpartition("_")
@@ -115,6 +120,8 @@ def loss_scalars(logs: Mapping[str, float], prefix: str, dimensions: Sequence[st
     if scalars:
         # Without a single triplet the total is 0 as well, and says as little.
         scalars["loss/total"] = own["loss"]
+
+    # The metrics of the dimensions, under the same condition.
     for dimension in dimensions:
         if own.get(f"{dimension}_valid_pairs"):
             scalars |= {f"{kind}/{dimension}": own[f"{dimension}_{kind}"] for kind in _TRIPLET_KINDS}
@@ -139,6 +146,7 @@ def scalar_layout(dimensions: Sequence[str]) -> layout_pb2.Layout:
         "Norm of the embedding": [f"embedding/norm_{name}" for name in dimensions],
         "Learning rate": ["learning_rate"],
     }
+    # Tags are regular expressions there: escaped, and to their end, or "loss/era" would also draw "loss/era_teacher".
     categories = []
     for title, tags in groups.items():
         lines = {tag: layout_pb2.MultilineChartContent(tag=[f"{re.escape(tag)}$"]) for tag in tags}

@@ -10,7 +10,6 @@ import dataclasses
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -54,7 +53,10 @@ class RunInputs(keras.callbacks.Callback):
             tf.summary.image("input/features", picture[None])
         # The run "." is the session of HParams: its scores are those of the run as a whole.
         with tf.summary.create_file_writer(str(self._logdir)).as_default(step=0):
-            values = _flat(self._params)
+            # HParams takes one level of plain values: fields of the network become "network_NAME", tuples text.
+            values = dataclasses.asdict(self._params)
+            values |= {f"network_{name}": value for name, value in values.pop("network").items()}
+            values = {name: ",".join(value) if isinstance(value, tuple) else value for name, value in values.items()}
             scores = {name: f"{name}, label triplets" for name in self._params.network.dimensions}
             hparams.hparams_config(
                 hparams=[hparams.HParam(name) for name in values],
@@ -97,6 +99,7 @@ def write_projector(
         store: for labels, a teacher's where nobody gave any.
         held_out: identifiers of the validation split.
     """
+    # One table of vectors per subspace, [n, width] as text, all with the same table of labels.
     folder = logdir / "projector"
     folder.mkdir(parents=True, exist_ok=True)
     config = projector.ProjectorConfig()
@@ -107,6 +110,8 @@ def write_projector(
         entry.tensor_name = name
         entry.tensor_path = f"projector/{name}.tsv"
         entry.metadata_path = "projector/metadata.tsv"
+
+    # The table of labels: a row per track, in the order of the vectors.
     split = ["validation" if track in held_out else "train" for track in sample.identifiers]
     columns = {name: projector_labels(store, sample.identifiers, name) for name in DIMENSION_NAMES}
     with atomic_file(folder / "metadata.tsv", "w") as file:
@@ -129,12 +134,16 @@ def projector_labels(store: FeatureStore, identifiers: Sequence[str], name: str)
     Returns:
         [n] tag, bpm or key; "" where it is unknown, "other" for rare tags.
     """
+    # Tempo and key have one value at most, tags any number.
     values = [store.labels.values.get(track, {}).get(name, ()) for track in identifiers]
     if dimension(name).kind != "tag":
         return [own[0] if own else "" for own in values]
     if store.teacher:
         strongest = _strongest_tags(store, identifiers, name)
         values = [own or strongest.get(track, ()) for own, track in zip(values, identifiers)]
+
+    # One tag per track: the most frequent of its own, so that colours are shared; of equally frequent ones the last in
+    # the alphabet.
     counts = Counter(tag for own in values for tag in own)
     common = {tag for tag, _ in counts.most_common(_MOST_COLOURS)}
     shared = [max(own, key=lambda tag: (counts[tag], tag), default="") for own in values]
@@ -144,19 +153,17 @@ def projector_labels(store: FeatureStore, identifiers: Sequence[str], name: str)
 def _strongest_tags(store: FeatureStore, identifiers: Sequence[str], name: str) -> dict[str, tuple[str, ...]]:
     """Track -> the word of a dimension of which its teacher is surest; tracks that it does not know are left out."""
     assert store.teacher is not None
-    columns = [
-        (index, column.word) for index, column in enumerate(tag_columns(store.teacher)) if column.dimension == name
-    ]
+    columns, words = [], []
+    for index, column in enumerate(tag_columns(store.teacher)):
+        if column.dimension == name:
+            columns.append(index)
+            words.append(column.word)
     tracks = [track for track in identifiers if track in store.teacher]
     if not columns or not tracks:
         return {}
-    scores = store.teacher.embeddings[store.teacher.rows(tracks)][:, [index for index, _ in columns]]
-    # Frequent tags are strong everywhere; how far a score is above its tag's mean says more of the track.
-    return {track: (columns[best][1],) for track, best in zip(tracks, standardised(scores).argmax(axis=1))}
 
-
-def _flat(params: TrainParams) -> dict[str, Any]:
-    """The parameters as HParams takes them: one level, plain values."""
-    values = dataclasses.asdict(params)
-    values |= {f"network_{name}": value for name, value in values.pop("network").items()}
-    return {name: ",".join(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    # [tracks, tags of this dimension]: frequent tags are strong everywhere, so what counts is how far a score is above
+    # its tag's mean.
+    scores = store.teacher.embeddings[store.teacher.rows(tracks)][:, columns]
+    strongest = standardised(scores).argmax(axis=1)
+    return {track: (words[best],) for track, best in zip(tracks, strongest)}

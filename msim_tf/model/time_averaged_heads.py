@@ -37,6 +37,7 @@ def head_part(
         params: how to train.
         hosts: who trains.
     """
+    # Batches are built for the heads' dimensions alone, without what a teacher says.
     arrays = {name: labels.arrays[name] for name in params.network.heads}
     alone = dataclasses.replace(labels, arrays=arrays, teacher={}, regression=None)
     batches = BatchParams(
@@ -71,6 +72,7 @@ def train_heads(
     Returns:
         The mean loss of each epoch.
     """
+    # A model on [batch, crops, ...] that shares the heads' weights, so that they change in ``model``, too.
     heads = head_model(model)
     names = tuple(heads.output)
     steps = params.head_epochs * params.head_steps
@@ -83,6 +85,8 @@ def train_heads(
         jit_compile=False,
     )
     hosts.prepare(on_crops)
+
+    # The order of the data is the sampler's: Keras must not shuffle.
     history = on_crops.fit(
         hosts.dataset(part, tuple(heads.input), first=0, last=steps),
         epochs=params.head_epochs,
@@ -95,7 +99,7 @@ def train_heads(
 
 
 def _on_crops(heads: keras.Model, crops: int) -> keras.Model:
-    """The same on [batch, crops, ...], giving the mean of each clip's crops."""
+    """The heads on [batch, crops, ...], giving the mean of each clip's crops."""
     inputs = {
         name: keras.Input((crops, *tensor.shape[1:]), name=name, dtype="float32")
         for name, tensor in heads.input.items()

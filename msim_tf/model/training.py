@@ -81,6 +81,7 @@ class _Job:
 
     def steps(self, part: StorePart, wanted: int) -> int:
         """``wanted`` batches or, if that is 0, as many as use every segment of the part about once."""
+        # A global batch is one block of ``batch_size`` segments for each replica.
         segments = int((self.store.frames[part.clips] // self.store.params.segment_frames).sum())
         batch = part.sampler.params.batch_size * part.sampler.params.replicas
         return wanted or max(1, round(segments / batch))
@@ -114,6 +115,7 @@ def train(
     Raises:
         InputError: if the run belongs to another command, labels are missing, or another host has stopped.
     """
+    # Labels and splits are validated before anything is written.
     hosts = Hosts(strategy) if strategy else hosts_of_environment()
     labels = encode(
         store.labels,
@@ -125,16 +127,23 @@ def train(
     validate_labels(labels, store.path, allow_unlabelled=allow_unlabelled)
     parts = _split(store, params, split)
     identifiers = {name: [store.identifiers[i] for i in indices] for name, indices in parts.items()}
+
     with hosts.noticing_loss():
+        # The run keeps the parameters of the command; the statistics of the split are computed again when it resumes.
         run = _started(Run(Path(run_path), params, store.params.digest, identifiers, {}), hosts)
         if run.summary:
             return run
         params = dataclasses.replace(params, network=_with_statistics(params.network, store, parts["train"]))
         job = _Job(store, labels, run, params, hosts, callbacks)
+
+        # First the whole network, then the time-averaged heads alone.
         started = time.time()
         train_part = job.part(parts["train"], training=True)
         _fit(job, train_part, job.part(parts["validation"], training=False))
         heads = _fit_heads(job, train_part) if params.head_epochs else {}
+
+        # The heads that describe music learn last, from the model that is kept. Only the chief writes, and the summary
+        # last: by it the run is finished.
         if hosts.is_chief:
             summary = {**kept_epoch(run.path / "history.csv", params.keep), **heads}
             # A run whose loss never was a number keeps no model.
@@ -174,6 +183,7 @@ def _split(store: FeatureStore, params: TrainParams, split: Split | None) -> dic
     parts = training_rows(
         store.identifiers, store.labels.groups, validation=params.validation, seed=params.seed, split=split
     )
+    # A triplet needs a pair of tracks, in validation as well.
     for name in ("train", "validation"):
         if len(parts[name]) < 2:
             advice = f"is {split.source} of these tracks?" if split else "add music, or change --validation"
@@ -183,6 +193,7 @@ def _split(store: FeatureStore, params: TrainParams, split: Split | None) -> dic
 
 def _started(fresh: Run, hosts: Hosts) -> Run:
     """The run directory, made by the chief and then checked by every host."""
+    # The others wait until the directory is there, and then see whether it is the same one.
     if hosts.is_chief:
         start_run(fresh)
     hosts.agreed()
@@ -193,10 +204,13 @@ def _started(fresh: Run, hosts: Hosts) -> Run:
 
 def _with_statistics(network: NetworkParams, store: FeatureStore, clips: np.ndarray) -> NetworkParams:
     """The network with the mel statistics of the training split (paper 3.1: "z-score standardized")."""
+    # One pass over the clips, (n_mels, frames) each, in float64: in float32 the sums of a large store lose digits.
     total = square = count = 0.0
     for clip in clips:
         mel = store.read_clip(int(clip)).mel.astype(np.float64)
         total, square, count = total + mel.sum(), square + np.square(mel).sum(), count + mel.size
+
+    # var(x) = E[x^2] - E[x]^2.
     mean = total / count
     return dataclasses.replace(network, mel_mean=float(mean), mel_variance=float(square / count - mean**2))
 
@@ -206,6 +220,7 @@ def _fit(job: _Job, train_part: StorePart, held_out: StorePart) -> None:
     run, params, hosts = job.run, job.params, job.hosts
     steps, inputs = job.steps(train_part, params.steps_per_epoch), params.network.inputs
     validation_steps = job.steps(held_out, params.validation_steps)
+
     # The chief mends what a kill may have torn; then all continue from the same epoch.
     done = backed_up_epochs(run.path / "backup", steps) if hosts.is_chief else 0
     if hosts.is_chief:
@@ -213,11 +228,15 @@ def _fit(job: _Job, train_part: StorePart, held_out: StorePart) -> None:
     done = hosts.agreed(done)
     if done >= params.epochs:
         return
+
+    # Initial weights; a resumed training replaces them by those of its backup when ``fit`` begins.
     with _precision(params):
         model = build_compiled_model(params, job.store.params, steps, train_part.sampler, hosts.strategy)
     if params.start_from:
         assign_exported_weights(model, params.start_from, fresh=(TEACHER,))
     hosts.prepare(model)
+
+    # Batches are numbered through all epochs, so a resumed training goes on with the batch that came next.
     data = hosts.dataset(train_part, inputs, first=done * steps, last=params.epochs * steps)
     validation = hosts.dataset(held_out, inputs, first=0, last=validation_steps, cached=True)
     model.fit(
@@ -236,6 +255,7 @@ def _fit(job: _Job, train_part: StorePart, held_out: StorePart) -> None:
 def _precision(params: TrainParams) -> Iterator[None]:
     """Keras' global policy while a model is built: 16 bits if the parameters say so."""
     before = keras.mixed_precision.global_policy() if hasattr(keras.mixed_precision, "global_policy") else None
+    # float16 needs a GPU; CPUs compute bfloat16, which has the range of float32 and needs no loss scaling.
     if params.mixed_precision:
         gpu = bool(tf.config.list_physical_devices("GPU"))
         keras.mixed_precision.set_global_policy("mixed_float16" if gpu else "mixed_bfloat16")
@@ -261,6 +281,7 @@ def _fit_heads(job: _Job, train_part: StorePart) -> dict[str, float]:
 def _show_kept_model(job: _Job, model: keras.Model, held_out: np.ndarray, summary: Mapping[str, float]) -> None:
     """Final scores and projector for TensorBoard."""
     logdir, inputs = job.run.path / "tensorboard", job.params.network.inputs
+    # Scores are of the held-out tracks alone; the projector shows tracks of both splits.
     loss = loss_scalars(summary, "val_", job.params.network.dimensions).get("loss/total")
     write_result(logdir, model, loss, SubspaceScores(sample_tracks(job.store, held_out, inputs), job.params, job.store))
     shown = sample_tracks(job.store, np.arange(len(job.store)), inputs)
@@ -270,6 +291,7 @@ def _show_kept_model(job: _Job, model: keras.Model, held_out: np.ndarray, summar
 def _callbacks(job: _Job, held_out: StorePart, done: int) -> list[keras.callbacks.Callback]:
     """All callbacks; what the resumed run needs is written before the backup that will be restored with it."""
     store, run, params = job.store, job.run, job.params
+    # The learning rate: a plateau is seen by a callback, a cosine is part of the optimizer.
     remembered: dict[str, Any] = {}
     schedule: list[keras.callbacks.Callback] = []
     if params.schedule == "plateau":
@@ -282,10 +304,13 @@ def _callbacks(job: _Job, held_out: StorePart, done: int) -> list[keras.callback
         )
         remembered["plateau"] = (plateau, ["best", "wait", "cooldown_counter"])
         schedule = [plateau]
+
     if not job.hosts.is_chief:
         # The learning rate follows the same losses on every host; only the chief writes.
         state = own.RememberState(run.path / "schedule.json", remembered, done, writes=False)
         return [*schedule, state, own.RestoreOnly(str(run.path / "backup"))]
+
+    # In this order Keras calls them: what a resumed run needs is on disk before the backup of the same epoch.
     best = own.SaveBest(run.model_path, always=params.keep == "last")
     remembered["best"] = (best, ["value"])
     tensorboard = run.path / "tensorboard"

@@ -25,14 +25,17 @@ def train_words(
     model: keras.Model, learnt: WordTargets, training: TrackPart, held_out: TrackPart, params: TrainParams
 ) -> tuple[keras.Model | None, WordTargets, dict[str, Any]]:
     """The head (None if no word is left), the words that it can tell, and how well."""
+    # [tracks, segments, tag coordinates] of both parts: the network is run once, not for every batch.
     columns = tag_columns(params.network)
-    # [tracks, segments, tag coordinates] of both parts.
     embeddings = {part: _embeddings(model, part)[:, :, columns] for part in (training, held_out)}
+    # [tracks, words] by dimension: +1, -1, or 0 where nothing is known.
     targets = {
         part: {name: array[part.rows].astype(np.float32) for name, array in learnt.targets.items()}
         for part in (training, held_out)
     }
     head = build_word_head(len(columns), learnt.words)
+
+    # Batches of [batch, crops, coordinates]: some segments of some tracks.
     rng = np.random.default_rng(params.seed)
 
     def batches() -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
@@ -43,11 +46,13 @@ def train_words(
             yield inputs, {name: array[rows] for name, array in targets[training].items()}
 
     fit_on_crops(head, batches, dict.fromkeys(learnt.words, _known_cross_entropy), params.describe_steps)
+
     # Calibrate, and keep only words that held-out tracks do not show to be guessed.
     logits = _track_logits(head, embeddings[held_out])
     chosen: dict[str, np.ndarray] = {}
     figures: dict[str, Any] = {}
     for name, words in learnt.words.items():
+        # [words] of this dimension: how well each tells the held-out tracks apart.
         areas = [roc_area(logits[name][:, i], targets[held_out][name][:, i]) for i in range(len(words))]
         # Where held-out tracks test some words of a dimension, those that they cannot test are not said either.
         untested = all(area is None for area in areas)
@@ -60,6 +65,7 @@ def train_words(
 
 def _embeddings(model: keras.Model, part: TrackPart) -> np.ndarray:
     """[tracks, segments, size] float32: ``_SEGMENTS`` evenly spread segments of every track."""
+    # A few tracks at a time: ``BATCH`` segments bound the memory of the activations.
     store, embed = part.store, embedding_function(model)
     names = tuple(model.input)
     embedded = []
@@ -74,6 +80,7 @@ def _embeddings(model: keras.Model, part: TrackPart) -> np.ndarray:
 
 def _known_cross_entropy(target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Binary cross-entropy over what is known; targets [batch, words] are +1, -1 or, where nothing is known, 0."""
+    # softplus(-z) is -log sigmoid(z), and softplus(z) is -log (1 - sigmoid(z)): the sign of the target chooses.
     loss = tf.nn.softplus(-target * logits)
     is_known = tf.abs(target)
     return tf.reduce_sum(loss * is_known) / tf.maximum(tf.reduce_sum(is_known), 1.0)
@@ -99,6 +106,8 @@ def roc_area(scores: np.ndarray, target: np.ndarray) -> float | None:
 
 def _calibrate_words(layer: keras.layers.Layer, logits: np.ndarray, target: np.ndarray) -> None:
     """Platt's scaling of each word on held-out tracks, folded into the layer; too few tracks change nothing."""
+    # z -> e^a z + b for each word (Platt, "Probabilistic outputs for support vector machines", 1999); e^a is positive,
+    # so a word that tells tracks apart the wrong way is not turned around.
     kernel, bias = layer.get_weights()
     for column in range(logits.shape[1]):
         is_known = target[:, column] != 0
@@ -111,6 +120,7 @@ def _calibrate_words(layer: keras.layers.Layer, logits: np.ndarray, target: np.n
             scaled = np.logaddexp(0, -sign * (np.exp(scaling[0]) * z + scaling[1])).mean()
             return float(scaled + 0.01 * np.square(scaling).sum())
 
+        # The layer's weights after the scaling: e^a (x W + c) + b.
         scale, shift = scipy.optimize.minimize(loss, np.zeros(2), method="L-BFGS-B").x
         kernel[:, column] *= np.exp(scale)
         bias[column] = bias[column] * np.exp(scale) + shift
@@ -129,6 +139,7 @@ def _with_words(head: keras.Model, kept: WordTargets, chosen: dict[str, np.ndarr
 
 def _track_logits(head: keras.Model, segments: np.ndarray) -> dict[str, np.ndarray]:
     """[tracks, segments, coordinates] -> mean logits [tracks, words] by dimension."""
+    # One call on [tracks * segments, coordinates].
     flat = tf.constant(segments.reshape(-1, segments.shape[-1]))
     return {
         name: value.numpy().reshape(*segments.shape[:2], -1).mean(axis=1)
