@@ -71,10 +71,12 @@ class Description:
 
     def __str__(self) -> str:
         """One line, e.g. "jazz; mellow, instrumental; piano; 92 bpm (or 184); A minor"."""
+        # Dimensions are separated by semicolons, words of one by commas.
         parts = [", ".join(words) for name in self.words if (words := self.stated(name))]
         if not self.musical:
             return f"nothing musical{f' ({parts[0]})' if parts else ''}"
         if self.bpm is not None:
+            # Half and double are named from a probability of 1/8 on.
             others = [f"{bpm:.0f}" for bpm, probability in self.tempo[1:] if probability >= (1 - LIKELY) / 4]
             parts.append(f"{self.bpm:.0f} bpm" + (f" (or {', '.join(others)})" if others else ""))
         if self.key_name is not None:
@@ -94,6 +96,7 @@ def track_description(probabilities: Mapping[str, np.ndarray], classes: Mapping[
     tempo: tuple[tuple[float, float], ...] = ()
     key: tuple[tuple[str, float], ...] = ()
     for name, values in probabilities.items():
+        # [segments, classes] -> [classes]: words are independent of each other, tempi and keys exclude each other.
         kind = dimension(name).kind
         joined = joined_words(values) if kind == "tag" else joined_classes(values)
         if kind == "tag":
@@ -112,12 +115,14 @@ def track_description(probabilities: Mapping[str, np.ndarray], classes: Mapping[
 
 def joined_words(probabilities: np.ndarray) -> np.ndarray:
     """[segments, words] -> [words]: the probability at the mean of the segments' logits."""
+    # sigmoid(mean(logit(p))), as if the model had averaged its logits over the track.
     p = np.clip(np.asarray(probabilities, np.float64), _EDGE, 1 - _EDGE)
     return 1 / (1 + np.exp(-np.mean(np.log(p) - np.log1p(-p), axis=0)))
 
 
 def joined_classes(probabilities: np.ndarray) -> np.ndarray:
     """[segments, classes] -> [classes]: the geometric mean, made to sum to 1."""
+    # The softmax of the mean logits: what each segment's softmax was divided by cancels in the division.
     mean = np.exp(np.log(np.maximum(np.asarray(probabilities, np.float64), _EDGE)).mean(axis=0))
     return mean / mean.sum()
 

@@ -21,8 +21,10 @@ the model in memory. ``assets.extra`` holds ``msim.json`` (what this model is) a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,7 @@ def export_run(run: Run, features: FeatureParams, base: str | Path) -> Path:
     Raises:
         InputError: if the run is unfinished or of other features.
     """
+    # A run that is finished and was trained on these features; its model and heads are compared with their checksums.
     if not run.summary:
         raise InputError(f"{run.path}: this training is unfinished; run the same msim train command again, it resumes")
     if run.digest != features.digest:
@@ -75,9 +78,10 @@ def export_run(run: Run, features: FeatureParams, base: str | Path) -> Path:
     training = {
         "params": run.params.to_json(),
         "summary": run.summary,
-        "tracks": {k: len(v) for k, v in run.identifiers.items()},
+        "tracks": {split: len(tracks) for split, tracks in run.identifiers.items()},
     }
     heads = load_heads(run.path)
+
     # The parameters of the command have the preset's statistics of the mel-spectrogram, the model those of its split.
     zscore = model.get_layer("mel_zscore")
     mean, variance = (float(np.ravel(value)[0]) for value in (zscore.mean, zscore.variance))
@@ -111,17 +115,23 @@ def export_model(
     version = next_version(base)
     endpoints = _endpoints(model, network, features, heads)
     with atomic_directory(base / str(version)) as directory:
+        # The SavedModel itself; Keras prints a summary of every endpoint, which is no output of ours.
         archive = keras.export.ExportArchive()
         for name, (function, specs) in endpoints.items():
             archive.add_endpoint(name, function, input_signature=specs)
-        _write_out(archive, directory)
+        with contextlib.redirect_stdout(io.StringIO()):
+            archive.write_out(str(directory))
+
+        # What stands beside it: requests to warm up with, and what the model says of itself.
         (directory / "assets.extra").mkdir(exist_ok=True)
         examples = _examples(network, features)
         _write_warmup(directory, base.name, endpoints, examples)
         metadata = _metadata(base.name, network, features, training)
         if heads is not None:
             metadata["description"] = heads.to_json()
-        # The checksums of all other files, which are whole by now.
+
+        # The checksums of all other files, which are whole by now. The version is published when the block ends, so one
+        # that does not compute what the model does is never seen.
         save_checked_json(directory / METADATA_FILE, {**metadata, "files": checksums_of_files(directory)})
         _verify(directory, model, endpoints, examples)
     return base / str(version)
@@ -144,6 +154,7 @@ def _endpoints(
     def embedding(*values: tf.Tensor) -> tf.Tensor:
         return embed(dict(zip(network.inputs, values)), training=False)
 
+    # From segments, [batch, *shape] each: the whole embedding, every subspace, or a single one.
     def full(*values: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"embedding": embedding(*values)}
 
@@ -169,6 +180,7 @@ def _endpoints(
     widths = {name: len(own) for name, own in heads.classes.items()} if heads else {}
 
     def audio(audio: tf.Tensor) -> dict[str, tf.Tensor]:
+        # [batch, size + classes] means over the segments of each track, split into embedding and logits again.
         size = layout(network).size
         parts = tf.split(
             _hear_waveform(audio, embedding_and_logits, network, features, size + sum(widths.values())),
@@ -203,6 +215,7 @@ def _hear_waveform(
         features: how to make them.
         size: of what is averaged.
     """
+    # A server takes whatever is sent: refuse what would give no segment, or embeddings that are not finite.
     margin, hop = halo(features), features.hop_length
     frames = 1 + tf.shape(y)[1] // hop
     too_short = f"audio is shorter than one segment of {features.segment_samples} samples"
@@ -211,49 +224,51 @@ def _hear_waveform(
         tf.debugging.assert_greater_equal(frames, features.segment_frames, too_short),
         tf.debugging.assert_less_equal(tf.abs(y), LOUDEST, no_sound),  # NaN is not less
     ]
+
+    # [batch, (frames - 1) * hop + 2 * margin]: silence around the clip, and whole frames only, as in extraction.
     with tf.control_dependencies(checks):
         padded = tf.pad(y, [[0, 0], [margin, margin]])[:, : (frames - 1) * hop + 2 * margin]
+
+    # Features of whole clips, then the segments of all clips in one batch: [batch * count, *shape].
     mel, mel_db, chroma = frame_features(padded, features)
     onset, cens = clip_features(mel_db, chroma, features)
     cut = segments({"mel": mel, "onset": onset, "cens": cens}, features)
     count = tf.shape(cut["mel"])[1]
     flat = {name: tf.reshape(cut[name], [-1, *features.input_shapes[name]]) for name in network.inputs}
+
+    # [batch * count, size] -> [batch, count, size] -> [batch, size]: a track is the mean of its segments (paper, 4.1).
     return tf.reduce_mean(tf.reshape(_in_chunks(flat, hear, size), [-1, count, size]), 1)
 
 
 def _in_chunks(inputs: dict[str, tf.Tensor], hear: Callable[..., tf.Tensor], size: int) -> tf.Tensor:
     """Hears [n, ...] inputs a chunk at a time, so that an hour of audio needs no more memory than a minute."""
+    # Short clips make one chunk of their own length, so that nothing is computed for padding.
     count = tf.shape(next(iter(inputs.values())))[0]
     chunk = tf.minimum(count, _CHUNK)
     chunks = -(-count // chunk)
 
     def chunked(value: tf.Tensor) -> tf.Tensor:
+        # [n, ...] -> [chunks, chunk, ...], the last one filled up with zeros.
         rest = chunks * chunk - count
         padded = tf.pad(value, [[0, rest]] + [[0, 0]] * (value.shape.rank - 1))
         return tf.reshape(padded, tf.concat([[chunks, chunk], tf.shape(value)[1:]], 0))
 
     def hear_chunk(part: dict[str, tf.Tensor]) -> tf.Tensor:
+        # Slices of map_fn have lost the static shape, which the network's layers need.
         for name, value in part.items():
             value.set_shape([None, *inputs[name].shape[1:]])
         return hear(*part.values())
 
+    # [chunks, chunk, size] -> [n, size]: one chunk after the other, without what filled the last one.
     spec = tf.TensorSpec([None, size], tf.float32)
     stacked = {name: chunked(value) for name, value in inputs.items()}
     chunk_outputs = tf.map_fn(hear_chunk, stacked, fn_output_signature=spec, parallel_iterations=1)
     return tf.reshape(chunk_outputs, [-1, size])[:count]
 
 
-def _write_out(archive: keras.export.ExportArchive, directory: Path) -> None:
-    """Writes without Keras' printed summary of every endpoint."""
-    import contextlib
-    import io
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        archive.write_out(str(directory))
-
-
 def _examples(network: NetworkParams, features: FeatureParams) -> dict[str, np.ndarray]:
     """Arguments for every signature: plausible noise, always the same."""
+    # One segment for the signatures of segments, one waveform of two segments for ``audio``.
     rng = np.random.default_rng(0)
     shapes = {name: (1, *features.input_shapes[name]) for name in network.inputs}
     examples = {name: rng.uniform(0, 1, shape).astype(np.float32) for name, shape in shapes.items()}
@@ -302,6 +317,7 @@ def _verify(
     directory: Path, model: keras.Model, endpoints: Mapping[str, Endpoint], examples: Mapping[str, np.ndarray]
 ) -> None:
     """Runs every signature through the server's loader (and the warm-up with it) against the model in memory."""
+    # In TensorFlow 1 style, as the server does: what loads in Python need not load there.
     servable = Servable.load(directory)
     try:
         for signature, (function, specs) in endpoints.items():
@@ -312,7 +328,7 @@ def _verify(
                 # Relative to what is above 1, such as beats per minute.
                 scale = np.maximum(1, np.abs(value))
                 worst = float((np.abs(outputs[name] - np.asarray(value)) / scale).max())
-                if not worst <= _TOLERANCE:
+                if not worst <= _TOLERANCE:  # NaN is not less
                     raise RuntimeError(
                         f"exported signature {signature!r} differs from the model by {worst} in {name!r}"
                     )

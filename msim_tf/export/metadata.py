@@ -68,6 +68,7 @@ def load_metadata(path: str | Path) -> ModelMetadata:
     Raises:
         InputError: if there is no exported model of ours.
     """
+    # Damage first, then another format, then fields that are missing: each has an error of its own.
     directory = version_directory(path)
     value = load_description(directory)
     file = directory / METADATA_FILE
@@ -111,11 +112,17 @@ def load_description(directory: Path) -> dict[str, Any]:
 
 def checksums_of_files(directory: Path) -> dict[str, str]:
     """Relative path -> checksum of every file of a version directory but its description, for ``msim.json``."""
-    paths = {path.relative_to(directory).as_posix(): path for path in sorted(directory.rglob("*")) if path.is_file()}
-    return {name: file_checksum(path) for name, path in paths.items() if name != METADATA_FILE}
+    checksums = {}
+    for path in sorted(directory.rglob("*")):
+        # With slashes on every system: an export may be read on another one.
+        name = path.relative_to(directory).as_posix()
+        if path.is_file() and name != METADATA_FILE:
+            checksums[name] = file_checksum(path)
+    return checksums
 
 
 def _damaged_files(directory: Path, files: Any) -> list[str]:
+    """One line for each of ``files`` (name -> checksum) that is missing, unreadable or changed."""
     if not isinstance(files, dict):
         return [f"{directory / METADATA_FILE}: names its files in a way that is not ours; {_CURE}"]
     problems = []
@@ -130,6 +137,7 @@ def _damaged_files(directory: Path, files: Any) -> list[str]:
 
 def check_export(path: str | Path) -> list[str]:
     """Reads an exported model whole and compares it with its checksums: one line per problem."""
+    # Every damaged file is named; whether the fields are right is asked only of whole files.
     try:
         directory = version_directory(path)
         value = load_checked_json(directory / METADATA_FILE, _WHAT, cure=_CURE, optional_without="files")
@@ -145,6 +153,7 @@ def version_directories(base_path: Path) -> dict[int, Path]:
     """Directories in ``base_path`` whose names are whole numbers in 64 bits ("0005" is 5); others are ignored."""
     directories = {}
     for entry in sorted(base_path.iterdir()):
+        # As TensorFlow Serving reads them: digits only, and a number that its int64 can hold.
         if re.fullmatch(r"[0-9]+", entry.name) and int(entry.name) < 2**63 and entry.is_dir():
             directories[int(entry.name)] = entry
     return directories
@@ -152,6 +161,7 @@ def version_directories(base_path: Path) -> dict[int, Path]:
 
 def next_version(base: str | Path) -> int:
     """The number of the version to publish next."""
+    # They count up: TensorFlow Serving takes the largest number for the newest.
     base = Path(base)
     return max(version_directories(base), default=0) + 1 if base.is_dir() else 1
 
@@ -165,9 +175,9 @@ def version_directory(path: str | Path) -> Path:
     path = Path(path)
     if (path / "saved_model.pb").exists():
         return path
-    found = version_directories(path) if path.is_dir() else {}
-    if not found:
+    versions = version_directories(path) if path.is_dir() else {}
+    if not versions:
         raise InputError(
             f"{path}: no exported model here; expected a directory like saved_models/NAME with versions 1, 2, ..."
         )
-    return found[max(found)]
+    return versions[max(versions)]

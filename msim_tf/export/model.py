@@ -118,6 +118,7 @@ class Model:
         Raises:
             InputError: if it cannot be decoded, is silent or too short, or a waveform comes without ``sr``.
         """
+        # A path or an array is one track. Of several, the features of one at a time are in memory.
         if isinstance(audio, (str, Path, np.ndarray)):
             vector = self._embedder.embed_features(self._features(audio, sr, pad))
             return TrackEmbedding(vector, self.metadata.layout)
@@ -166,6 +167,7 @@ class Model:
         return f"<Model {self.name} version {self.version}: {', '.join(self.dimensions)}>"
 
     def _features(self, audio: Audio, sr: int | None, pad: bool) -> Features:
+        """Features of one whole track; a waveform is mixed down and resampled first, as a decoder does with a file."""
         if not isinstance(audio, np.ndarray):
             return self._embedder.extract_file(audio, pad=pad)
         if sr is None:

@@ -103,6 +103,7 @@ _DTYPE_OF_NUMPY = {np.dtype(dtype.numpy): dtype for dtype in DTYPES}
 
 def _add_field(message: descriptor_pb2.DescriptorProto, name: str, number: int, kind: str) -> None:
     """Adds a field to ``message``; a map is what protoc makes of it: a repeated nested message marked ``map_entry``."""
+    # "map T": a nested message of key and value, of which the field is then a repeated one.
     modifier, _, kind = kind.rpartition(" ")
     if modifier == "map":
         entry = message.nested_type.add(name=name.title().replace("_", "") + "Entry")
@@ -110,6 +111,8 @@ def _add_field(message: descriptor_pb2.DescriptorProto, name: str, number: int, 
         _add_field(entry, "key", 1, "string")
         _add_field(entry, "value", 2, kind)
         kind = f"{message.name}.{entry.name}"
+
+    # Types of the table's own messages begin with a capital, protobuf's scalars with a small letter.
     proto = descriptor_pb2.FieldDescriptorProto
     label = proto.LABEL_REPEATED if modifier else proto.LABEL_OPTIONAL
     field = message.field.add(name=name, number=number, label=label)
@@ -121,11 +124,15 @@ def _add_field(message: descriptor_pb2.DescriptorProto, name: str, number: int, 
 
 
 def _message_classes() -> dict[str, Any]:
+    """The Python classes of all messages in the table, by name."""
+    # The table as the descriptor of one file, as protoc would make it.
     file = descriptor_pb2.FileDescriptorProto(name="msim/wire.proto", package=_PACKAGE, syntax="proto3")
     for message_name, fields in _MESSAGES.items():
         message = file.message_type.add(name=message_name)
         for name, (number, kind) in fields.items():
             _add_field(message, name, number, kind)
+
+    # A pool of our own, so that nothing else in the process can clash with these names.
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     descriptors = {name: pool.FindMessageTypeByName(f"{_PACKAGE}.{name}") for name in _MESSAGES}
@@ -170,6 +177,7 @@ def byte_strings(array: np.ndarray) -> list[bytes]:
 
 
 def _write_header(proto: Any, array: np.ndarray) -> DType:
+    """Writes type and shape, and gives the type."""
     dtype = dtype_of(array)
     proto.dtype = dtype.number
     for size in array.shape:
@@ -200,6 +208,7 @@ def write_typed_tensor(proto: Any, array: np.ndarray) -> None:
     Arguments as ``write_tensor``.
     """
     dtype = _write_header(proto, array)
+    # Half floats travel as the integers of their bits, everything else as numbers.
     if dtype.name == "string":
         values: Any = byte_strings(array)
     else:
@@ -239,6 +248,7 @@ def tensor_array(proto: Any, *, max_bytes: int = MAX_TENSOR_BYTES) -> np.ndarray
     dtype = DTYPE_OF_NUMBER.get(proto.dtype)
     if dtype is None:
         raise ValueError(f"tensors of data type {proto.dtype} are not supported")
+    # The declared size first: a few bytes can claim any number of elements, by the rule that repeats the last value.
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     size = tensor_size(proto)
     if size * np.dtype(dtype.numpy).itemsize > max_bytes:
@@ -250,6 +260,7 @@ def tensor_array(proto: Any, *, max_bytes: int = MAX_TENSOR_BYTES) -> np.ndarray
 
 
 def _content_values(proto: Any, dtype: DType) -> np.ndarray:
+    """[number of values] of the raw content, which is little-endian; a writable copy in the machine's own order."""
     if dtype.name == "string":
         raise ValueError("strings in tensor_content are not supported")
     little_endian = np.dtype(dtype.numpy).newbyteorder("<")
@@ -260,9 +271,12 @@ def _content_values(proto: Any, dtype: DType) -> np.ndarray:
 
 def _typed_values(proto: Any, dtype: DType, size: int) -> np.ndarray:
     """[number of values, or ``size`` by the repetition rule] values of the typed field."""
+    # Half floats come as the integers of their bits.
     field = getattr(proto, dtype.field)
     bits = np.array(field, np.uint16 if dtype.name == "half" else dtype.numpy)
     values = bits.view(dtype.numpy) if dtype.name == "half" else bits
+
+    # TensorFlow's rules: values that are too many are dropped, those that are missing repeat the last one.
     if len(values) >= size:
         return values[:size]
     last = values[-1] if len(values) else (b"" if dtype.name == "string" else 0)

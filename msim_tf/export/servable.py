@@ -27,6 +27,7 @@ from msim_tf.export.status import ServingError
 from msim_tf.export.warmup import warmup_requests
 from msim_tf.precision import usable_precision
 
+# tf.errors has each code as a number: 5 -> "NOT_FOUND".
 _CODE_NAMES = {
     number: name.removesuffix("_CODE")
     for name, number in vars(tf.errors).items()
@@ -74,7 +75,8 @@ class Servable:
         try:
             servable = cls(path, session, meta_graph, metadata)
             if warmup:
-                servable._warm_up()
+                for signature, feeds, output_filter in warmup_requests(path):
+                    servable.run(signature, feeds, output_filter)
         except BaseException:
             session.close()
             raise
@@ -102,9 +104,12 @@ class Servable:
         Raises:
             ServingError: with the code and text that the real server would give.
         """
+        # In the order of the real server: an unknown signature, then inputs, then outputs; nothing runs before.
         chosen = self.signature(signature)
         validate_input_names(chosen, feeds)
         names = _output_names(chosen, output_filter)
+
+        # From names of the signature to names in the graph, and back.
         tensors = {name: _fed(feeds[name]) for name in chosen.inputs}
         values = self._run_session(
             {chosen.inputs[name].tensor_name: tensor for name, tensor in tensors.items()},
@@ -138,8 +143,12 @@ class Servable:
         self.close()
 
     def _run_session(self, feeds: Mapping[str, np.ndarray], fetches: list[str], timeout: float | None) -> list[Any]:
-        # Session.run compares shapes with the graph first, the C++ session underneath it does
-        # not: call that one, as the server does.
+        """Values of the tensors ``fetches``, in their order.
+
+        ``Session.run`` compares shapes with the graph first, the C++ session underneath it does not: this calls that
+        one, as the server does.
+        """
+        # Two outputs of a signature may be one tensor; it is fetched once.
         unique = sorted(set(fetches))
         try:
             outputs = {name: self._tensor(name) for name in unique}
@@ -147,22 +156,19 @@ class Servable:
             with _run_options(timeout) as options:
                 values = self._session._call_tf_sessionrun(options, inputs, list(outputs.values()), [], None)
         except tf.errors.OpError as error:
-            raise _serving_error(error) from error
+            raise ServingError(_code_name(error), error.message) from error
         except RuntimeError as error:
             raise ServingError("UNAVAILABLE", f"{self.path} cannot be run: {error}") from error
         by_name = dict(zip(unique, values, strict=True))
         return [by_name[name] for name in fetches]
 
     def _tensor(self, name: str) -> Any:
+        """The output "operation:0" of the graph, as the C API takes it."""
         graph = self._session.graph
         # The initialiser's signature names an operation, without ":0".
         if ":" not in name:
             raise texts.MALFORMED_TENSOR_NAME.error(name=name)
         return graph.get_tensor_by_name(name)._as_tf_output()
-
-    def _warm_up(self) -> None:
-        for signature, feeds, output_filter in warmup_requests(self.path):
-            self.run(signature, feeds, output_filter)
 
 
 def _load_session(path: Path, precision: str) -> tuple[tf.compat.v1.Session, Any]:
@@ -171,18 +177,20 @@ def _load_session(path: Path, precision: str) -> tuple[tf.compat.v1.Session, Any
         raise InputError(f"{path} not found; expected the directory of a model version, e.g. saved_models/NAME/1")
     if not (path / "saved_model.pb").is_file():
         raise texts.NO_SAVED_MODEL.error(path=path)
+    # Each version has a graph of its own, final once it is loaded: a request can add nothing to it.
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=_session_config(precision))
     try:
         with graph.as_default():
             meta_graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(path))
         graph.finalize()
-    except (
-        Exception
-    ) as error:  # damaged files surface as OpError, OSError, DecodeError, RuntimeError, KeyError or ValueError
+    # Damaged files surface as OpError, OSError, DecodeError, RuntimeError, KeyError or ValueError.
+    except Exception as error:
         session.close()
         code = _code_name(error) if isinstance(error, tf.errors.OpError) else "UNKNOWN"
-        raise ServingError(code, f"{path} cannot be loaded: {_first_line(error)}") from error
+        message = error.message if isinstance(error, tf.errors.OpError) else str(error)
+        first_line = next(iter(message.strip().splitlines()), type(error).__name__)
+        raise ServingError(code, f"{path} cannot be loaded: {first_line}") from error
     return session, meta_graph
 
 
@@ -214,6 +222,7 @@ def validate_input_names(signature: Signature, names: Iterable[str]) -> None:
     Raises:
         ServingError: INVALID_ARGUMENT with the real server's text.
     """
+    # The real server compares the numbers first, and has another text when only the names differ.
     sent, expected = sorted(names), sorted(signature.inputs)
     if len(sent) != len(expected):
         raise texts.WRONG_INPUTS.error(
@@ -230,6 +239,7 @@ def validate_input_names(signature: Signature, names: Iterable[str]) -> None:
 
 
 def _output_names(signature: Signature, output_filter: Sequence[str]) -> list[str]:
+    """The outputs that a request wants, in its order; each must exist and be named once."""
     for position, name in enumerate(output_filter):
         if name not in signature.outputs:
             raise texts.UNKNOWN_OUTPUT.error(name=name, expected=",".join(sorted(signature.outputs)))
@@ -243,19 +253,11 @@ def _fed(value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "SUO":
         return array
+    # Into an array of objects: made from a list of bytes, an array has a fixed width and drops zero bytes at the end.
     flat = np.empty(array.size, object)
     flat[:] = byte_strings(array)
     return flat.reshape(array.shape)
 
 
-def _serving_error(error: tf.errors.OpError) -> ServingError:
-    return ServingError(_code_name(error), error.message)
-
-
 def _code_name(error: tf.errors.OpError) -> str:
     return _CODE_NAMES.get(error.error_code, "UNKNOWN")
-
-
-def _first_line(error: Exception) -> str:
-    message = error.message if isinstance(error, tf.errors.OpError) else str(error)
-    return next(iter(message.strip().splitlines()), type(error).__name__)

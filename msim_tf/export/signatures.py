@@ -12,6 +12,7 @@ from msim_tf.export.protocol import DTYPE_OF_NUMBER, DTYPES
 
 DEFAULT_SIGNATURE = "serving_default"
 
+# The REST API names types, "DT_FLOAT"; the protocol numbers them, 1.
 _NUMBER_OF_NAME = {f"DT_{dtype.name.upper()}": dtype.number for dtype in DTYPES}
 _NAME_OF_NUMBER = {number: name for name, number in _NUMBER_OF_NAME.items()}
 
@@ -46,7 +47,7 @@ class Signature:
 
 
 def signature_from_proto(signature: Any) -> Signature:
-    """A Signature from a ``SignatureDef``, genuine or of wire.py."""
+    """A Signature from a ``SignatureDef``, genuine or of ``export.protocol``."""
     return Signature(
         {name: _info_from_proto(info) for name, info in sorted(signature.inputs.items())},
         {name: _info_from_proto(info) for name, info in sorted(signature.outputs.items())},
@@ -55,6 +56,7 @@ def signature_from_proto(signature: Any) -> Signature:
 
 
 def _info_from_proto(info: Any) -> TensorInfo:
+    # A size of -1 is free; of an unknown rank there are no sizes at all.
     sizes = tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
     return TensorInfo(info.dtype, None if info.tensor_shape.unknown_rank else sizes, info.name)
 
@@ -88,6 +90,7 @@ def signature_from_json(value: Mapping[str, Any]) -> Signature:
 
 
 def _info_from_json(value: Mapping[str, Any]) -> TensorInfo:
+    # Sizes are 64-bit integers, which protobuf's JSON writes as text.
     shape = value.get("tensor_shape", {})
     sizes = [int(dim.get("size", 0)) for dim in shape.get("dim", ())]
     return TensorInfo(

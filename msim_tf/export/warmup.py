@@ -35,6 +35,7 @@ def warmup_requests(version_path: Path) -> Iterator[tuple[str, dict[str, np.ndar
 
 
 def _records(file: Path) -> Iterator[bytes]:
+    """The records of a TFRecord file one by one; the reader checks the checksum of each."""
     import tensorflow as tf
 
     try:
@@ -46,6 +47,7 @@ def _records(file: Path) -> Iterator[bytes]:
 
 
 def _predict_request(record: bytes, where: str) -> tuple[str, dict[str, np.ndarray], list[str]]:
+    """Signature name, inputs and output filter of one record; ``where`` stands in its errors."""
     from google.protobuf.message import DecodeError
     from tensorflow_serving.apis import prediction_log_pb2
 
@@ -54,6 +56,8 @@ def _predict_request(record: bytes, where: str) -> tuple[str, dict[str, np.ndarr
         log.ParseFromString(record)
     except DecodeError as error:
         raise ServingError("INVALID_ARGUMENT", f"{where}: not a PredictionLog") from error
+
+    # A log also has classify, regress and other requests, none of which these models answer.
     kind = log.WhichOneof("log_type")
     if kind != "predict_log":
         raise ServingError("UNIMPLEMENTED", f"{where}: unsupported log_type for warmup: {kind}")
