@@ -7,6 +7,7 @@ which is whole or not there.
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,20 @@ import keras
 import tensorflow as tf
 
 _KERAS_2 = keras.__version__.startswith("2.")
+
+
+def backup_callback(backup: Path) -> keras.callbacks.Callback:
+    """``BackupAndRestore`` that also keeps the backup before the last one, where Keras can (3.7 and later).
+
+    Without it, a process killed while it writes the weights would begin with the first epoch again.
+
+    Args:
+        backup: its directory.
+    """
+    options = {"delete_checkpoint": False}
+    if "double_checkpoint" in inspect.signature(keras.callbacks.BackupAndRestore).parameters:
+        options["double_checkpoint"] = True
+    return keras.callbacks.BackupAndRestore(str(backup), **options)
 
 
 def backed_up_epochs(backup: Path, steps_per_epoch: int) -> int:

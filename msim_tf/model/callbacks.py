@@ -42,11 +42,12 @@ class SaveBest(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Compares and saves."""
-        # A loss that is not a number is never the least: a model that has diverged is not kept.
+        # A loss that is not a number is never the least: neither kept, nor what later ones are compared with.
         value = float((logs or {})["val_loss"])
         if value < self.value or self.always:
             save_model(self.model, self.path)
-        self.value = min(value, self.value)
+        if value < self.value:
+            self.value = value
 
 
 class RememberState(keras.callbacks.Callback):

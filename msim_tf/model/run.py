@@ -14,6 +14,7 @@ A run directory holds everything about one training::
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ def kept_epoch(history: Path, keep: str) -> dict[str, Any]:
         history: the run's history.csv.
         keep: as in ``TrainParams``.
     """
-    # Ties go to the first epoch, as with ``SaveBest``. The history counts epochs from 0.
+    # As ``SaveBest``: ties go to the first epoch, and a loss that is not a number comes last. Epochs count from 0.
     rows = read_history(history)
-    kept = rows[-1] if keep == "last" else min(rows, key=lambda row: row["val_loss"])
+    kept = rows[-1] if keep == "last" else min(rows, key=lambda row: (math.isnan(row["val_loss"]), row["val_loss"]))
     return {"epochs": len(rows), "kept_epoch": int(kept["epoch"]) + 1, "first_loss": rows[0]["loss"], **kept}

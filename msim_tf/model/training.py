@@ -28,7 +28,7 @@ from msim_tf.errors import InputError
 from msim_tf.labels.encoding import EncodedLabels, encode
 from msim_tf.labels.splits import Split, training_rows
 from msim_tf.model import callbacks as own
-from msim_tf.model.backup import backed_up_epochs
+from msim_tf.model.backup import backed_up_epochs, backup_callback
 from msim_tf.model.description_heads import save_heads
 from msim_tf.model.description_training import train_heads_to_describe
 from msim_tf.model.initial_weights import assign_exported_weights
@@ -324,5 +324,5 @@ def _callbacks(job: _Job, held_out: StorePart, done: int) -> list[keras.callback
         RunInputs(tensorboard, sample, params, store),
         keras.callbacks.CSVLogger(str(run.path / "history.csv"), append=True),
         own.RememberState(run.path / "schedule.json", remembered, done),
-        keras.callbacks.BackupAndRestore(str(run.path / "backup"), delete_checkpoint=False),
+        backup_callback(run.path / "backup"),
     ]

@@ -28,7 +28,7 @@ from msim_tf.errors import InputError
 from msim_tf.model import backup
 from msim_tf.model.callbacks import SaveBest
 from msim_tf.model.params import NETWORK_PRESETS, TRAIN_PRESETS, TrainParams
-from msim_tf.model.run import load_model, load_run
+from msim_tf.model.run import kept_epoch, load_model, load_run
 from msim_tf.model.tensorboard_logs import sample_tracks
 from msim_tf.model.tensorboard_run import projector_labels
 from msim_tf.model.training import train
@@ -257,6 +257,20 @@ def test_a_torn_backup_falls_back_or_starts_again(labelled_store, tmp_path, fini
     assert not folder.exists()
 
 
+@pytest.mark.skipif(keras.__version__.startswith("2."), reason="Keras 2 writes whole checkpoints")
+def test_weights_torn_by_a_kill_cost_one_epoch(tmp_path):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    points = np.ones((2, 1), np.float32)
+    model.fit(points, points, epochs=3, verbose=0, callbacks=[backup.backup_callback(tmp_path)])
+    (tmp_path / "latest.weights.h5").write_bytes(b"torn")
+
+    assert backup.backed_up_epochs(tmp_path, steps_per_epoch=1) == 2
+
+    resumed = model.fit(points, points, epochs=3, verbose=0, callbacks=[backup.backup_callback(tmp_path)])
+    assert resumed.epoch == [2]
+
+
 def test_a_finished_run_is_returned_and_another_command_refused(finished, labelled_store):
     assert train(labelled_store, finished.path, PARAMS, strategy=one_device()) == finished
     with pytest.raises(InputError, match="another command.*learning_rate 0.01 -> 0.5"):
@@ -282,16 +296,21 @@ def test_mixed_precision_trains_and_restores_the_policy(labelled_store, tmp_path
     assert keras.layers.Dense(1).compute_dtype == "float32"
 
 
-@pytest.mark.parametrize(("always", "kept"), [(False, 1.0), (True, 2.0)])
+@pytest.mark.parametrize(("always", "kept"), [(False, 2.0), (True, 3.0)])
 def test_the_model_of_the_best_or_of_the_last_epoch_is_kept(always, kept, tmp_path):
+    losses = [float("nan"), 3.0, 1.0, 2.0]
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
     saver = SaveBest(tmp_path / "kept.keras", always=always)
     saver.set_model(model)
-    for epoch, loss in enumerate([3.0, 1.0, 2.0]):
+    for epoch, loss in enumerate(losses):
         model.set_weights([np.full((1, 1), float(epoch), np.float32)])
         saver.on_epoch_end(epoch, {"val_loss": loss})
     again = keras.models.load_model(tmp_path / "kept.keras", compile=False)
     assert again.get_weights()[0].item() == kept and saver.value == 1.0
+
+    rows = [f"{epoch},{loss},{loss}" for epoch, loss in enumerate(losses)]
+    (tmp_path / "history.csv").write_text("\n".join(["epoch,loss,val_loss", *rows]))
+    assert kept_epoch(tmp_path / "history.csv", "last" if always else "best")["kept_epoch"] == kept + 1
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
