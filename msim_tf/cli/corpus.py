@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from msim_tf.cli.engines import check_engine, engine_options, list_faults, run_jobs
+from msim_tf.cli.engines import list_faults, run_jobs
 from msim_tf.cli.options import (
     LocalPath,
     SourcePath,
@@ -19,12 +18,11 @@ from msim_tf.cli.options import (
     import_tensorflow,
     list_failures,
     list_notes,
-    one_step,
     preset,
     printable,
     progress_bar,
-    read_jobs,
 )
+from msim_tf.cli.steps import check_steps, do_jobs, step_options, write_jobs
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
 
@@ -49,12 +47,7 @@ _PATH = LocalPath(path_type=Path)
     "--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out; default 12 hours."
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; default one per core, with --engine one per job.")
-@click.option(
-    "--plan", "plan_file", type=click.File("w"), help="Only write the jobs that are to do, a line of JSON each."
-)
-@click.option("--run", "run_file", type=click.File("r"), help="Only do the jobs of this file (- is standard input).")
-@click.option("--finish", "only_finish", is_flag=True, help="Only take finished jobs into STORE.")
-@engine_options
+@step_options("Only take finished jobs into STORE.")
 @click.pass_context
 def extract(ctx: click.Context, source: Path | str, store: Path, **options: Any) -> None:
     """Extract mel-spectrogram, onset envelope and CENS chroma of every audio file below SOURCE into STORE.
@@ -69,8 +62,7 @@ def extract(ctx: click.Context, source: Path | str, store: Path, **options: Any)
     --finish on one.
     """
     params = preset(FEATURE_PRESETS, options["features"], "feature")
-    one_step(options)
-    check_engine(options)
+    check_steps(options)
     import_tensorflow()
     from msim_tf.audio.sandbox import DecodeLimits
     from msim_tf.data import writer
@@ -81,8 +73,7 @@ def extract(ctx: click.Context, source: Path | str, store: Path, **options: Any)
     if options["plan_file"]:
         _, listing = writer.list_source(source)
         jobs = writer.plan(listing, store, params, pad=options["pad"], prune=options["prune"])
-        options["plan_file"].writelines(json.dumps(job.to_json()) + "\n" for job in jobs)
-        click.echo(f"{store}: {len(jobs)} jobs to run")
+        write_jobs(options["plan_file"], jobs, store)
         return
     if options["run_file"]:
         _run_jobs(source, store, options["run_file"], options["workers"], limits)
@@ -110,11 +101,10 @@ def _run_jobs(source: Path | str, store: Path, lines: Iterable[str], workers: in
     from msim_tf.audio.source import source_root
     from msim_tf.data import writer
 
-    jobs = read_jobs(lines, writer.ShardJob.from_json, "extract")
-    with progress_bar("extract", "shard") as progress:
-        for done, _ in enumerate(writer.run_jobs(jobs, source_root(source), store, workers=workers, limits=limits), 1):
-            progress(done, len(jobs))
-    click.echo(f"{store}: {len(jobs)} jobs done")
+    def run(jobs: list[writer.ShardJob]) -> Iterator[Any]:
+        return writer.run_jobs(jobs, source_root(source), store, workers=workers, limits=limits)
+
+    do_jobs(lines, writer.ShardJob.from_json, run, "extract", store)
 
 
 def _print_extraction(store: Path, done: Extraction, params: FeatureParams) -> None:

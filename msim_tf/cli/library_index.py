@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from msim_tf.cli.engines import check_engine, engine_options, list_faults, run_jobs
+from msim_tf.cli.engines import list_faults, run_jobs
 from msim_tf.cli.options import (
     LocalPath,
     import_tensorflow,
     list_failures,
-    one_step,
     precision_option,
     printable,
     progress_bar,
-    read_jobs,
 )
+from msim_tf.cli.steps import check_steps, do_jobs, step_options, write_jobs
 from msim_tf.errors import InputError
 from msim_tf.settings import default_library, default_model
 
@@ -71,12 +70,7 @@ _RETRY_SECONDS = 60.0
     help="With --watch: look for changes so often. For network mounts, where the system tells of no change.",
     show_default=False,
 )
-@click.option(
-    "--plan", "plan_file", type=click.File("w"), help="Only write the jobs that are to do, a line of JSON each."
-)
-@click.option("--run", "run_file", type=click.File("r"), help="Only do the jobs of this file (- is standard input).")
-@click.option("--finish", "only_finish", is_flag=True, help="Only put finished jobs into the library.")
-@engine_options
+@step_options("Only put finished jobs into the library.")
 @click.pass_context
 def index(ctx: click.Context, folder: Path | None, library: Path | None, model: Path | None, **options: Any) -> None:
     """Make LIBRARY of the music below FOLDER, or bring it up to date: new, changed, moved and deleted files.
@@ -110,7 +104,9 @@ def index(ctx: click.Context, folder: Path | None, library: Path | None, model: 
     if options["dry_run"]:
         _print_plan(folder, library, update)
     elif options["plan_file"]:
-        _plan_jobs(folder, library, model, update, options["plan_file"])
+        from msim_tf.library.index_jobs import plan
+
+        write_jobs(options["plan_file"], plan(folder, library, model, update), library)
     elif options["run_file"]:
         _run_jobs(folder, library, model, limits, options["run_file"])
     elif options["watch"]:
@@ -133,8 +129,7 @@ def _check_options(options: dict[str, Any]) -> None:
     """
     if (options["watch"] and options["dry_run"]) or (options["poll_seconds"] and not options["watch"]):
         raise InputError("--poll-seconds goes with --watch, --dry-run does not")
-    one_step(options)
-    check_engine(options)
+    check_steps(options)
     divided = options["engine"] or options["plan_file"] or options["run_file"] or options["only_finish"]
     if divided and (options["watch"] or options["dry_run"]):
         raise InputError("--watch and --dry-run are for one machine, without --engine, --plan, --run and --finish")
@@ -156,35 +151,25 @@ def _updater(
     return update
 
 
-def _plan_jobs(folder: Path, library: Path, model: Path, options: UpdateOptions, file: TextIO) -> None:
+def _run_jobs(folder: Path, library: Path, model: Path, limits: DecodeLimits, lines: TextIO) -> None:
+    from msim_tf.export.embedding_job import EmbeddingJob, Part
     from msim_tf.library import index_jobs
 
-    jobs = index_jobs.plan(folder, library, model, options)
-    file.writelines(json.dumps(job.to_json()) + "\n" for job in jobs)
-    click.echo(f"{library}: {len(jobs)} jobs to run")
+    def run(jobs: list[EmbeddingJob]) -> Iterator[Part]:
+        return (index_jobs.run_job(job, folder, model, library, limits=limits) for job in jobs)
 
-
-def _run_jobs(folder: Path, library: Path, model: Path, limits: DecodeLimits, file: TextIO) -> None:
-    from msim_tf.export.embedding_job import EmbeddingJob
-    from msim_tf.library import index_jobs
-
-    jobs = read_jobs(file, EmbeddingJob.from_json, "index")
-    with progress_bar("index", "job") as progress:
-        for done, job in enumerate(jobs, 1):
-            index_jobs.run_job(job, folder, model, library, limits=limits)
-            progress(done, len(jobs))
-    click.echo(f"{library}: {len(jobs)} jobs done")
+    do_jobs(lines, EmbeddingJob.from_json, run, "index", library)
 
 
 def _finished(folder: Path, library: Path, model: Path, update: UpdateOptions, options: dict[str, Any]) -> Summary:
     """Puts finished jobs into the library; with ``--engine``, plans and runs them first."""
-    from msim_tf.engines.work import IndexWork
+    from msim_tf.engines.work import EmbedWork
     from msim_tf.library import index_jobs
 
     if options["engine"]:
         jobs = index_jobs.plan(folder, library, model, update)
         shared = [str(path.absolute()) for path in (folder, model, library)]
-        work = IndexWork(shared[0], shared[1], shared[2], options["max_seconds"])
+        work = EmbedWork(shared[0], shared[1], shared[2], options["max_seconds"])
         list_faults(run_jobs(options, work, jobs, library))
     with _stages() as progress:
         return index_jobs.finish(folder, library, model, update, progress=progress)

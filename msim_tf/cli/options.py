@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import click
 
@@ -19,8 +18,6 @@ from msim_tf.precision import PRECISIONS
 from msim_tf.search.profiles import PROFILES
 from msim_tf.settings import PRECISION_VARIABLE
 from msim_tf.startup import import_tensorflow as import_tensorflow
-
-Job = TypeVar("Job")
 
 
 class LocalPath(click.Path):
@@ -128,31 +125,6 @@ def preset(presets: dict[str, Any], name: str, what: str) -> Any:
     if name not in presets:
         raise InputError(f"no {what} preset {name!r}; there are {', '.join(presets)}")
     return presets[name]
-
-
-def one_step(options: dict[str, Any]) -> None:
-    """Refuses more than one of the steps into which a command can be divided.
-
-    Raises:
-        InputError: if several are wanted.
-    """
-    if sum(map(bool, (options["plan_file"], options["run_file"], options["only_finish"]))) > 1:
-        raise InputError("--plan, --run and --finish are separate steps; give one of them")
-
-
-def read_jobs(lines: Iterable[str], from_json: Callable[[Any], Job], command: str) -> list[Job]:
-    """The jobs that ``--plan`` of a command wrote, one per line.
-
-    Raises:
-        InputError: naming the line that is no such job.
-    """
-    jobs = []
-    for number, line in enumerate(lines, 1):
-        try:
-            jobs.append(from_json(json.loads(line)))
-        except (ValueError, InputError) as error:
-            raise InputError(f"--run, line {number}: not a job that msim {command} --plan writes ({error})") from error
-    return jobs
 
 
 def list_failures(failures: dict[str, str]) -> None:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from msim_tf.cli.engines import check_engine, engine_options, list_faults, run_jobs
+from msim_tf.cli.engines import list_faults, run_jobs
 from msim_tf.cli.options import (
     LocalPath,
     SourcePath,
     absolute,
     import_tensorflow,
     list_failures,
-    one_step,
     precision_option,
     printable,
     progress_bar,
-    read_jobs,
 )
+from msim_tf.cli.steps import check_steps, do_jobs, step_options, write_jobs
 from msim_tf.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,12 +39,7 @@ _PATH = LocalPath(path_type=Path)
     "--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out; default 12 hours."
 )
 @precision_option
-@click.option(
-    "--plan", "plan_file", type=click.File("w"), help="Only write the jobs that are to do, a line of JSON each."
-)
-@click.option("--run", "run_file", type=click.File("r"), help="Only do the jobs of this file (- is standard input).")
-@click.option("--finish", "only_finish", is_flag=True, help="Only join finished jobs to the .npz file.")
-@engine_options
+@step_options("Only join finished jobs to the .npz file.")
 @click.pass_context
 def embed(ctx: click.Context, source: Path | str, model: Path, out: Path, **options: Any) -> None:
     """Embed every track of SOURCE: a folder of audio, a single file, the URI of one, or a feature store.
@@ -58,8 +52,7 @@ def embed(ctx: click.Context, source: Path | str, model: Path, out: Path, **opti
     """
     if out.suffix != ".npz":
         raise InputError(f"--out {out}: expected a name that ends in .npz")
-    one_step(options)
-    check_engine(options)
+    check_steps(options)
     import_tensorflow()
     from msim_tf.audio.sandbox import DecodeLimits
     from msim_tf.engines.work import EmbedWork
@@ -69,16 +62,14 @@ def embed(ctx: click.Context, source: Path | str, model: Path, out: Path, **opti
     limits = DecodeLimits(max_seconds=options["max_seconds"])
     if options["plan_file"]:
         jobs = embedding.plan(source, model, out, pad=options["pad"])
-        options["plan_file"].writelines(json.dumps(job.to_json()) + "\n" for job in jobs)
-        click.echo(f"{out}: {len(jobs)} jobs to run")
+        write_jobs(options["plan_file"], jobs, out)
         return
     if options["run_file"]:
-        jobs = read_jobs(options["run_file"], embedding.EmbeddingJob.from_json, "embed")
-        with progress_bar("embed", "job") as progress:
-            for done, job in enumerate(jobs, 1):
-                embedding.run_job(job, source, model, out, limits=limits)
-                progress(done, len(jobs))
-        click.echo(f"{out}: {len(jobs)} jobs done")
+
+        def run(jobs: list[embedding.EmbeddingJob]) -> Iterator[embedding.Part]:
+            return (embedding.run_job(job, source, model, out, limits=limits) for job in jobs)
+
+        do_jobs(options["run_file"], embedding.EmbeddingJob.from_json, run, "embed", out)
         return
     if options["engine"]:
         jobs = embedding.plan(source, model, out, pad=options["pad"])

@@ -12,10 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from msim_tf.export.embedding_job import EmbeddingJob, Part
 
 # A worker whose disk is full fails fast; without a pause it would take the jobs of all others, and fail them, too.
 FAULT_PAUSE = 10.0
@@ -71,12 +67,12 @@ class ExtractWork:
 
 @dataclass(frozen=True)
 class EmbedWork:
-    """The jobs of ``msim embed``.
+    """The jobs of ``msim embed`` and ``msim index``.
 
     Attributes:
         source: the music or the store, as all workers see it.
         model: the model, as all workers see it.
-        out: the npz to make, as all workers see it.
+        out: the npz or the library to make, as all workers see it.
         max_seconds: longer files are left out.
         threads: of TensorFlow.
     """
@@ -88,49 +84,23 @@ class EmbedWork:
     threads: int = 1
 
     def __call__(self, line: str) -> JobResult:
-        """Runs a job of ``export.embedding.plan``."""
+        """Runs a job of ``export.embedding.plan`` or ``library.index_jobs.plan``."""
         from msim_tf.audio.sandbox import DecodeLimits
-        from msim_tf.export.embedding import EmbeddingJob, run_job
+        from msim_tf.export import embedding
+        from msim_tf.export.embedding_job import EmbeddingJob
+        from msim_tf.library import index_jobs
 
         job = EmbeddingJob.from_json(json.loads(line))
         limits = DecodeLimits(max_seconds=self.max_seconds)
-        return _embedded(job, run_job(job, self.source, self.model, self.out, limits=limits))
+        if job.recipe.task == index_jobs.TASK:
+            part = index_jobs.run_job(job, Path(self.source), self.model, Path(self.out), limits=limits)
+        else:
+            part = embedding.run_job(job, self.source, self.model, self.out, limits=limits)
+        reasons = {name: part.tracks[name].reason for name in job.files}
+        return JobResult(job.number, len(job.files), {name: reason for name, reason in reasons.items() if reason})
 
 
-@dataclass(frozen=True)
-class IndexWork:
-    """The jobs of ``msim index``.
-
-    Attributes:
-        music: the folder, as all workers see it.
-        model: the model, as all workers see it.
-        library: the library, as all workers see it.
-        max_seconds: longer files are left out.
-        threads: of TensorFlow.
-    """
-
-    music: str
-    model: str
-    library: str
-    max_seconds: float
-    threads: int = 1
-
-    def __call__(self, line: str) -> JobResult:
-        """Runs a job of ``library.index_jobs.plan``."""
-        from msim_tf.audio.sandbox import DecodeLimits
-        from msim_tf.library.index_jobs import EmbeddingJob, run_job
-
-        job = EmbeddingJob.from_json(json.loads(line))
-        limits = DecodeLimits(max_seconds=self.max_seconds)
-        return _embedded(job, run_job(job, Path(self.music), self.model, Path(self.library), limits=limits))
-
-
-def _embedded(job: EmbeddingJob, part: Part) -> JobResult:
-    reasons = {name: part.tracks[name].reason for name in job.files}
-    return JobResult(job.number, len(job.files), {name: reason for name, reason in reasons.items() if reason})
-
-
-Work = ExtractWork | EmbedWork | IndexWork
+Work = ExtractWork | EmbedWork
 
 
 def attempt(work: Work, line: str, *, sleep: Callable[[float], None] = time.sleep) -> JobResult:

@@ -35,7 +35,7 @@ from msim_tf.library.plan import make_plan
 from msim_tf.library.update import Progress, known_files, must_retry, source_of
 from msim_tf.library.update_options import Summary, UpdateOptions
 
-_TASK = "index"
+TASK = "index"  # what jobs of a library say they are for
 
 
 def plan(music: Path, path: Path, model: str | Path, options: UpdateOptions) -> list[EmbeddingJob]:
@@ -85,7 +85,7 @@ def run_job(
         OSError: if the part cannot be written. What one file raises becomes its reason in the part.
     """
     embedder = job_embedder(job, model, limits)
-    validate_recipe(job, Recipe.of_model(embedder.metadata, pad=job.recipe.pad, task=_TASK))
+    validate_recipe(job, Recipe.of_model(embedder.metadata, pad=job.recipe.pad, task=TASK))
     directory = parts_directory(path)
     part = finished_part(directory, job)
     if part is None:
@@ -134,7 +134,7 @@ def finish(
 
 
 def _recipe(metadata: ModelMetadata, options: UpdateOptions) -> Recipe:
-    return Recipe.of_model(metadata, pad=options.pad, task=_TASK)
+    return Recipe.of_model(metadata, pad=options.pad, task=TASK)
 
 
 def _ready(path: Path, recipe: Recipe, files: Mapping[str, FileState]) -> Iterator[tuple[str, PartTrack]]:
