@@ -110,7 +110,11 @@ def track_description(probabilities: Mapping[str, np.ndarray], classes: Mapping[
         else:
             order = np.argsort(-joined, kind="stable")
             key = tuple((key_name(int(place)), float(joined[place])) for place in order)
-    return Description(_is_musical(words), words, tempo, key)
+
+    # It is music unless a word for something else is likely; a model without such words calls everything music.
+    instruments = words.get("instrument", {})
+    musical = not any(instruments.get(word, 0.0) >= LIKELY for word in NOT_MUSIC)
+    return Description(musical, words, tempo, key)
 
 
 def joined_words(probabilities: np.ndarray) -> np.ndarray:
@@ -122,11 +126,6 @@ def joined_words(probabilities: np.ndarray) -> np.ndarray:
 
 def joined_classes(probabilities: np.ndarray) -> np.ndarray:
     """[segments, classes] -> [classes]: the geometric mean, made to sum to 1."""
-    # The softmax of the mean logits: what each segment's softmax was divided by cancels in the division.
+    # The softmax of the mean logits: the sum that each segment's softmax was divided by cancels.
     mean = np.exp(np.log(np.maximum(np.asarray(probabilities, np.float64), _EDGE)).mean(axis=0))
     return mean / mean.sum()
-
-
-def _is_musical(words: Mapping[str, Mapping[str, float]]) -> bool:
-    """Whether no word for what is no music is likely; a model without such words calls everything music."""
-    return not any(words.get("instrument", {}).get(word, 0.0) >= LIKELY for word in NOT_MUSIC)

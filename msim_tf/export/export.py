@@ -69,7 +69,7 @@ def export_run(run: Run, features: FeatureParams, base: str | Path) -> Path:
     Raises:
         InputError: if the run is unfinished or of other features.
     """
-    # A run that is finished and was trained on these features; its model and heads are compared with their checksums.
+    # Only a finished run on these features; loading compares its model and heads with their checksums.
     if not run.summary:
         raise InputError(f"{run.path}: this training is unfinished; run the same msim train command again, it resumes")
     if run.digest != features.digest:
@@ -115,7 +115,7 @@ def export_model(
     version = next_version(base)
     endpoints = _endpoints(model, network, features, heads)
     with atomic_directory(base / str(version)) as directory:
-        # The SavedModel itself; Keras prints a summary of every endpoint, which is no output of ours.
+        # The SavedModel itself, without Keras' printed summary of every endpoint.
         archive = keras.export.ExportArchive()
         for name, (function, specs) in endpoints.items():
             archive.add_endpoint(name, function, input_signature=specs)
@@ -317,7 +317,7 @@ def _verify(
     directory: Path, model: keras.Model, endpoints: Mapping[str, Endpoint], examples: Mapping[str, np.ndarray]
 ) -> None:
     """Runs every signature through the server's loader (and the warm-up with it) against the model in memory."""
-    # In TensorFlow 1 style, as the server does: what loads in Python need not load there.
+    # Loaded as the server loads it: what ``tf.saved_model.load`` accepts may fail there.
     servable = Servable.load(directory)
     try:
         for signature, (function, specs) in endpoints.items():

@@ -137,7 +137,7 @@ def _damaged_files(directory: Path, files: Any) -> list[str]:
 
 def check_export(path: str | Path) -> list[str]:
     """Reads an exported model whole and compares it with its checksums: one line per problem."""
-    # Every damaged file is named; whether the fields are right is asked only of whole files.
+    # Every damaged file is named; fields are checked only when all files are whole.
     try:
         directory = version_directory(path)
         value = load_checked_json(directory / METADATA_FILE, _WHAT, cure=_CURE, optional_without="files")

@@ -248,7 +248,7 @@ def tensor_array(proto: Any, *, max_bytes: int = MAX_TENSOR_BYTES) -> np.ndarray
     dtype = DTYPE_OF_NUMBER.get(proto.dtype)
     if dtype is None:
         raise ValueError(f"tensors of data type {proto.dtype} are not supported")
-    # The declared size first: a few bytes can claim any number of elements, by the rule that repeats the last value.
+    # The declared size first: by the rule that repeats the last value, a few bytes can claim any number of elements.
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     size = tensor_size(proto)
     if size * np.dtype(dtype.numpy).itemsize > max_bytes:

@@ -29,7 +29,8 @@ def cens(chroma: tf.Tensor, params: FeatureParams) -> tf.Tensor:
     # Each pitch class as a share of its frame: loudness drops out.
     chroma = normalise(chroma, tf.reduce_sum(chroma, -1, keepdims=True))
 
-    # The steps double, as the ear hears loudness: two recordings of the same notes mostly reach the same levels.
+    # Each step is twice the next one, as loudness is perceived on a logarithmic scale. Small differences between two
+    # recordings of the same notes fall within a level.
     quantised = tf.add_n([tf.cast(chroma > step, tf.float32) * _WEIGHT for step in _STEPS])
 
     # Average over about a second: ornaments and small differences in tempo drop out.

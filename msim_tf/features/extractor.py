@@ -29,9 +29,9 @@ from msim_tf.params import FeatureParams
 
 # Ten seconds: less costs calls, more leaves the processor's own cache and fetches memory anew for each block.
 _BLOCK_FRAMES = 432
-_RISE_FRAMES = 6 * _BLOCK_FRAMES  # a minute: cheaper per frame, so here the call counts more
-_CENS_TILES = 256  # of the smoothing window, 41 frames: four minutes
-_TURN_SECONDS = 30.0  # decoded before it is extracted, see ``streaming.in_turns``
+_RISE_FRAMES = 6 * _BLOCK_FRAMES  # a minute; a frame costs less here, so calls count more
+_CENS_TILES = 256  # lengths of the smoothing window, 41 frames each: four minutes
+_TURN_SECONDS = 30.0  # decoded before any of it is extracted, see ``streaming.in_turns``
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Extractor:
                 dbs.append(mel_db)
                 chromas.append(chroma)
 
-            # Clip features: they need the loudest frame of all, which is known only now.
+            # Clip features need the peak of the whole clip, which is known only now.
             envelope, smoothed = self._whole_clip(dbs, joined(chromas))
 
             # Handed out as (frequency, frames).

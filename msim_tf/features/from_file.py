@@ -62,7 +62,7 @@ def extract_file(
 
     features = extractor(measured())
 
-    # Refuse what would be a meaningless embedding; the peak and the length are known only after the whole file.
+    # Refuse what has no meaningful embedding; peak and length are known only after the whole file.
     if not samples:
         raise InputError(f"{path}: holds no audio")
     if peak < decode.SILENCE:
@@ -92,6 +92,6 @@ def features_or_reason(
     try:
         return extract_file(path, extractor, read_blocks, pad=pad)
     except DecoderUnavailable:
-        raise  # an InputError, too, but of no one file
+        raise  # also an InputError, but not a fault of this file
     except InputError as error:
         return str(error).removeprefix(f"{path}: ")

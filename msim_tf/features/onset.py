@@ -38,8 +38,8 @@ def onset(rise: tf.Tensor, params: FeatureParams) -> tf.Tensor:
     Returns:
         [..., frames + lags] float32, >= 0.
     """
-    # [..., frames - 1] -> [..., frames]: a rise belongs to the later of its two frames, and that frame's window hears
-    # it half a window early, so librosa delays by both. What is moved past the end is dropped.
+    # [..., frames - 1] -> [..., frames]: a rise belongs to the later of its two frames, and a centred frame shows an
+    # onset half a window early. librosa delays by both; what moves past the end is dropped.
     delay = 1 + params.n_fft // (2 * params.hop_length)
     delayed = tf.pad(rise, [[0, 0]] * (rise.shape.rank - 1) + [[delay, 0]])[..., : tf.shape(rise)[-1] + 1]
 

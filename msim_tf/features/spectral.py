@@ -15,7 +15,7 @@ from msim_tf.features import cqt
 from msim_tf.params import FeatureParams
 
 _DB_FLOOR = 1e-10  # amin of librosa.power_to_db
-_MEL_BANDS = 8  # groups of mel filters
+_MEL_BANDS = 8  # groups of neighbouring mel filters, each multiplied with the bins that it covers only
 
 
 def halo(params: FeatureParams) -> int:
@@ -34,7 +34,7 @@ def frame_features(y: tf.Tensor, params: FeatureParams) -> tuple[tf.Tensor, tf.T
         mel [..., frames, n_mels], mel power in dB without the clip's floor (same shape), chroma [..., frames,
         n_chroma], not normalised.
     """
-    # The constant-Q transform needs more samples around a frame than the STFT, which gets its own part of them.
+    # The STFT needs fewer samples around a frame than the constant-Q transform: cut off the rest.
     margin = halo(params) - params.n_fft // 2
     centre = y[..., margin : tf.shape(y)[-1] - margin] if margin else y
     power = _power_spectrogram(centre, params)

@@ -47,7 +47,7 @@ class SpillBuffer:
         self.peak = max(self.peak, rows.max())
         self._in_memory.append(rows)
 
-        # 4 bytes a number. Once over the limit, every further block goes to the file at once.
+        # A number has 4 bytes. Beyond the limit every further block goes straight to the file.
         if 4 * self.rows * self._width > _HELD_BYTES:
             self._file = self._file or tempfile.TemporaryFile()  # noqa: SIM115  (closed by the block that opened this)
             for block in self._in_memory:

@@ -14,7 +14,7 @@ def in_turns(blocks: Iterable[np.ndarray], samples: int) -> Iterator[np.ndarray]
     """The same blocks, but a whole run of them is made before its first one is handed on.
 
     Decoding and feature extraction evict each other's code and data from the CPU's caches when they alternate block by
-    block; longer turns are faster.
+    block; long runs are faster.
 
     Args:
         blocks: [n] arrays of any lengths.

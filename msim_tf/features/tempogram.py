@@ -25,7 +25,7 @@ def tempogram(onset: tf.Tensor, *, lags: int, stride: int = 1) -> tf.Tensor:
     """
     import scipy.fft
 
-    # [..., frames + lags - 1] -> [..., frames / stride, lags]: the onsets around each frame.
+    # [..., frames + lags - 1] -> [..., frames / stride, lags]: the envelope around each frame, faded out by the window.
     windowed = _sliding_windows(onset, lags, stride) * tf.constant(hann(lags))
 
     # Same shape: the autocorrelation is the inverse transform of the power spectrum (Wiener and Khinchin). Zeros up to

@@ -76,7 +76,7 @@ class RememberState(keras.callbacks.Callback):
         self._path = path
         self._remembered = remembered
         self._epoch = epoch
-        # Finished epochs, as text because JSON has no other keys -> callback -> attribute -> value.
+        # Finished epochs (text, as JSON's keys are) -> callback -> attribute -> value.
         self._states: dict[str, Any] = {}
         if epoch:
             what, cure = "the state of a training", "train again into another directory"
@@ -95,7 +95,7 @@ class RememberState(keras.callbacks.Callback):
         if not self._writes:
             return
 
-        # Keras counts in NumPy's numbers or Python's; JSON takes only the latter.
+        # Keras may keep NumPy numbers, which JSON does not take.
         state: dict[str, dict[str, Any]] = {}
         for name, (callback, attributes) in self._remembered.items():
             state[name] = {}

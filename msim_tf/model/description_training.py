@@ -45,7 +45,8 @@ from msim_tf.theory import (
     transposed_key,
 )
 
-_TEMPO_TOLERANCE = 0.04  # of "accuracy 1" (Gouyon et al., "An experimental comparison of audio tempo induction", 2006)
+# "Accuracy 1" of Gouyon et al., "An experimental comparison of audio tempo induction algorithms", IEEE TASLP 2006.
+_TEMPO_TOLERANCE = 0.04
 _TEMPO_BLUR = 1.0  # steps of TEMPO_STEPS; a label is right to about as much
 
 
@@ -185,7 +186,7 @@ def _augmented_batches(
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         while True:
-            # [batch] tracks, tempo factors, semitones and labels; each task changes what it is about.
+            # [batch] each: tracks, tempo factors, semitones, labels. Tempo is learnt at other tempi, key in other keys.
             chosen = rng.choice(rows, BATCH)
             stretch, transpose, label = np.ones(BATCH), np.zeros(BATCH, np.int64), values[chosen].astype(np.float64)
             if task.source == "onset":
@@ -230,7 +231,7 @@ def _calibrate_classes(layer: keras.layers.Layer, logits: np.ndarray, classes: n
     the layer and into ``logits``.
     """
 
-    # The scale is sought by its logarithm, which keeps it positive: between e^-3 and e.
+    # The search is over the logarithm of the scale, which keeps it positive: between e^-3 and e.
     def loss(log_scale: float) -> float:
         return float(-(classes * scipy.special.log_softmax(np.exp(log_scale) * logits, axis=1)).sum(1).mean())
 

@@ -59,7 +59,7 @@ def fit_on_crops(head: keras.Model, batches: Callable[[], Iterator[Any]], loss: 
     means = {name: MeanOfCrops(CROPS, name=name)(value) for name, value in named.items()}
     model = keras.Model(crops, means if isinstance(logits, dict) else means["classes"])
 
-    # One epoch of as many steps: the generator never ends, and nothing is kept in between.
+    # One epoch of ``steps`` batches, since the generator never ends.
     rate = keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, decay_steps=max(1, steps))
     model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss, jit_compile=False)
     model.fit(data, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)

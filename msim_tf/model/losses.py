@@ -37,7 +37,7 @@ def cosine_distances(embeddings: tf.Tensor) -> tf.Tensor:
     Returns:
         [batch, batch] float32 in [0, 2]. A zero vector is at distance 1 from all, and gets no gradient.
     """
-    # [batch, width]: vectors of length 1; zero vectors stay zero. In 16 bits distances would have three digits.
+    # [batch, width]: vectors of length 1; zero vectors stay zero. In 16 bits distances would keep only three digits.
     embeddings = tf.cast(embeddings, tf.float32)
     square = tf.reduce_sum(tf.square(embeddings), -1, keepdims=True)
     present = square > 1e-12
@@ -66,7 +66,7 @@ def relation_masks(relation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             f"targets of shape [{rows}, {columns}] on one replica: expected a square block; "
             "sample one block per replica, targets [batch, batch / replicas]"
         )
-    # [batch, batch]: all pairs but of a member with itself, which would be a positive at distance 0.
+    # [batch, batch]: every pair except a member with itself, which would be a positive at distance 0.
     others = tf.logical_not(tf.eye(tf.shape(relation)[0], dtype=tf.bool))
     return tf.logical_and(relation > 0, others), tf.logical_and(relation < 0, others)
 
@@ -91,7 +91,7 @@ def semi_hard_negatives(
         is True; valid pairs, [batch, batch] bool: similar, and with a known negative.
     """
     validate_mining(margin, fallback)
-    fixed = tf.stop_gradient(distances)  # to search in
+    fixed = tf.stop_gradient(distances)  # the choice of a negative has no gradient, only its distance has
 
     # [batch, batch] column numbers and distances: the negatives of each anchor, nearest first, all others behind them.
     order = tf.argsort(tf.where(dissimilar, fixed, fixed.dtype.max), axis=1, stable=True)
@@ -100,7 +100,7 @@ def semi_hard_negatives(
 
     # [batch, batch] ranks: the nearest negative that is farther than the positive. It is the semi-hard one if there is
     # any, and the fallback if not, so one search serves both, without the [batch, batch, batch] masks of the usual
-    # implementations. Past the last negative that is the last, farthest one.
+    # implementations. Where no negative is farther, the rank is that of the last one, the farthest of all.
     position = tf.minimum(tf.searchsorted(ascending, fixed, side="right"), tf.maximum(count - 1, 0))
 
     # Back from ranks to columns, and to distances that have a gradient.

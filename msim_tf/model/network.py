@@ -38,7 +38,7 @@ EMBEDDING = "embedding"  # layer whose output is the whole embedding
 _STEM = 64  # rows and frames after the stem, filters of its convolution
 _JOIN = 16  # rows and frames where branches meet
 _BRANCH_BLOCKS = 2  # inception blocks of each branch
-_BLOCKS = 6  # inception blocks that an input passes in all
+_BLOCKS = 6  # inception blocks from an input to the backbone, those of its branch included
 HEAD_UNITS = {"onset": 128, "cens": 256}  # hidden units of a time-averaged head, by its input
 _CHORD_UNITS = 128  # features of a single frame of chroma
 
@@ -254,7 +254,7 @@ def _inception_block(x: Any, name: str, width: float, *, strides: tuple[int, int
 
 
 def _conv(x: Any, count: int, kernel: int, strides: tuple[int, int], name: str) -> Any:
-    """A square convolution with ReLU: [batch, rows, frames, channels] -> [batch, rows, frames, count], over strides."""
+    """A square convolution with ReLU; ``count`` channels out, rows and frames divided by the strides."""
     return keras.layers.Conv2D(count, kernel, strides=strides, padding="same", activation="relu", name=name)(x)
 
 

@@ -72,7 +72,7 @@ def dimension_loss(params: TrainParams) -> keras.losses.Loss:
 
 
 def _learning_rate(params: TrainParams, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    # On a plateau a callback lowers the rate, which it can only do to a number.
+    # ReduceLROnPlateau lowers the rate during training, so it must be a plain number.
     if params.schedule == "plateau":
         return params.learning_rate
     # Warm-up starts at the rate of its first step; alpha, the end of the cosine, is a share of the peak.

@@ -44,7 +44,7 @@ def build_adam(
         return keras.optimizers.Adam(learning_rate)
     if _KERAS_2:  # sums over the replicas first
         return keras.optimizers.Adam(learning_rate, global_clipnorm=clip_norm)
-    # Without the method that is overridden here nothing would be clipped, and nobody would notice.
+    # If Keras renamed the method that is overridden above, gradients would silently stay unclipped.
     if not hasattr(keras.optimizers.Adam, "_all_reduce_sum_gradients") and tf.distribute.has_strategy():
         raise RuntimeError(
             f"Keras {keras.__version__} sums gradients in a way that is not known here: clipping is untested"

@@ -136,7 +136,7 @@ def start_run(fresh: Run) -> Run:
         save_checked_json(fresh.path / "run.json", value)
         return fresh
 
-    # A run that is there resumes only under the same parameters, named one by one, and the same tracks in each split.
+    # An existing run resumes only with the same parameters, features and tracks; the error names what differs.
     run = load_run(fresh.path)
     old, new = run.params.to_json(), fresh.params.to_json()
     changed = [f"{name} {old[name]} -> {new[name]}" for name in new if old[name] != new[name] and name != "network"]

@@ -47,10 +47,10 @@ def sample_tracks(store: FeatureStore, clips: np.ndarray, inputs: Sequence[str])
 def embed_sample(model: keras.Model, sample: SampleTracks) -> dict[str, np.ndarray]:
     """Subspaces of the sample's segments: dimension -> [n, width] float32, without what else a training predicts."""
     # Blocks of 64 bound the memory of the activations. Other outputs predict what a teacher says.
-    parts = [
-        model({name: value[i : i + 64] for name, value in sample.inputs.items()}, training=False)
-        for i in range(0, len(sample.identifiers), 64)
-    ]
+    parts = []
+    for start in range(0, len(sample.identifiers), 64):
+        block = {name: value[start : start + 64] for name, value in sample.inputs.items()}
+        parts.append(model(block, training=False))
     names = [name for name in parts[0] if name in DIMENSION_NAMES]
     return {name: np.concatenate([np.asarray(part[name], np.float32) for part in parts]) for name in names}
 
@@ -102,7 +102,7 @@ def loss_scalars(logs: Mapping[str, float], prefix: str, dimensions: Sequence[st
         prefix: "" for training, "val_" for validation.
         dimensions: those that the network has.
     """
-    # The logs of one split, without its prefix; the prefix of the training is none at all.
+    # The logs of one split, without its prefix. Training has none, so there the validation's are removed.
     own = {name[len(prefix) :]: value for name, value in logs.items() if name.startswith(prefix)}
     if not prefix:
         own = {name: value for name, value in own.items() if not name.startswith("val_")}
@@ -111,7 +111,7 @@ def loss_scalars(logs: Mapping[str, float], prefix: str, dimensions: Sequence[st
         (only,) = dimensions
         own |= {f"{only}_loss": own["loss"]} | {f"{only}_{kind}": own[kind] for kind in _TRIPLET_KINDS}
 
-    # Losses of the outputs that had a triplet; outputs without a count of pairs, such as a teacher's, always have one.
+    # Losses of the outputs that had a triplet in this epoch, and of those that count none, such as a teacher's.
     scalars = {}
     for name, value in own.items():
         output, _, kind = name.rpartition("_")

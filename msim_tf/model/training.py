@@ -193,7 +193,7 @@ def _split(store: FeatureStore, params: TrainParams, split: Split | None) -> dic
 
 def _started(fresh: Run, hosts: Hosts) -> Run:
     """The run directory, made by the chief and then checked by every host."""
-    # The others wait until the directory is there, and then see whether it is the same one.
+    # The others wait until the chief has made the directory, and then check that they see the same one.
     if hosts.is_chief:
         start_run(fresh)
     hosts.agreed()
@@ -291,7 +291,7 @@ def _show_kept_model(job: _Job, model: keras.Model, held_out: np.ndarray, summar
 def _callbacks(job: _Job, held_out: StorePart, done: int) -> list[keras.callbacks.Callback]:
     """All callbacks; what the resumed run needs is written before the backup that will be restored with it."""
     store, run, params = job.store, job.run, job.params
-    # The learning rate: a plateau is seen by a callback, a cosine is part of the optimizer.
+    # The learning rate: a callback watches for a plateau, a cosine is part of the optimizer.
     remembered: dict[str, Any] = {}
     schedule: list[keras.callbacks.Callback] = []
     if params.schedule == "plateau":
@@ -310,7 +310,7 @@ def _callbacks(job: _Job, held_out: StorePart, done: int) -> list[keras.callback
         state = own.RememberState(run.path / "schedule.json", remembered, done, writes=False)
         return [*schedule, state, own.RestoreOnly(str(run.path / "backup"))]
 
-    # In this order Keras calls them: what a resumed run needs is on disk before the backup of the same epoch.
+    # Keras calls them in this order: what a resumed run needs is on disk before the backup of the same epoch.
     best = own.SaveBest(run.model_path, always=params.keep == "last")
     remembered["best"] = (best, ["value"])
     tensorboard = run.path / "tensorboard"

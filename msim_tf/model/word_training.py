@@ -29,10 +29,9 @@ def train_words(
     columns = tag_columns(params.network)
     embeddings = {part: _embeddings(model, part)[:, :, columns] for part in (training, held_out)}
     # [tracks, words] by dimension: +1, -1, or 0 where nothing is known.
-    targets = {
-        part: {name: array[part.rows].astype(np.float32) for name, array in learnt.targets.items()}
-        for part in (training, held_out)
-    }
+    targets = {}
+    for part in (training, held_out):
+        targets[part] = {name: array[part.rows].astype(np.float32) for name, array in learnt.targets.items()}
     head = build_word_head(len(columns), learnt.words)
 
     # Batches of [batch, crops, coordinates]: some segments of some tracks.
