@@ -98,6 +98,7 @@ class Annotator:
             raise InputError(f"{len(y) / sr:.2f} s long: too short for tempo and key, {_MIN_SECONDS:g} s are needed")
         if np.abs(y).max() < _SILENCE:
             raise InputError("silent: there is no tempo and no key in it")
+        # Beat activations, [frames of 10 ms], whose strongest periodicity is the tempo; probabilities of 24 keys.
         sound = self._signal(y, sample_rate=sr, num_channels=1)
         bpm, strength = (float(value) for value in self._tempo(self._beats(sound))[0])
         probabilities = self._keys(sound)
@@ -120,8 +121,8 @@ def annotate_folder(
 ) -> tuple[dict[str, Annotation], dict[str, str]]:
     """Annotates sound files in parallel, resuming what an earlier run has done.
 
-    A track is done again when its size or modification time has changed, or when
-    ``seconds`` has; a failure is remembered just so.
+    A track is done again when its size, its modification time or ``seconds`` has changed. Until then a failure is
+    remembered, too.
 
     Args:
         root: the music folder.
@@ -144,6 +145,7 @@ def annotate_folder(
     records = {
         track: stored[track] for track in tracks if track in stored and _is_current(root, stored[track], seconds)
     }
+    # What is current counts as done; every other record is saved as it comes, so a kill costs the tracks under way.
     remaining = [track for track in tracks if track not in records]
     report = progress or (lambda done, total: None)
     report(len(records), len(tracks))
@@ -171,6 +173,7 @@ def _is_current(root: Path, record: AnnotationRecord, seconds: float) -> bool:
 
 def _annotated(root: Path, tracks: list[str], workers: int, seconds: float) -> Iterator[AnnotationRecord]:
     """Records of ``tracks`` as they are finished, by processes that get one track at a time."""
+    # A pipe to each worker; the track that it works on is remembered, in case it dies on that.
     waiting = deque(tracks)
     running: dict[Connection, tuple[BaseProcess, str | None]] = {}
     try:
@@ -250,6 +253,7 @@ def _end_with_parent() -> None:
     """Ends a worker whose parent was killed outright in the middle of a track."""
     parent = multiprocessing.parent_process()
     if parent is not None:
+        # The sentinel is ready once the parent is gone, for whatever reason; madmom cannot be asked to stop.
         multiprocessing.connection.wait([parent.sentinel])
         os._exit(1)
 
@@ -270,6 +274,7 @@ def _annotate_file(annotator: Annotator, root: Path, track: str, seconds: float)
 
 
 def _middle(path: Path, seconds: float) -> np.ndarray:
+    """At most ``seconds`` from the middle of a file: [samples] float32 at ``SR``."""
     offset = max(0.0, (decode.duration(path) - seconds) / 2)
     try:
         return decode.load_clip(path, sr=SR, offset=offset, seconds=seconds)

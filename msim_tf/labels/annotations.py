@@ -42,8 +42,8 @@ class Annotation:
 
     Attributes:
         tempo: beats per minute in 40..250, or ``None`` where there is no periodicity.
-        tempo_confidence: strength of this tempo among all candidates, in [0, 1];
-            relative, so not a probability of a beat.
+        tempo_confidence: strength of this tempo among all candidates, in [0, 1]; relative, so not a probability of a
+            beat.
         key: e.g. "A minor".
         key_confidence: probability of this key among 24, in [0, 1].
     """

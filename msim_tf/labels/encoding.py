@@ -85,7 +85,7 @@ class EncodedLabels:
         if kind == "tag":
             labelled = np.asarray(array.any(axis=1))
             return labelled | self.teacher[dimension].known() if dimension in self.teacher else labelled
-        return ~np.isnan(array) if kind == "tempo" else array >= 0
+        return ~np.isnan(array) if kind == "tempo" else array >= 0  # keys count from 0, -1 is unknown
 
     def relation(
         self, dimension: str, rows: np.ndarray, columns: np.ndarray, *, key_relation: str = "parallel"
@@ -101,6 +101,7 @@ class EncodedLabels:
         Returns:
             [r, c] int8: +1 similar, -1 dissimilar, 0 unknown; a track is similar to itself.
         """
+        # [r, c]: labels decide; where they say nothing of a pair, a teacher may.
         array = self._array(dimension)
         labelled = relations.relation(dimension, array[rows], array[columns], key_relation=key_relation)
         if dimension not in self.teacher:
@@ -144,6 +145,7 @@ def encode(
     arrays: dict[str, np.ndarray] = {}
     vocabularies: dict[str, tuple[str, ...]] = {}
     for name in dimensions:
+        # One tuple of values per track, () where unknown; then one row per track, of the type that the kind needs.
         kind = dims.dimension(name).kind
         values = [labels.values.get(track, {}).get(name, ()) for track in tracks]
         if kind == "tag":
@@ -205,6 +207,7 @@ def split_by_group(
     """
     if validation < 0 or test < 0 or validation + test >= 1:
         raise InputError(f"split: validation {validation} and test {test} must be >= 0 and leave something to train on")
+    # Each track's artists, as units that are divided or stay together; sizes count the tracks of one unit only.
     artists = [groups_of(identifier, groups) for identifier in identifiers]
     whole = _whole_groups(artists)
     units = [{whole[name] for name in names} for names in artists]
@@ -215,6 +218,8 @@ def split_by_group(
             f"split: {len(sizes)} group{'s' * (len(sizes) != 1)} of tracks for train, {', '.join(shares)}; "
             "a group is never cut: tell artists apart by 'artist' rows in the label table, or ask for no validation"
         )
+
+    # In turn each part takes those of the shuffled units that come nearest to its share. The rest is to train on.
     names = [str(name) for name in np.random.default_rng(seed).permutation(sorted(sizes))]
     part_of = dict.fromkeys(names, "train")
     for position, (part, share) in enumerate(shares.items()):
@@ -223,6 +228,8 @@ def split_by_group(
         chosen = _nearest_groups([sizes[name] for name in names], target, len(names) - spare)
         part_of |= {names[index]: part for index in chosen}
         names = [name for index, name in enumerate(names) if index not in chosen]
+
+    # A track goes where all of its units went; if they were divided, it is in no part.
     rows: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     for index, own in enumerate(units):
         parts = {part_of[unit] for unit in own}
@@ -233,6 +240,7 @@ def split_by_group(
 
 def _whole_groups(artists: Sequence[tuple[str, ...]]) -> dict[str, str]:
     """What each group is divided with: itself or, if it is never alone, a name for it and all with whom it plays."""
+    # Disjoint sets: ``parent`` leads from every name to that of its set, and each walk halves the way for the next.
     alone = {names[0] for names in artists if len(names) == 1}
     parent = {name: name for names in artists for name in names}
 
@@ -241,6 +249,7 @@ def _whole_groups(artists: Sequence[tuple[str, ...]]) -> dict[str, str]:
             parent[name] = name = parent[parent[name]]
         return name
 
+    # The artists of one track fall into one set unless each of them also has tracks of its own.
     for first, *others in artists:
         if not alone.issuperset((first, *others)):
             for other in others:
@@ -263,12 +272,14 @@ def _nearest_groups(sizes: Sequence[int], target: float, most: int) -> set[int]:
     limit = max(int(2 * target), min(sizes))
     reached, last = 1, dict[int, int]()
     for index, size in enumerate(sizes):
+        # A shift adds the size to all sums at once; the mask drops those beyond the limit, twice the target.
         new = (reached << size) & ~reached & ((2 << limit) - 1)
         reached |= new
         while new:
             total = (new & -new).bit_length() - 1
             last[total] = index
-            new &= new - 1
+            new &= new - 1  # clears the lowest bit that is set
+    # Sums by their distance to the target; each is followed back through the groups that made it.
     for total in sorted(last, key=lambda total: (abs(total - target), total)):
         chosen = set[int]()
         while total:

@@ -12,8 +12,7 @@ from msim_tf.errors import InputError
 from msim_tf.labels import taxonomy
 from msim_tf.labels.tables import Labels, LabelTable, canonical_label
 
-# JAMS namespaces whose every value is a tag of one dimension; all other tag_* namespaces
-# are open, and the taxonomy decides.
+# JAMS namespaces whose every value is a tag of one dimension; the other tag_* ones are open: the taxonomy decides.
 _TAG_DIMENSIONS = {
     "tag_gtzan": "genre",
     "tag_fma_genre": "genre",
@@ -29,10 +28,10 @@ _TAG_DIMENSIONS = {
 def read_labels_jams(path: str | Path, identifiers: Iterable[str] | None = None) -> Labels:
     """Reads one ``.jams`` file, or every one below a folder.
 
-    Read are the namespaces ``tempo`` and ``key_mode`` (of several observations the one of highest confidence,
-    then of longest duration, then the first), all ``tag_*`` (open vocabularies: what the taxonomy knows; the
-    rest of those tags is ignored), and the artist in the file's metadata as the group. Tempo 0, key "N" and
-    modes other than major and minor are unknown.
+    It reads the namespaces ``tempo`` and ``key_mode`` (of several observations the one of highest confidence, then of
+    longest duration, then the first), all ``tag_*`` (of open vocabularies what the taxonomy lists; other tags are
+    ignored), and the artist in the file's metadata as the group. Tempo 0, key "N" and modes other than major and minor
+    are unknown.
 
     A file belongs to the track of the same path without suffixes; failing that, to the only track with the same stem.
 
@@ -47,6 +46,7 @@ def read_labels_jams(path: str | Path, identifiers: Iterable[str] | None = None)
     root, files = (path, sorted(path.rglob("*.jams"))) if path.is_dir() else (path.parent, [path])
     if not files:
         raise InputError(f"{path}: holds no .jams file")
+    # Each file is matched to a track by its name, then added value by value.
     by_name = None if identifiers is None else _by_name(identifiers)
     table = LabelTable()
     for file in files:
@@ -70,6 +70,7 @@ def _by_name(identifiers: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _track(relative: PurePosixPath, by_name: dict[str, list[str]] | None, file: Path) -> str:
+    """The track of a file: of the same path, else the only one of the same stem, wherever it lies."""
     if by_name is None:
         return str(relative.with_suffix(""))
     tracks = by_name.get(str(relative.with_suffix(""))) or by_name.get(f"*/{relative.stem}") or []
@@ -80,6 +81,7 @@ def _track(relative: PurePosixPath, by_name: dict[str, list[str]] | None, file: 
 
 
 def _values(file: Path) -> Iterator[tuple[str, str]]:
+    """(dimension or "artist", value) of everything in a file that is a label."""
     import jams  # takes most of a second to load, and is needed by nobody else
 
     try:
@@ -92,8 +94,13 @@ def _values(file: Path) -> Iterator[tuple[str, str]]:
         raise InputError(f"{file}: not a JAMS file ({error})") from error
     if artist:
         yield "artist", artist
+
+    # Tempo and key: one value of all annotators' observations.
     for namespace, name in (("tempo", "tempo"), ("key_mode", "key")):
-        yield from _one_observation(name, [seen for space, data in annotated if space == namespace for seen in data])
+        observations = [seen for space, data in annotated if space == namespace for seen in data]
+        yield from _one_observation(name, observations)
+
+    # Tags: every one, in the dimension of its namespace or of the taxonomy.
     for namespace, data in annotated:
         if namespace.startswith("tag_"):
             yield from _tags(namespace, [str(seen.value) for seen in data])
@@ -106,11 +113,12 @@ def _one_observation(name: str, observations: Sequence[Any]) -> Iterator[tuple[s
     best = max(observations, key=lambda seen: (_finite(seen.confidence), _finite(seen.duration)))
     try:
         yield name, canonical_label(name, str(best.value))
-    except InputError:
+    except InputError:  # tempo 0, key "N": the annotator found none
         return
 
 
 def _finite(value: Any) -> float:
+    """A number to compare by; 0 where an annotator left it out."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
 
 

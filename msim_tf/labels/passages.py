@@ -1,9 +1,9 @@
 """What another model hears where in a track, and what a student must predict of any part of it.
 
-A teacher listens to passages of a few seconds. What it says of a whole track is their mean, which is not true of
-each of its segments: a student that hears one segment learns most from what the teacher hears *there* (Beyer et
-al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022). A segment's target is the mean
-of the passages that it overlaps, each by how much.
+A teacher listens to passages of a few seconds. What it says of a whole track is their mean, which is not true of each
+of its segments: a student that hears one segment learns most from what the teacher hears *there* (Beyer et al.,
+"Knowledge distillation: a good teacher is patient and consistent", CVPR 2022). A segment's target is the mean of the
+passages that it overlaps, each weighted by how much.
 
 Owns the npz format of passages::
 
@@ -89,6 +89,7 @@ class Passages:
         kept = tuple(name for name in identifiers if name in self.rows)
         if not kept:
             return None
+        # [kept] passages of each, and [m'] their rows, track by track in the new order.
         counts = np.array([len(self.rows[name]) for name in kept])
         rows = np.concatenate([self.rows[name] for name in kept])
         return Passages(kept, counts, self.starts[rows], self.vectors[rows], self.seconds, self.widths, self.meta)
@@ -99,6 +100,7 @@ def whole_tracks(teachers: Sequence[Embeddings]) -> Passages | None:
     kept = [name for name in teachers[0].identifiers if all(name in other for other in teachers)] if teachers else []
     if not kept:
         return None
+    # [kept, coordinates] of each teacher, side by side; one passage per track, which begins at 0 and never ends.
     blocks = [teacher.embeddings[teacher.rows(kept)] for teacher in teachers]
     return Passages(
         tuple(kept),
@@ -148,14 +150,19 @@ class RegressionTargets:
             [b, size] float32: the mean of the passages that each part overlaps, weighted by how much; between passages,
             the nearest one; NaN for a track that was not heard.
         """
+        # [b, most] seconds that each part shares with each passage of its track; below 0 is the gap between them.
         rows = self.rows[tracks]
         first = self.starts[rows]
         overlap = np.minimum(ends[:, None], first + self.seconds) - np.maximum(starts[:, None], first)
         overlap[rows < 0] = -np.inf
+
+        # [b, most] weights of sum 1. A part between two passages takes the one whose gap is smallest.
         weight = np.maximum(overlap, 0.0)
         between = weight.sum(axis=1) == 0
         weight[between, overlap[between].argmax(axis=1)] = 1.0
         weight /= weight.sum(axis=1, keepdims=True)
+
+        # [b, most] x [b, most, size] -> [b, size]. A track that was not heard has read some row (-1): NaN replaces it.
         target = np.einsum("bp,bps->bs", weight.astype(np.float32), self.vectors[rows].astype(np.float32))
         target[rows[:, 0] < 0] = np.nan
         return target
@@ -167,8 +174,13 @@ def regression_targets(passages: Passages, identifiers: Sequence[str]) -> Regres
     if present is None:
         empty = np.zeros((1, sum(passages.widths)), np.float16)
         return RegressionTargets(empty, np.zeros(1), passages.seconds, np.full((len(identifiers), 1), -1))
+
+    # [m, size] scores in standard deviations. An output of ``width`` coordinates adds ``width`` unit variances to a
+    # squared error: scaled by the root of size / outputs / width, every output adds the same.
     values = np.clip(standardised(present.vectors.astype(np.float32)), -_CLIPPED_AT, _CLIPPED_AT)
     share = np.repeat([values.shape[1] / len(present.widths) / width for width in present.widths], present.widths)
+
+    # [n, most] rows of each track's passages; -1 fills up the rest, so that parts of any tracks are one gather.
     rows = np.full((len(identifiers), int(present.counts.max())), -1)
     for index, name in enumerate(identifiers):
         own_rows = present.rows.get(name, ())

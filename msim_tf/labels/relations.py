@@ -26,7 +26,7 @@ def tag_relation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Returns:
         [n, m] int8.
     """
-    # [n, m] numbers of shared tags; a matrix product of floats is much faster than one of booleans.
+    # [n, tags] @ [tags, m] -> [n, m]: do they share a tag? A product of floats is much faster than one of booleans.
     shared = a.astype(np.float32) @ b.astype(np.float32).T > 0
     return _relation(shared, np.asarray(a.any(axis=1)), np.asarray(b.any(axis=1)))
 
@@ -43,9 +43,10 @@ def tempo_relation(a: np.ndarray, b: np.ndarray, *, margin: float = TEMPO_MARGIN
         [n, m] int8.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    known_a, known_b = np.isfinite(a) & (a > 0), np.isfinite(b) & (b > 0)
-    similar = similar_tempo(np.where(known_a, a, 1.0)[:, None], np.where(known_b, b, 1.0), margin=margin)
-    return _relation(similar, known_a, known_b)
+    # [n, 1] against [m] -> [n, m]; where a tempo is unknown any number will do, for the pair becomes 0 below.
+    labelled_a, labelled_b = np.isfinite(a) & (a > 0), np.isfinite(b) & (b > 0)
+    similar = similar_tempo(np.where(labelled_a, a, 1.0)[:, None], np.where(labelled_b, b, 1.0), margin=margin)
+    return _relation(similar, labelled_a, labelled_b)
 
 
 def key_relation(a: np.ndarray, b: np.ndarray, *, relation: str = "parallel") -> np.ndarray:
@@ -64,6 +65,7 @@ def key_relation(a: np.ndarray, b: np.ndarray, *, relation: str = "parallel") ->
     """
     if relation not in KEY_RELATIONS:
         raise InputError(f"key relation {relation!r}: expected one of {', '.join(KEY_RELATIONS)}")
+    # [n, 1] against [1, m] -> [n, m]: equal, or equal to the parallel or relative key of the row's.
     a, b = np.asarray(a, np.int64), np.asarray(b, np.int64)
     similar = a[:, None] == b[None, :]
     if relation in ("parallel", "both"):
@@ -96,7 +98,7 @@ def relation(name: str, a: np.ndarray, b: np.ndarray, *, key_relation: str = "pa
     return _by_key(a, b, relation=key_relation)
 
 
-def _relation(similar: np.ndarray, known_a: np.ndarray, known_b: np.ndarray) -> np.ndarray:
-    # +1 or -1 where both are labelled, else 0.
+def _relation(similar: np.ndarray, labelled_a: np.ndarray, labelled_b: np.ndarray) -> np.ndarray:
+    """+1 or -1 where both tracks are labelled, else 0: [n, m] int8 from [n, m], [n] and [m] bool."""
     signs = np.where(similar, np.int8(1), np.int8(-1))
-    return np.where(known_a[:, None] & known_b[None, :], signs, np.int8(0))
+    return np.where(labelled_a[:, None] & labelled_b[None, :], signs, np.int8(0))

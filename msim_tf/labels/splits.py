@@ -62,6 +62,7 @@ def without_shared_artists(split: Split, groups: Mapping[str, str]) -> tuple[Spl
     Returns:
         The split by artist, and what each part lost.
     """
+    # From the last part to the first: what a part keeps bars its artists from all earlier ones.
     kept: dict[str, tuple[str, ...]] = {}
     lost: dict[str, tuple[str, ...]] = {}
     barred: set[str] = set()
@@ -97,9 +98,11 @@ def training_rows(
     """
     if split is None:
         return split_by_group(identifiers, groups, validation=validation, seed=seed)
+    # A published validation part is used as it is; without one, part of the training tracks is held out by artist.
     rows = split.rows(identifiers)
     if len(rows["validation"]) or not len(rows["train"]):
         return rows
+    # Indices into the training part, turned back into indices into all tracks.
     own = split_by_group([identifiers[row] for row in rows["train"]], groups, validation=validation, seed=seed)
     return {**rows, "train": rows["train"][own["train"]], "validation": rows["train"][own["validation"]]}
 

@@ -63,14 +63,18 @@ class Labels:
 
     def to_json(self) -> dict[str, Any]:
         """The labels as a JSON object."""
-        values = {track: {name: list(held) for name, held in known.items()} for track, known in self.values.items()}
+        values = {
+            track: {name: list(labels) for name, labels in by_dimension.items()}
+            for track, by_dimension in self.values.items()
+        }
         return {"values": values, "groups": dict(self.groups)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Labels:
         """The inverse of ``to_json``."""
         values = {
-            track: {name: tuple(held) for name, held in known.items()} for track, known in value["values"].items()
+            track: {name: tuple(labels) for name, labels in by_dimension.items()}
+            for track, by_dimension in value["values"].items()
         }
         return cls(values, dict(value["groups"]))
 
@@ -89,6 +93,7 @@ class LabelTable:
             return
         if name == "tag":
             name = _tag_dimension(value)
+        # Several tags may be true of a track, but only one tempo and one key.
         canonical = canonical_label(name, value)
         present = self.values[track][name]
         if present - {canonical} and name not in dims.TAG_DIMENSION_NAMES:
@@ -98,18 +103,19 @@ class LabelTable:
     def labels(self) -> Labels:
         """What was added, sorted."""
         values = {
-            track: {name: tuple(sorted(known[name])) for name in dims.DIMENSION_NAMES if name in known}
-            for track, known in sorted(self.values.items())
+            track: {name: tuple(sorted(own[name])) for name in dims.DIMENSION_NAMES if name in own}
+            for track, own in sorted(self.values.items())
         }
         return Labels(values, {track: joined_groups(names) for track, names in sorted(self.groups.items())})
 
 
 def _tag_dimension(tag: str) -> str:
+    """The dimension of a bare tag, which only the taxonomy can tell."""
     name = taxonomy.dimension_of(tag)
     if name is None:
-        known = ", ".join(tag for name in dims.TAG_DIMENSION_NAMES for tag in taxonomy.tags(name))
+        listed = ", ".join(tag for name in dims.TAG_DIMENSION_NAMES for tag in taxonomy.tags(name))
         raise InputError(
-            f"tag {tag!r} is not in the taxonomy; name its dimension instead of 'tag', or use one of {known}"
+            f"tag {tag!r} is not in the taxonomy; name its dimension instead of 'tag', or use one of {listed}"
         )
     return name
 
@@ -150,12 +156,15 @@ def read_labels_csv(path: str | Path) -> Labels:
 
 
 def _csv_rows(path: str | Path) -> Iterator[tuple[int, str, str, str]]:
+    """(line, track, dimension, value) of every row that is not blank."""
+    kinds = (*dims.DIMENSION_NAMES, "tag", "artist")
     reader = csv.reader(io.StringIO(_utf8(path), newline=""), strict=True)
     try:
         header = [name.strip().lower() for name in next(reader, [])]
         wanted = ("track", "dimension", "value")
         if any(header.count(name) != 1 for name in wanted):
             raise InputError(f"{path}, line 1: the header is {','.join(header)!r}, expected track,dimension,value")
+        # Columns by name, in any order and among others; a spreadsheet's empty rows are no fault.
         columns = [header.index(name) for name in wanted]
         for row in reader:
             if not any(cell.strip() for cell in row):
@@ -167,16 +176,13 @@ def _csv_rows(path: str | Path) -> Iterator[tuple[int, str, str, str]]:
             track, name, value = (row[column].strip() for column in columns)
             if not track or not name:
                 raise InputError(f"{path}, line {reader.line_num}: the track or the dimension is empty")
-            yield reader.line_num, track, _row_kind(name.lower(), path, reader.line_num), value
+            name = name.lower()
+            if name not in kinds:
+                expected = ", ".join(kinds)
+                raise InputError(f"{path}, line {reader.line_num}: dimension {name!r}, expected one of {expected}")
+            yield reader.line_num, track, name, value
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
-
-
-def _row_kind(name: str, path: str | Path, line: int) -> str:
-    known = (*dims.DIMENSION_NAMES, "tag", "artist")
-    if name not in known:
-        raise InputError(f"{path}, line {line}: dimension {name!r}, expected one of {', '.join(known)}")
-    return name
 
 
 def _utf8(path: str | Path) -> str:
@@ -187,6 +193,7 @@ def _utf8(path: str | Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        # The line of the first byte that is wrong, as an editor counts it.
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}, line {line}: not UTF-8; save the table as UTF-8") from error
 

@@ -88,6 +88,7 @@ def _listed(which: str, dimension: str) -> tuple[str, ...]:
 
 
 def _folded(text: str) -> str:
+    """A tag without what spelling varies in: case, hyphens, underscores, repeated spaces."""
     return " ".join(text.casefold().replace("-", " ").replace("_", " ").split())
 
 

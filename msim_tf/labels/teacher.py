@@ -73,6 +73,8 @@ class TeacherTags:
         Returns:
             [r, c] int8: +1 similar, -1 dissimilar, 0 undecided or unheard.
         """
+        # [r, tags] @ [tags, c] -> [r, c] cosines of unit vectors; +1 and -1 outside the thresholds, 0 between them. A
+        # vector of zeros is a track that was not heard.
         a, b = self.vectors[rows], self.vectors[columns]
         cosine = a @ b.T
         signs = (cosine >= self.similar_above).astype(np.int8) - (cosine <= self.dissimilar_below)
@@ -103,13 +105,15 @@ def teacher_tags(teacher: Embeddings, identifiers: Sequence[str], dimensions: It
     heard, scores = _heard(teacher, identifiers)
     if heard.sum() < 2:
         return {}
+    # Per dimension [heard, tags]: the teachers' standardised tags side by side, [n, tags] with zeros for the unheard.
     calibrated = {}
     for name in dimensions:
         blocks = list(_blocks(columns, name)) if name in TAG_DIMENSION_NAMES else []
         if blocks:
             vectors = np.zeros((len(identifiers), sum(map(len, blocks))), np.float32)
             sides = [_unit(standardised(scores[:, block])) for block in blocks]
-            # Each side has length 1, so all of them have the square root of their number.
+            # Each teacher's side has length 1, all of them together the square root of their number: made 1 again, the
+            # cosine of two tracks is the mean of the teachers' cosines.
             vectors[heard] = _unit(np.concatenate(sides, axis=1))
             calibrated[name] = TeacherTags(vectors, *_thresholds(vectors[heard]))
     return calibrated
@@ -152,6 +156,7 @@ def tag_columns(teacher: Embeddings) -> tuple[TagColumn, ...]:
     teacher_names = {str(name) for name in teachers} if isinstance(teachers, list) else set()
     columns = []
     for text in teacher_tag_names(teacher):
+        # A slash may be part of a tag ("drum/bass"), so what stands before it must be a teacher of the file.
         name, separator, tag = text.partition(_SEPARATOR)
         if not separator or name not in teacher_names:
             name, tag = "", text
@@ -188,13 +193,17 @@ def standardised(scores: np.ndarray) -> np.ndarray:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Every row with length 1; a row of zeros stays."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _thresholds(vectors: np.ndarray) -> tuple[float, float]:
-    """Cosines above which the most alike, and below which the least alike pairs lie;
-    the same tracks always give the same.
+    """Cosines above which the most alike pairs lie, and below which the least alike; equal tracks give equal ones.
+
+    Args:
+        vectors: [heard, tags] of length 1.
     """
+    # Quantiles over random pairs of two different tracks: [pairs, tags] -> [pairs]; all pairs would be a square.
     a, b = np.random.default_rng(0).integers(len(vectors), size=(2, _PAIRS))
     cosine = np.einsum("ij,ij->i", vectors[a], vectors[b])[a != b]
     similar, dissimilar = np.quantile(cosine, [1.0 - SIMILAR_SHARE, DISSIMILAR_SHARE])

@@ -38,6 +38,7 @@ class WordTargets:
 
     def select(self, chosen: Mapping[str, np.ndarray]) -> WordTargets:
         """The words where ``chosen`` (dimension -> [words] bool) is true; dimensions without a word are left out."""
+        # [tracks, words] -> [tracks, chosen words], with their names.
         kept = {name: mask for name, mask in chosen.items() if mask.any()}
         return WordTargets(
             {name: tuple(word for word, keep in zip(self.words[name], mask) if keep) for name, mask in kept.items()},
@@ -58,6 +59,7 @@ def word_targets(labels: EncodedLabels, teacher: Embeddings | None = None) -> Wo
     Raises:
         InputError: if the names of the teacher's tags are missing.
     """
+    # Dimension -> word -> [tracks] int8: first what the teacher is sure of, then labels, which overrule it.
     columns: dict[str, dict[str, np.ndarray]] = {name: {} for name in labels.vocabularies}
     for name, word, clear_cases in _teacher_scores(teacher, labels.identifiers) if teacher else ():
         if name in columns:
@@ -88,6 +90,7 @@ def learnable(known: WordTargets, training: np.ndarray) -> WordTargets:
 def _teacher_scores(teacher: Embeddings, identifiers: Iterable[str]) -> Iterable[tuple[str, str, np.ndarray]]:
     """Dimension, word and the teacher's clear cases, [tracks] int8, of every tag that the taxonomy knows."""
     tracks = list(identifiers)
+    # [tracks] which were heard, and [scored, columns] what the teacher says of those.
     scored = np.array([track in teacher for track in tracks], bool)
     if scored.sum() < 2:
         return
