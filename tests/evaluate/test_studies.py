@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from devices import one_device
 from synthetic import SMALL, write_clip
 
 from msim_tf.data.store import FeatureStore
+from msim_tf.data.store_database import StoreDatabase
 from msim_tf.data.writer import extract_folder
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import Embeddings, load_embeddings
@@ -23,6 +25,7 @@ from msim_tf.evaluate.studies.table1 import Table1Options, run_table1, table1_ne
 from msim_tf.evaluate.studies.tracks import baselines, labelled_tracks, sampled, stored_mels
 from msim_tf.evaluate.triplets import Clip, Triplets, clip_reading
 from msim_tf.features.segments import audible_segments
+from msim_tf.labels.annotations import Annotation, AnnotationRecord, save_records
 from msim_tf.model.params import NETWORK_PRESETS, TrainParams
 from msim_tf.model.run import load_run
 
@@ -367,6 +370,7 @@ def test_a_report_of_a_store(labelled_store, subject, clips_folder, tmp_path):
     assert any("may include those the model was trained on" in note for note in found["notes"])
     text = page.read_text()
     assert "not human similarity" in text and "listeners" not in text and "paper, N" not in text
+    assert "madmom" not in text  # nothing here was annotated
     links = [failure["anchor"]["href"] for failure in found["worst_triplets"]]
     assert links and all((page.parent / link).resolve().exists() for link in links)
 
@@ -376,12 +380,18 @@ def test_a_report_of_held_out_tracks_and_listeners(labelled_store, subject, tmp_
     split = {"train": labelled_store.identifiers[6:], "validation": held_out}
     names = subject.identifiers
     triplets = listeners([(names[0], names[2], names[12]), (names[1], names[3], names[4])])
-    report, _ = store_report(labelled_store, [subject], tmp_path, ReportOptions(k=2), triplets=triplets, split=split)
+    shutil.copytree(labelled_store.path, tmp_path / "features")
+    estimate = AnnotationRecord(held_out[0], 1, 1, 120.0, Annotation(120.0, 0.5, "A minor", 0.5))
+    with StoreDatabase(tmp_path / "features", writable=True) as database:
+        save_records(database, [estimate])
+    annotated = FeatureStore(tmp_path / "features")
+    report, _ = store_report(annotated, [subject], tmp_path / "out", ReportOptions(k=2), triplets=triplets, split=split)
     assert report.facts["Tracks"] == "6 of features, held out"
     # "elsewhere" has a vector but no features in the store: the triplet counts, the baselines step back.
     assert [(result.name, len(result.correct)) for result in report.results] == [("demo", 2)]
     assert report.matrix.anchors.max() <= 6
     assert any("Only held-out tracks" in note for note in report.notes)
+    assert any("estimates by madmom" in note for note in report.notes)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,4 @@
-"""The full report on embeddings of a store's tracks: triplets, matrix of subspaces and labels,
-retrieval, beside baselines from the store.
-"""
+"""The full report on embeddings of a store's tracks: triplets, matrix of subspaces and labels, retrieval, baselines."""
 
 from __future__ import annotations
 
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import msim_tf
 from msim_tf.data.store import FeatureStore
+from msim_tf.data.store_database import StoreDatabase
 from msim_tf.embeddings import Embeddings, shortlist
 from msim_tf.errors import InputError
 from msim_tf.evaluate.comparison import LABEL_NOTE
@@ -77,10 +76,13 @@ def store_report(
     Raises:
         InputError: if no track of the first system is in the store, or nothing can be scored.
     """
+    # The tracks that are evaluated, and every system's vectors under the store's names.
     tracks = _tracks(store, systems[0], split, options)
     named = [_restricted(system, tracks.identifiers) for system in systems]
     subject = named[0]
     others = _baselines(store, tracks, named, split)
+
+    # What is scored: triplets of listeners or of labels, on the systems and on the baselines that can keep up.
     judged = triplets or label_triplets(
         tracks.identifiers, tracks.relations, groups=tracks.groups, per_kind=options.per_kind, seed=options.seed
     )
@@ -88,6 +90,8 @@ def store_report(
     candidates = [in_words_of(judged, system) for system in (systems if triplets else named)]
     candidates += _scorable_others(judged, others)
     results = score_systems(judged, candidates, metric=options.metric)
+
+    # All parts of the report that the first system's vectors allow: subsets and matrix need subspaces.
     layered = subject.layout is not None
     relations, groups = tracks.relations, tracks.groups
     retrieved = retrieval(subject, relations, groups=groups, k=options.k)
@@ -158,9 +162,7 @@ def _baselines(
 
 
 def _scorable_others(judged: Triplets, others: Sequence[Embeddings]) -> list[Embeddings]:
-    """The store's baselines, where the store has every track that the triplets are
-    about: else they would shrink N for all.
-    """
+    """The store's baselines, if it has every track that the triplets are about: else they would shrink N for all."""
     names = matched(judged.identifiers, others[0].identifiers if others else (), paths=judged.paths)
     return [in_words_of(judged, system) for system in others] if len(names) == len(judged.identifiers) else []
 
@@ -214,7 +216,9 @@ def _notes(
         )
     if tracks.unlabelled:
         notes.append(f"No label: {', '.join(tracks.unlabelled)}. What these subspaces hold is not tested.")
-    if (store.path / "annotations.jsonl").exists():
+    with StoreDatabase(store.path) as database:
+        annotated = database.value("SELECT count(*) FROM annotations WHERE error IS NULL")
+    if annotated:
         notes.append(
             "Tempo and key are estimates by madmom where the label table says nothing: agreement with them is "
             "agreement with madmom."
