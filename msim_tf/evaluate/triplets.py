@@ -74,18 +74,16 @@ class Triplets:
         anchor: [n] identifiers.
         positive: [n] identifiers, what most listeners found nearer to the anchor.
         negative: [n] identifiers.
-        agreement: [n] float, share of the votes for the positive, in (0.5, 1]; NaN
-            where the file tells only the outcome.
+        agreement: [n] float, share of the votes for the positive, in (0.5, 1]; NaN where only the outcome is known.
         starts: [n, 3] seconds of anchor, positive, negative in their tracks, or None.
         clip_seconds: length of the clips that listeners heard, or None.
         exact_clips: whether the identifiers are those of clips (``clip_reading``) rather than of tracks.
         filters: what was applied so far, for the tables.
         paths: identifier -> path of its sound as the file tells it (MagnaTagATune), where it does.
-        far_anchor: [n] identifiers that the negatives are compared with, where these
-            are not the anchors; None in triplets.
+        far_anchor: [n] identifiers that the negatives are compared with, where these are not the anchors; None in
+            triplets.
         votes: [n, 2] for the positive and for the negative, or None where the file tells only outcomes.
-        questions: [n] what was asked at once, as one odd one out of three gives two
-            triplets; None where each is its own.
+        questions: [n] what was asked at once, as one odd one out of three gives two triplets; None if each is its own.
         judges: who found the positive nearer: ``LISTENERS``, or ``LABELS`` for what ``label_triplets`` makes.
     """
 
@@ -141,9 +139,7 @@ class Triplets:
         return self.questions or self.anchor
 
     def clips(self) -> tuple[Clip, ...]:
-        """What must be embedded before these triplets can be scored: each track, or
-        after ``clip_reading`` each clip, once.
-        """
+        """What must be embedded to score these triplets: each track or, after ``clip_reading``, each clip, once."""
         if self.starts is None or not self.exact_clips:
             return tuple(Clip(identifier, identifier) for identifier in self.identifiers)
         clips: dict[str, Clip] = {}
@@ -181,11 +177,10 @@ def clip_reading(triplets: Triplets) -> Triplets:
 
 
 def matched(names: Iterable[str], known: Sequence[str], *, paths: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Which of the ``known`` identifiers each name means: itself, its path in the file,
-    or the one file ``<name>.<suffix>``.
+    """Which of the ``known`` identifiers each name means: itself, its path in the file, or the one ``<name>.<suffix>``.
 
-    Dim-Sim says ``TRABC``, a folder of sound has ``TRABC.mp3`` (perhaps in a subfolder);
-    where two files would fit, neither does.
+    Dim-Sim says ``TRABC``, a folder of sound has ``TRABC.mp3`` (perhaps in a subfolder); where two files would fit,
+    neither does.
 
     Args:
         names: as in the triplets.
@@ -210,18 +205,6 @@ def matched(names: Iterable[str], known: Sequence[str], *, paths: Mapping[str, s
         elif len(candidates) == 1:
             (matches[name],) = candidates
     return matches
-
-
-def renamed(triplets: Triplets, known: Sequence[str]) -> Triplets:
-    """The triplets in the words of ``known`` (see ``matched``); names that match nothing
-    stay and will be dropped as missing.
-    """
-    names = matched(triplets.identifiers, known, paths=triplets.paths)
-    anchor, positive, far_anchor, negative = (
-        tuple(names.get(name, name) for name in column)
-        for column in (triplets.anchor, triplets.positive, triplets.far_anchor or (), triplets.negative)
-    )
-    return replace(triplets, anchor=anchor, positive=positive, negative=negative, far_anchor=far_anchor or None)
 
 
 def agreeing(triplets: Triplets, threshold: float) -> tuple[Triplets, Dropped]:
@@ -250,6 +233,7 @@ def scorable(triplets: Triplets, known: Iterable[str]) -> tuple[Triplets, Droppe
         triplets: any reading.
         known: identifiers with a vector.
     """
+    # [n] masks of what cannot be scored; each triplet is dropped for one reason.
     known = set(known)
     twice = np.array([_is_degenerate(*member) for member in triplets.members], bool)
     without = np.array([not known.issuperset(member) for member in triplets.members], bool) & ~twice
@@ -264,5 +248,6 @@ def _is_degenerate(anchor: str, positive: str, far_anchor: str, negative: str) -
 
 
 def _dropped(triplets: Triplets, masks: Mapping[str, np.ndarray]) -> Dropped:
+    """The triplets that each mask, [n] bool, drops for its reason."""
     ids = {reason: tuple(triplets.triplet_ids[row] for row in np.flatnonzero(mask)) for reason, mask in masks.items()}
     return Dropped({reason: names for reason, names in ids.items() if names})

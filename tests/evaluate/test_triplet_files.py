@@ -11,7 +11,7 @@ import pytest
 
 from msim_tf.errors import InputError
 from msim_tf.evaluate.triplet_files import read_triplets
-from msim_tf.evaluate.triplets import agreeing, clip_reading, matched, renamed
+from msim_tf.evaluate.triplets import agreeing, clip_reading, matched
 
 DATA = Path(__file__).parent / "data"
 A, B, C, D = (f"TRSYNTH000000000{letter}" for letter in "ABCD")
@@ -186,5 +186,5 @@ def test_names_find_their_files():
 def test_magnatagatune_clips_are_found_by_their_path():
     triplets, _ = read_triplets(DATA / "synthetic-comparisons_final.csv")
     assert triplets.paths["9000003"] == "z/c.mp3"
-    assert renamed(triplets, ["z/a.mp3", "z/b.mp3", "9000003"]).positive[0] == "z/b.mp3"
-    assert renamed(triplets, ["z/a.mp3", "z/b.mp3", "9000003"]).negative[0] == "9000003"
+    names = matched(triplets.identifiers, ["z/a.mp3", "z/b.mp3", "9000003"], paths=triplets.paths)
+    assert names[triplets.positive[0]] == "z/b.mp3" and names[triplets.negative[0]] == "9000003"

@@ -18,8 +18,8 @@ from msim_tf.errors import InputError
 from msim_tf.evaluate.agreement import clustered_intervals, human_ceiling, rater_agreement
 from msim_tf.evaluate.statistics import wilson_interval
 from msim_tf.evaluate.triplet_files import read_triplets
-from msim_tf.evaluate.triplet_scores import score_systems
-from msim_tf.evaluate.triplets import Triplets, agreeing, renamed, scorable
+from msim_tf.evaluate.triplet_scores import in_words_of, score_systems
+from msim_tf.evaluate.triplets import Triplets, agreeing, scorable
 from msim_tf.search.weights import load_profile
 
 LAYOUT = EmbeddingLayout.equal(DIMENSION_NAMES, 24)
@@ -193,11 +193,11 @@ def test_a_comparison_of_two_pairs_goes_through_filters_renaming_and_missing_vec
     assert triplets.members[:2] == (("a", "b", "c", "d"), ("b", "c", "b", "a"))
     kept, below = agreeing(triplets, 0.9)
     assert kept.members == (("a", "b", "c", "d"), ("a", "b", "c", "x")) and below.count == 1
-    known = ["m/a.mp3", "m/b.mp3", "m/c.mp3", "m/d.mp3"]
-    scored, dropped = scorable(renamed(kept, known), known)
-    assert scored.members == (("m/a.mp3", "m/b.mp3", "m/c.mp3", "m/d.mp3"),) and dropped.missing == ("x",)
     points = np.array([[0.0], [1.0], [5.0], [7.0]], np.float32)
-    (result,) = score_systems(kept, [Embeddings("line", ("a", "b", "c", "d"), points)])
+    system = in_words_of(kept, Embeddings("line", ("m/a.mp3", "m/b.mp3", "m/c.mp3", "m/d.mp3"), points))
+    scored, dropped = scorable(kept, system.identifiers)
+    assert scored.members == (("a", "b", "c", "d"),) and dropped.missing == ("x",)
+    (result,) = score_systems(kept, [system])
     assert (result.near.tolist(), result.far.tolist(), result.score) == ([1.0], [2.0], 1.0)
 
 
