@@ -64,6 +64,7 @@ def clustered_intervals(values: np.ndarray, triplets: Triplets) -> ClusteredInte
     values = np.asarray(values, np.float64)
     if values.shape != (len(triplets),) or not len(values):
         raise InputError(f"{values.shape} values of {len(triplets)} triplets: expected one each, at least one")
+    # [n] derivative of the mean by the weight of each triplet: what both intervals add up, each over its own groups.
     mean = float(values.mean())
     influence = (values - mean) / len(values)
     queries = np.array(triplets.queries)
@@ -104,9 +105,11 @@ def _clip_error(influence: np.ndarray, members: np.ndarray, clips: int, by_query
     from scipy.sparse import csr_matrix
     from scipy.stats import t
 
+    # [n, clips] which triplet holds which clip, and [n, n] which two triplets share one: sparse, for most share none.
     rows = np.repeat(np.arange(len(members)), members.shape[1])
     holds = csr_matrix((np.ones(members.size, np.int8), (rows, members.ravel())), shape=(len(members), clips)) > 0
     shared = (holds.astype(np.int32) @ holds.T.astype(np.int32)) > 0
+    # var = sum of e_i * e_j over all pairs (i, j) with a clip in common, i = j included (Aronow et al.).
     variance = float(influence @ (shared @ influence))
     if clips < 2:
         return math.inf
@@ -126,9 +129,11 @@ def rater_agreement(votes: np.ndarray) -> np.ndarray:
         [n] in [0, 1], the mean over the raters of each triplet; NaN where there are fewer than two.
     """
     votes = np.asarray(votes, np.float64)
+    # [n, 2]: a rater of either side, against the votes that are left without this rater's own.
     own, other = votes, votes[:, ::-1]
     # Without the rater, the own side has one vote less; a tie among the others is half an agreement.
     sides = np.where(own - 1 > other, 1.0, np.where(own - 1 == other, 0.5, 0.0))
+    # [n]: the mean over raters is a mean over both sides, each by its share of the raters.
     total = votes.sum(axis=1)
     shares = np.divide(own, total[:, None], out=np.zeros_like(own), where=total[:, None] > 0)
     return np.where(total >= 2, (shares * sides).sum(axis=1), np.nan)

@@ -1,8 +1,8 @@
 """What a model must beat: MFCC statistics and a random projection, from stored features, without training.
 
-Takes arrays, opens no sound. The mel is the store's own log10(1 + 10 * S), so the "MFCC" here are the
-orthonormal DCT-II of *that* log mel (librosa's default takes decibels instead). Distances between statistics of
-unlike scale mean little, hence ``standardised``.
+Takes arrays, opens no sound. The mel is the store's own log10(1 + 10 * S), so the "MFCC" here are the orthonormal
+DCT-II of *that* log mel (librosa's default takes decibels instead). Distances between statistics of unlike scale mean
+little, hence ``standardised``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def mfcc_statistics(mel: np.ndarray, *, n_mfcc: int = 20) -> np.ndarray:
     mel = _validate_mel(mel)
     if not 1 <= n_mfcc <= mel.shape[0]:
         raise InputError(f"n_mfcc is {n_mfcc}, expected 1 to {mel.shape[0]}")
+    # [n_mels, frames] -> [n_mfcc, frames], then four statistics over the frames: [4 * n_mfcc].
     mfcc = dct(mel, type=2, norm="ortho", axis=0)[:n_mfcc]
     parts = (mfcc, np.diff(mfcc, axis=1))
     statistics = [statistic for part in parts for statistic in (part.mean(axis=1), part.std(axis=1))]
@@ -44,9 +45,7 @@ def mfcc_statistics(mel: np.ndarray, *, n_mfcc: int = 20) -> np.ndarray:
 
 
 def mel_statistics(mel: np.ndarray) -> np.ndarray:
-    """Mean and standard deviation over time of each band: [2 * n_mels] float32, what
-    the random projection starts from.
-    """
+    """Mean and standard deviation over time of each band: [2 * n_mels] float32, for the random projection."""
     mel = _validate_mel(mel)
     return np.concatenate([mel.mean(axis=1), mel.std(axis=1)]).astype(np.float32)
 
@@ -56,8 +55,8 @@ def standardised(vectors: np.ndarray, *, reference: np.ndarray | None = None) ->
 
     Args:
         vectors: [n, size].
-        reference: [m, size], e.g. the training tracks; None takes ``vectors``
-            themselves (no label is used, but say so).
+        reference: [m, size], e.g. the training tracks; None takes ``vectors`` themselves (no label is used, but say
+            so).
 
     Returns:
         [n, size] float32; a coordinate that is constant in the reference becomes 0.
@@ -82,5 +81,6 @@ def random_projection(vectors: np.ndarray, size: int, *, seed: int = 0) -> np.nd
     vectors = np.asarray(vectors, np.float64)
     if vectors.ndim != 2 or size < 1:
         raise InputError(f"vectors of shape {vectors.shape} to {size} coordinates, expected [n, inputs] and at least 1")
+    # [inputs, size] of variance 1 / size: E|xR|^2 = |x|^2 (Johnson and Lindenstrauss, 1984).
     matrix = np.random.default_rng(seed).standard_normal((vectors.shape[1], size)) / np.sqrt(size)
     return (vectors @ matrix).astype(np.float32)

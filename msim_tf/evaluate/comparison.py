@@ -1,6 +1,4 @@
-"""Several systems on the same triplets, as files: Table 1, every pair of systems, and for systems
-with subspaces Table 2 and Kiviat diagram.
-"""
+"""Several systems on the same triplets, as files: Table 1, every two systems, Table 2 and Kiviat diagram."""
 
 from __future__ import annotations
 
@@ -41,6 +39,7 @@ def pairs_table(results: Sequence[TripletResult]) -> Table:
     """McNemar's test and the paired bootstrap between any two systems that were scored together."""
     rows = []
     for first, second in itertools.combinations(results, 2):
+        # The bootstrap draws whole queries; McNemar's test counts triplets as if they were independent.
         drawn = paired_bootstrap(first.correct, second.correct, groups=query_groups(first.triplets), resamples=2_000)
         test = mcnemar(first.correct, second.correct)
         rows.append(
@@ -89,6 +88,7 @@ def write_comparison(
     Returns:
         Table 1.
     """
+    # Label triplets carry their warning into whatever the table is pasted into.
     out = Path(out)
     table = table1(results, baseline=baseline, facts=facts)
     warning = (LABEL_NOTE,) if results[0].triplets.judges == LABELS else ()
@@ -103,6 +103,7 @@ def write_comparison(
 
 
 def _write_subsets(out: Path, result: TripletResult, system: Embeddings) -> None:
+    """Table 2 of a system with subspaces and, of three or more, its diagram."""
     scores = subset_scores(result.triplets, system, metric=result.metric)
     stem = re.sub(r"[^\w.-]+", "_", system.name)
     save_table(table2(scores), out, f"table2_{stem}")

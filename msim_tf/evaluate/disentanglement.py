@@ -5,10 +5,10 @@ similar and a dissimilar track, the share whose similar track is nearer (a tie i
 is an AUC per anchor: 0.5 is chance whatever the balance of labels. Unknown relations take no part; with groups, tracks
 of the anchor's own artist take none either. Give it held-out tracks: on training tracks it shows memory, not music.
 
-Intervals treat tracks (or artists) as the sample: every track is anchor once and candidate many times, so
-drawing anchors alone would give intervals that are much too narrow. They come from the infinitesimal
-jackknife over groups (B. Efron, "The jackknife, the bootstrap and other resampling plans", 1982; for a single
-AUC this is DeLong's variance), with Student's t.
+Intervals treat tracks (or artists) as the sample: every track is anchor once and candidate many times, so drawing
+anchors alone would give intervals that are much too narrow. They come from the infinitesimal jackknife over groups
+(B. Efron, "The jackknife, the bootstrap and other resampling plans", 1982; for a single AUC this is DeLong's variance),
+with Student's t.
 """
 
 from __future__ import annotations
@@ -99,19 +99,15 @@ class Disentanglement:
 
     def to_json(self) -> dict[str, Any]:
         """The matrix as a JSON object; cells without an anchor are null."""
-        cells = [
-            {
-                "subspace": name,
-                "kind": kind,
-                **{
-                    what: None if np.isnan(values[row, column]) else float(values[row, column])
-                    for what, values in (("accuracy", self.accuracy), ("low", self.low), ("high", self.high))
-                },
-                "anchors": int(self.anchors[column]),
-            }
-            for row, name in enumerate(self.subspaces)
-            for column, kind in enumerate(self.kinds)
-        ]
+        matrices = {"accuracy": self.accuracy, "low": self.low, "high": self.high}
+        cells: list[dict[str, Any]] = []
+        for row, name in enumerate(self.subspaces):
+            for column, kind in enumerate(self.kinds):
+                cell: dict[str, Any] = {"subspace": name, "kind": kind}
+                for what, values in matrices.items():
+                    value = float(values[row, column])
+                    cell[what] = None if np.isnan(value) else value
+                cells.append({**cell, "anchors": int(self.anchors[column])})
         return {
             "cells": cells,
             "artist_filter": self.filtered,
@@ -121,25 +117,27 @@ class Disentanglement:
 
 
 def anchor_accuracy(distances: np.ndarray, relation: np.ndarray) -> tuple[float, np.ndarray]:
-    """Share of (similar, dissimilar) pairs whose similar track is strictly nearer,
-    and what each track contributes to it.
+    """Share of (similar, dissimilar) pairs whose similar track is strictly nearer, and what each track adds to it.
 
     Args:
         distances: [n] float from the anchor.
         relation: [n] int, +1 similar, -1 dissimilar, 0 takes no part.
 
     Returns:
-        A share in [0, 1], NaN where there is no pair; and its derivative by the weight
-        of each track, [n] float, summing to 0.
+        A share in [0, 1], NaN where there is no pair; and its derivative by the weight of each track, [n] float, whose
+        sum is 0.
     """
     influence = np.zeros(len(distances))
     similar, dissimilar = relation > 0, relation < 0
     near, far = distances[similar], distances[dissimilar]
     if not near.size or not far.size:
         return float("nan"), influence
+    # [similar] how many dissimilar tracks are farther than each, and [dissimilar] how many similar ones are nearer: by
+    # sorting, without the [similar, dissimilar] comparisons that both count.
     farther = far.size - np.searchsorted(np.sort(far), near, side="right")
     nearer = np.searchsorted(np.sort(near), far, side="left")
     accuracy = float(farther.sum()) / (near.size * far.size)
+    # A track's own share of won pairs, less the mean: DeLong's structural components (Biometrics 44, 1988).
     influence[similar] = (farther / far.size - accuracy) / near.size
     influence[dissimilar] = (nearer / near.size - accuracy) / far.size
     return accuracy, influence
@@ -174,6 +172,8 @@ def disentanglement(
     anchors = np.arange(size)
     if size > max_anchors:
         anchors = np.sort(np.random.default_rng(seed).choice(size, max_anchors, replace=False))
+
+    # Per subspace [k] accuracies and [n, k] influences -> [s, k] and [s, n, k]; then [s, k] half-widths over artists.
     names, kinds = subspace_names(system), tuple(relations)
     rows = [_row(subspace(system, name), relations, artists, anchors, metric) for name in names]
     accuracy, influence = np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
@@ -202,6 +202,7 @@ def _row(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One subspace on every kind: accuracy [k], influence of every track on it [n, k], anchors counted [k]."""
     size, count = len(vectors), len(relations)
+    # [n, k] accuracy of each anchor, NaN where it has no pair, and [n, k] what every track adds to any anchor's.
     each = np.full((size, count), np.nan)
     influence = np.zeros((size, count))
     for block, distances in distances_from(vectors, anchors, metric=metric):
@@ -210,6 +211,8 @@ def _row(
             for column, relation in enumerate(relations.values()):
                 each[anchor, column], share = anchor_accuracy(row, np.where(allowed, relation[anchor], 0))
                 influence[:, column] += share
+
+    # [n, k] -> [k]: the mean over those anchors that have a pair.
     counted = (~np.isnan(each)).sum(axis=0)
     accuracy = np.divide(np.nansum(each, axis=0), counted, out=np.full(count, np.nan), where=counted > 0)
     # A track moves the mean as an anchor too, by how far its own accuracy is from it.
@@ -220,6 +223,15 @@ def _row(
 def _leaks(
     names: tuple[str, ...], kinds: tuple[str, ...], accuracy: np.ndarray, influence: np.ndarray, labels: np.ndarray
 ) -> tuple[Leak, ...]:
+    """Subspaces that predict another label better than their own.
+
+    Args:
+        names: [s] subspaces.
+        kinds: [k] kinds of labels.
+        accuracy: [s, k].
+        influence: [s, n, k] of every track on it.
+        labels: [n] groups of tracks.
+    """
     leaks = []
     for row, name in enumerate(names):
         if name == WHOLE or name not in kinds:
@@ -228,6 +240,7 @@ def _leaks(
         for column, kind in enumerate(kinds):
             excess = float(accuracy[row, column] - accuracy[row, own])
             if excess > 0:
+                # Both cells are of the same tracks: the influence of the difference is the difference, [n].
                 error = group_error(influence[row, :, column] - influence[row, :, own], labels)
                 leaks.append(Leak(name, kind, float(accuracy[row, own]), float(accuracy[row, column]), excess > error))
     return tuple(leaks)

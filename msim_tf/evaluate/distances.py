@@ -1,8 +1,7 @@
-"""Distances of a few tracks to all tracks inside one subspace: what the matrix, retrieval
-and nearest-neighbour reports rank by.
+"""Distances of a few tracks to all tracks inside one subspace: the matrix, retrieval and neighbours rank by them.
 
-Conventions: small is near; distances that agree to twelve decimals are ties, so the order does
-not hang on rounding in a matrix product.
+Conventions: small is near; distances that agree to twelve decimals are ties, so the order does not hang on rounding in
+a matrix product.
 """
 
 from __future__ import annotations
@@ -56,10 +55,12 @@ def distances_from(
     if metric not in ("cosine", "euclidean"):
         raise InputError(f"metric {metric!r}, expected 'cosine' or 'euclidean'")
     if metric == "cosine":
+        # [n, width] unit vectors; one of zeros stays, at distance 1 from all.
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
     squares = np.einsum("ij,ij->i", vectors, vectors)
     for start in range(0, len(anchors), _BLOCK):
+        # [b, width] @ [width, n] -> [b, n]: 1 - cosine, or |x|^2 + |y|^2 - 2 <x, y>.
         block = anchors[start : start + _BLOCK]
         inner = vectors[block] @ vectors.T
         distances = 1.0 - inner if metric == "cosine" else squares[block, None] + squares - 2.0 * inner
@@ -67,10 +68,8 @@ def distances_from(
 
 
 def candidate_mask(anchor: int, artists: ArtistFilter | None, size: int) -> np.ndarray:
-    """Who may be retrieved for ``anchor``: not itself and, with the artist filter, nobody who
-    shares an artist with it ([size] bool).
-    """
-    if artists is not None:
+    """Who may be retrieved for ``anchor``: not itself nor, with the filter, a track of its artists: [size] bool."""
+    if artists is not None:  # a track shares its artist with itself
         return ~artists.shared(anchor)
     mask = np.ones(size, bool)
     mask[anchor] = False

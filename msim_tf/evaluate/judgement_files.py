@@ -1,5 +1,4 @@
-"""Judgements that are no triplets yet: odd one out, ratings of candidates, comparisons of
-pairs, ABX; each as triplets with votes.
+"""Judgements that are no triplets yet, as triplets with votes: odd one out, ratings, comparisons of pairs, ABX.
 
 One row is one answer of one rater, or a count of answers. Rows about the same comparison are added up, whatever order
 their tracks stand in. Columns are found by name and others are ignored; names of raters only say whose ratings belong
@@ -51,6 +50,7 @@ class Tally:
         kept: list[tuple[str, Pair, Pair, float, float]] = []
         reasons: dict[str, tuple[str, ...]] = {}
         done: set[tuple[str, frozenset[Pair]]] = set()
+        # Each comparison stands twice, once for either answer: the more votes decide which pair is the near one.
         for question, near, far in list(self._votes):
             if (question, frozenset((near, far))) in done:
                 continue
@@ -63,6 +63,8 @@ class Tally:
                 kept.append((question, near, far, for_near, for_far))
             else:
                 kept.append((question, far, near, for_far, for_near))
+
+        # Columns of the triplets: ids, members, [n, 2] votes for and against.
         numbers = _numbered([question for question, *_ in kept])
         votes = np.array([row[3:] for row in kept], np.float64).reshape(-1, 2)
         far_anchor = tuple(far[0] for _, _, far, _, _ in kept)
@@ -97,6 +99,7 @@ def add_odd_one_out(tally: Tally, question: str, clips: Sequence[str], votes: Se
     The two clips that are alike, by most votes, are the anchors of one triplet each; votes for the third clip of a
     comparison say nothing about it.
     """
+    # [3] votes. Whoever names a clip of the near pair instead finds the odd one nearer to the other clip of the pair.
     odd = int(np.argmax(votes))
     first, second = (place for place in range(3) if place != odd)
     for anchor, other in ((first, second), (second, first)):
@@ -107,6 +110,7 @@ def add_odd_one_out(tally: Tally, question: str, clips: Sequence[str], votes: Se
 
 def read_odd_one_out(path: Path, rows: Sequence[Row]) -> tuple[Triplets, Dropped]:
     """One answer per row: three clips and which of them is the odd one, by name or as 1, 2 or 3."""
+    # Add up the answers to each question: the same three clips, in whatever order they stand.
     counts: dict[tuple[str, ...], dict[str, float]] = {}
     for number, row in enumerate(rows, 1):
         clips = [text(path, row, column, number) for column in ODD_COLUMNS[:3]]
@@ -116,6 +120,8 @@ def read_odd_one_out(path: Path, rows: Sequence[Row]) -> tuple[Triplets, Dropped
             raise InputError(f"{path}, row {number}: odd is {odd!r}, expected one of three clips {', '.join(clips)}")
         own = counts.setdefault(tuple(sorted(clips)), dict.fromkeys(sorted(clips), 0.0))
         own[odd] += 1
+
+    # A question without a single odd clip says nothing.
     tally = Tally(path.name)
     tied: list[str] = []
     for question, own in enumerate(counts.values(), 1):
@@ -134,6 +140,7 @@ def read_ratings(path: Path, rows: Sequence[Row]) -> tuple[Triplets, Dropped]:
     Ratings of different raters are not compared, since scales are personal; equal ratings are no vote. A rater who
     rated a candidate several times counts with the mean.
     """
+    # (query, rater) -> candidate -> ratings.
     rater = next((column for column in RATER_COLUMNS if column in rows[0]), None)
     ratings: dict[tuple[str, str], dict[str, list[float]]] = {}
     for number, row in enumerate(rows, 1):
@@ -141,6 +148,8 @@ def read_ratings(path: Path, rows: Sequence[Row]) -> tuple[Triplets, Dropped]:
         who = text(path, row, rater, number) if rater else ""
         own = ratings.setdefault((query, who), {})
         own.setdefault(candidate, []).append(number_in(path, row, "rating", number))
+
+    # Every two candidates of one rater and query are a vote; a comparison of equal ones is counted with none.
     tally = Tally(path.name)
     for (query, _), own in ratings.items():
         means = [(candidate, float(np.mean(values))) for candidate, values in own.items()]
@@ -152,9 +161,7 @@ def read_ratings(path: Path, rows: Sequence[Row]) -> tuple[Triplets, Dropped]:
 
 
 def read_pairs(path: Path, rows: Sequence[Row]) -> tuple[Triplets, Dropped]:
-    """Comparisons of two pairs: ``closer`` is "ab" or "cd", or the columns
-    ``votes_ab`` and ``votes_cd`` count answers.
-    """
+    """Comparisons of two pairs: ``closer`` is "ab" or "cd", or ``votes_ab`` and ``votes_cd`` count answers."""
     tally = Tally(path.name)
     for number, row in enumerate(rows, 1):
         a, b, c, d = (text(path, row, column, number) for column in PAIR_COLUMNS[:4])
@@ -167,9 +174,7 @@ def read_pairs(path: Path, rows: Sequence[Row]) -> tuple[Triplets, Dropped]:
 
 
 def read_abx(path: Path, rows: Sequence[Row]) -> tuple[Triplets, Dropped]:
-    """ABX: is ``x`` more like ``a`` or ``b``; ``answer`` is "a" or "b", or
-    ``votes_a`` and ``votes_b`` count answers.
-    """
+    """ABX: is ``x`` more like ``a`` or ``b``? ``answer`` says it, or ``votes_a`` and ``votes_b`` count answers."""
     tally = Tally(path.name)
     for number, row in enumerate(rows, 1):
         x, a, b = (text(path, row, column, number) for column in ABX_COLUMNS[:3])

@@ -1,9 +1,8 @@
-"""Triplets made from labels, for a corpus that no listener has compared: anchor, a track
-like it in one label, a track unlike it.
+"""Triplets made from labels, for a corpus that no listener has compared: anchor, a track like it, a track unlike it.
 
 They are *not* human similarity: a model that predicts them all has learnt the labels. Whatever is made of them says
-"label triplets", so that nobody takes their score for one on Dim-Sim. Triplets share tracks and are not
-independent; intervals that count triplets are too narrow.
+"label triplets", so that nobody takes their score for one on Dim-Sim. Triplets share tracks and are not independent;
+intervals that count triplets are too narrow.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ def label_triplets(
     Args:
         identifiers: [n] tracks.
         relations: kind -> [n, n] int8: +1 similar, -1 dissimilar, 0 unknown.
-        groups: [n] artists (see ``artists``); tracks that share one with the anchor take
-            no part. None switches this filter off.
+        groups: [n] artists (see ``artists``); tracks that share one with the anchor take no part. None switches this
+            filter off.
         per_kind: triplets of each kind; fewer of all where one kind cannot form so many.
         seed: of the draw.
 
@@ -44,12 +43,15 @@ def label_triplets(
     """
     if per_kind < 1:
         raise InputError(f"{per_kind} label triplets of each kind, expected at least 1")
+    # Copies, in which whoever the artist filter bars is of unknown relation to the anchor of the row.
     relations = {kind: np.array(relation) for kind, relation in relations.items()}
     artists = validate_relations(relations, groups, len(identifiers))
     for row in range(len(identifiers)):
         allowed = candidate_mask(row, artists, len(identifiers))
         for relation in relations.values():
             relation[row, ~allowed] = 0
+
+    # An anchor with s similar and d dissimilar tracks forms s * d triplets; all kinds give as many as the poorest can.
     possible = {kind: int(_counts(relation).sum()) for kind, relation in relations.items()}
     possible = {kind: count for kind, count in possible.items() if count}
     if not possible:
@@ -58,6 +60,8 @@ def label_triplets(
             f"{'' if groups is None else ' by different artists'}; label more tracks, or give a file of triplets"
         )
     count = min(per_kind, *possible.values())
+
+    # [kinds * count, 3] rows of anchor, positive and negative, then their names column by column.
     rng = np.random.default_rng(seed)
     drawn = {kind: _draw(relations[kind], count, rng) for kind in possible}
     members = np.concatenate(list(drawn.values()))
@@ -85,6 +89,8 @@ def _draw(relation: np.ndarray, count: int, rng: np.random.Generator) -> np.ndar
 
     A triplet is a number, so none has to be listed.
     """
+    # Triplets are numbered anchor by anchor; ``ends`` says which numbers are whose, and inside one anchor the number is
+    # near * dissimilar + far.
     ends = np.cumsum(_counts(relation))
     members = []
     for number in np.sort(rng.choice(int(ends[-1]), count, replace=False)):

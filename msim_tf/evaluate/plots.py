@@ -1,8 +1,8 @@
 """The two figures: a Kiviat diagram of the single dimensions (paper, Figure 2) and the matrix of subspaces and labels.
 
-Figures are made without pyplot, so nothing global is touched and a training callback may draw from any
-thread. Colours are Okabe and Ito's, told apart with every common colour vision; series differ in their
-markers too, and the matrix carries its numbers.
+Figures are made without pyplot, so nothing global is touched and a training callback may draw from any thread. Colours
+are Okabe and Ito's, told apart with every common colour vision; series differ in their markers too, and the matrix
+carries its numbers.
 """
 
 from __future__ import annotations
@@ -63,11 +63,14 @@ def kiviat(series: Mapping[str, Mapping[str, float]], *, title: str = "") -> Fig
         raise InputError(
             f"a Kiviat diagram needs the same three or more dimensions for every system, found {list(names)}"
         )
+    # [systems, dimensions] scores, and an axis of whole tenths that shows them all, from 0.4 to 0.8 at least.
     values = np.array([[scores[name] for name in names] for scores in series.values()], np.float64)
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
         raise InputError("scores of a Kiviat diagram must lie in [0, 1]")
     low = min(0.4, np.floor(values.min() * 10) / 10)
     high = max(0.8, np.ceil(values.max() * 10) / 10)
+
+    # Spokes and rings first, then one polygon per system: its score on each spoke, scaled from [low, high] to [0, 1].
     corners = _corners(len(names))
     figure, axes = _figure(5.2, 4.8)
     _web(axes, corners, low, high)
@@ -92,6 +95,7 @@ def kiviat(series: Mapping[str, Mapping[str, float]], *, title: str = "") -> Fig
 
 
 def _web(axes: Axes, corners: np.ndarray, low: float, high: float) -> None:
+    """Rings at whole tenths, that of chance dashed, and the spokes."""
     closed = np.concatenate([corners, corners[:1]])
     for level in np.arange(round(low * 10), round(high * 10) + 1) / 10:
         radius = (level - low) / (high - low)
@@ -106,6 +110,7 @@ def _web(axes: Axes, corners: np.ndarray, low: float, high: float) -> None:
 
 
 def _spoke_labels(axes: Axes, corners: np.ndarray, names: tuple[str, ...], values: np.ndarray) -> None:
+    """Names of the dimensions outside the rings, with the score below where there is one system only."""
     for (x, y), name, column in zip(corners, names, values.T):
         side = "center" if abs(x) < 1e-9 else ("left" if x > 0 else "right")
         axes.text(1.09 * x, 1.12 * y + 0.03, name, color=INK, fontsize=11.5, ha=side, va="center")
@@ -114,6 +119,7 @@ def _spoke_labels(axes: Axes, corners: np.ndarray, names: tuple[str, ...], value
 
 
 def _polygon(axes: Axes, points: np.ndarray, row: int, name: str, *, filled: bool) -> None:
+    """One system: [dimensions, 2] points, joined to a ring."""
     closed = np.concatenate([points, points[:1]])
     color = SERIES[row]
     axes.plot(*closed.T, color=color, lw=2, marker=_MARKERS[row], ms=5.5, label=name, zorder=3, solid_joinstyle="round")
@@ -135,6 +141,7 @@ def heat_map(matrix: Disentanglement, *, title: str = "") -> Figure:
     figure, axes = _figure(1.7 + 0.95 * columns, 1.5 + 0.68 * rows)
     colors = LinearSegmentedColormap.from_list("chance", [_WARM, _PAPER, _COOL]).with_extremes(bad="#e9ebee")
     image = axes.imshow(np.ma.masked_invalid(matrix.accuracy), cmap=colors, vmin=0, vmax=1, aspect="auto")
+    # Each cell: its accuracy, the interval below, and a frame where the subspace meets its own label.
     for row, column in np.ndindex(rows, columns):
         value = matrix.accuracy[row, column]
         empty = np.isnan(value)
@@ -147,6 +154,8 @@ def heat_map(matrix: Disentanglement, *, title: str = "") -> Figure:
             axes.text(column, row + 0.27, bounds, ha="center", va="center", color=color, fontsize=7)
         if matrix.subspaces[row] == matrix.kinds[column]:
             axes.add_patch(Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, fill=False, ec=INK, lw=1.6))
+
+    # Names of labels and subspaces, no ticks and no frame around the whole, and what the colours mean.
     axes.set_xticks(range(columns), matrix.kinds, color=INK, fontsize=10.5)
     axes.set_yticks(range(rows), matrix.subspaces, color=INK, fontsize=10.5)
     axes.set_xlabel("predicts this label", color=MUTED)

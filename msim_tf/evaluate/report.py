@@ -1,5 +1,4 @@
-"""One report of an evaluation: ``report.html`` for people, ``report.json`` for
-machines, and the tables and figures as files.
+"""One report of an evaluation: ``report.html`` for people, ``report.json`` for machines, tables and figures as files.
 
 The page is self-contained: no script, no external host; only the audio players of the worst triplets point at files.
 Everything that came from data (identifiers, names, notes) is escaped, and a link is made only to a file or to http(s).
@@ -117,6 +116,7 @@ def worst_triplets(
         audio: identifier (of the track or the clip) -> path or URL.
         count: at most so many.
     """
+    # [n] (near - far) / (near + far), so that triplets of distant tracks do not come first for that alone.
     total = result.near + result.far
     margin = np.divide(result.near - result.far, total, out=np.zeros_like(total), where=total > 0)
     wrong = np.flatnonzero(~result.correct)
@@ -125,10 +125,12 @@ def worst_triplets(
 
 
 def _failure(result: TripletResult, row: int, folder: Path, audio: Mapping[str, str | Path]) -> Failure:
+    """One failed triplet with links to what its listeners heard."""
     triplets = result.triplets
     starts = None if triplets.starts is None else triplets.starts[row]
     members = []
     for place, name in enumerate((triplets.anchor[row], triplets.positive[row], triplets.negative[row])):
+        # Sound of the clip itself, else of its track, opened at the clip (a media fragment, #t=start,end).
         href = audio_href(audio.get(name), folder)
         if href is None and starts is not None:
             track = name.rsplit("@", 1)[0]
@@ -195,6 +197,7 @@ def write_report(report: Report, out_dir: str | Path) -> Path:
     for name, table in tables.items():
         save_table(table, folder, name)
     figures = _figures(report)
+    # Figures as files, and once more as SVG with text for the page, where they take its font and colours.
     inline = {}
     for name, figure in figures.items():
         for suffix, content in ((".png", plots.png(figure)), (".svg", plots.svg(figure))):
@@ -220,7 +223,7 @@ def write_report(report: Report, out_dir: str | Path) -> Path:
 
 
 def _differences(report: Report) -> dict[str, Difference]:
-    """Each system against the baseline, by name; drawn are whole queries, whose triplets are not independent."""
+    """Each system against the baseline, by name; the bootstrap draws whole queries, as their triplets are dependent."""
     named = {result.name: result for result in report.results}
     baseline = named.pop(report.baseline or report.results[-1].name) if report.results else None
     if baseline is None:

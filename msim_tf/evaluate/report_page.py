@@ -55,7 +55,7 @@ def _published(table: Table) -> tuple[str, ...]:
 
 
 def _axis(score: float) -> str:
-    """Where a score stands on the axis of ``macros.range``."""
+    """Where a score stands on the axis of ``macros.range``: 0.3 to 1 on 4 to 166 units."""
     return f"{4 + 162 * (min(max(score, 0.3), 1.0) - 0.3) / 0.7:.1f}"
 
 
@@ -65,6 +65,7 @@ def _signed(value: float) -> str:
 
 def themed(svg: str) -> Markup:
     """A figure of ours in the page's colours and font, so that it follows light and dark."""
+    # Without the XML header; the colours that we drew with become the page's own.
     svg = svg[svg.index("<svg") :]
     for color, role in ((plots.INK, "--ink"), (plots.MUTED, "--muted"), (plots.GRID, "--grid")):
         svg = svg.replace(color, f"var({role})")

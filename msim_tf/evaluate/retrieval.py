@@ -1,16 +1,16 @@
 """Retrieval inside subspaces: precision@k and mean average precision, and tempo and key read off the nearest neighbour.
 
 Conventions: candidates of a query are all other tracks with a *known* relation to it; with groups, none of its own
-artist (the artist filter: a system must not win by recognising an album's sound). Chance stands beside every
-figure: what a random order of the same candidates would get. Intervals are 95 %, over artists where they are known,
-else over tracks. Accuracy1 and Accuracy2 as in Gouyon et al., IEEE
-TASLP 14(5), 2006; the key score is mir_eval's.
+artist (the artist filter: a system must not win by recognising an album's sound). Chance stands beside every figure:
+what a random order of the same candidates would get. Intervals are 95 %, over artists where they are known, else over
+tracks. Accuracy1 and Accuracy2 as in Gouyon et al., IEEE TASLP 14(5), 2006; the key score is mir_eval's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,9 @@ def precision_and_average(distances: np.ndarray, relevant: np.ndarray, k: int) -
         relevant: [c] bool, at least one True.
         k: 1 to c.
     """
+    # [c] relevance in the order of distance; lexsort takes its last key first, so relevance decides among ties only.
     ranked = relevant[np.lexsort((relevant, distances))]
+    # Average precision: the precision at each hit, i hits among the first rank, averaged over the hits.
     hits = np.flatnonzero(ranked)
     return float(ranked[:k].mean()), float(np.mean(np.arange(1, hits.size + 1) / (hits + 1)))
 
@@ -100,14 +102,16 @@ def retrieval(
         raise InputError(f"k is {k}, expected at least 1")
     size = len(system.identifiers)
     artists = validate_relations(relations, groups, size)
-    results = []
+    results: list[Retrieval] = []
     for name in subspaces or subspace_names(system):
+        # Per kind one row for each query: precision, average precision, and the share of relevant candidates.
         figures: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in relations}
         queries: dict[str, list[int]] = {kind: [] for kind in relations}
         for block, distances in distances_from(subspace(system, name), np.arange(size), metric=metric):
             for anchor, row in zip(block, distances):
                 allowed = candidate_mask(anchor, artists, size)
                 for kind, relation in relations.items():
+                    # [n] -> [c]: tracks of unknown relation are no candidates, neither hits nor misses.
                     candidates = allowed & (relation[anchor] != 0)
                     relevant = relation[anchor, candidates] > 0
                     if relevant.any() and relevant.size >= k:
@@ -115,6 +119,8 @@ def retrieval(
                             (*precision_and_average(row[candidates], relevant, k), float(relevant.mean()))
                         )
                         queries[kind].append(int(anchor))
+
+        # [queries, 3] -> the means; a kind that nobody could ask for is left out.
         for kind, rows in figures.items():
             if rows:
                 precisions, averages, chances = np.array(rows).T
@@ -141,8 +147,9 @@ def _interval(values: np.ndarray, queries: Sequence[int], artists: ArtistFilter 
 
 
 def tempo_accuracy(reference: float, estimated: np.ndarray, *, octaves: bool) -> np.ndarray:
-    """Which tempi are within 4 % of the reference (Accuracy1) or, with ``octaves``, of
-    it times 2, 3, 1/2 or 1/3 (Accuracy2).
+    """Which tempi are right: within 4 % of the reference or, with ``octaves``, of 2, 3, 1/2 or 1/3 times the reference.
+
+    These are Accuracy1 and Accuracy2.
 
     Args:
         reference: bpm > 0.
@@ -151,6 +158,7 @@ def tempo_accuracy(reference: float, estimated: np.ndarray, *, octaves: bool) ->
     Returns:
         [n] bool.
     """
+    # [factors, 1] against [n] -> [n]: does any of the goals fit?
     goals = reference * np.array(_TEMPO_FACTORS if octaves else (1.0,))[:, None]
     return np.any(np.abs(np.asarray(estimated) - goals) <= TEMPO_TOLERANCE * goals, axis=0)
 
@@ -234,8 +242,12 @@ def _pair_tables(
         bpm = np.array([np.nan if value is None else float(value) for value in tempo])
         labelled = np.isfinite(bpm) & (bpm > 0)
         _validate_length("tempo", bpm.size, size)
+
+        def scores(query: int, candidates: np.ndarray, *, octaves: bool) -> np.ndarray:
+            return tempo_accuracy(bpm[query], bpm[candidates], octaves=octaves).astype(float)
+
         for measure, octaves in (("Accuracy1", False), ("Accuracy2", True)):
-            tables.append((measure, _tempo_scores(bpm, octaves), labelled))
+            tables.append((measure, partial(scores, octaves=octaves), labelled))
     if key is not None:
         _validate_length("key", len(key), size)
         labelled = np.array([bool(name) for name in key])
@@ -248,14 +260,12 @@ def _validate_length(label: str, length: int, size: int) -> None:
         raise InputError(f"{length} values of {label} for {size} tracks")
 
 
-def _tempo_scores(bpm: np.ndarray, octaves: bool) -> _Scores:
-    return lambda query, candidates: tempo_accuracy(bpm[query], bpm[candidates], octaves=octaves).astype(float)
-
-
 def _key_scores(key: Sequence[str | None]) -> _Scores:
-    # 24 names give at most 576 pairs; the tracks give many more.
+    """The score of any two tracks' keys, from a table of all pairs of names."""
+    # [names, names]: 24 names give at most 576 pairs; the tracks give many more.
     names = sorted({name for name in key if name})
     table = np.array([[key_score(first, second) for second in names] for first in names])
+    # [n] row of each track's key in the table; -1 is never asked for.
     codes = np.array([names.index(name) if name else -1 for name in key])
     return lambda query, candidates: table[codes[query], codes[candidates]]
 
@@ -267,6 +277,8 @@ def _neighbour_score(
     artists: ArtistFilter | None,
     metric: str,
 ) -> tuple[float, Interval, float, int] | None:
+    """Score, interval, chance and number of queries of one subspace; None without a query."""
+    # Per query: the score of the nearest labelled candidate, and the mean over all, which a random one would get.
     figures: list[tuple[float, float]] = []
     queries = []
     for block, distances in distances_from(vectors, np.flatnonzero(labelled), metric=metric):

@@ -1,7 +1,7 @@
 """How sure a score is: Wilson's interval, McNemar's test, and bootstraps that respect pairs and groups.
 
-Conventions: outcomes are bool arrays, True where a system is right; a difference is first
-minus second; everything random is seeded.
+Conventions: outcomes are bool arrays, True where a system is right; a difference is first minus second; everything
+random is seeded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from msim_tf.errors import InputError
 
-_CHUNK = 256
+_CHUNK = 256  # resamples drawn at once, [_CHUNK, groups] of them
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> In
 
     if not 0 <= correct <= total or total < 1:
         raise InputError(f"{correct} of {total} is not a proportion")
+    # The proportions p with |correct / total - p| <= z * sqrt(p * (1 - p) / total): unlike the normal interval it stays
+    # inside [0, 1] and has a width at 0 and 1, too.
     low, high = binomtest(correct, total).proportion_ci(confidence, method="wilson")
     return Interval(float(low), float(high))
 
@@ -89,6 +91,8 @@ def mcnemar(first: np.ndarray, second: np.ndarray, *, method: str = "exact") -> 
 
     if method not in ("exact", "corrected"):
         raise InputError(f"McNemar method {method!r}, expected 'exact' or 'corrected'")
+    # Items on which both are right or both are wrong say nothing of a difference. Of the others, if the systems are
+    # equally good, each is as likely to be the one that is right: first_only ~ Binomial(discordant, 1 / 2).
     first, second = _paired(first, second)
     first_only, second_only = int((first & ~second).sum()), int((second & ~first).sum())
     discordant = first_only + second_only
@@ -97,6 +101,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray, *, method: str = "exact") -> 
     elif method == "exact":
         p_value = float(binomtest(first_only, discordant, 0.5).pvalue)
     else:
+        # (|b - c| - 1)^2 / (b + c) is about chi-squared of one degree (A. Edwards, Psychometrika 13, 1948).
         excess = max(abs(first_only - second_only) - 1, 0)
         p_value = float(chi2.sf(excess**2 / discordant, 1))
     return McNemar(first_only, second_only, p_value, method)
@@ -125,24 +130,22 @@ def paired_bootstrap(
     Raises:
         InputError: if the outcomes are not paired.
     """
+    # [n] -1, 0 or 1 -> [resamples] means: one draw decides for both systems, so what items have in common cancels.
     first, second = _paired(first, second)
     values = first.astype(np.float64) - second
     if groups is None:
-        draws = _resampled_outcomes(values, resamples, np.random.default_rng(seed))
+        # n draws of -1, 0 and 1 are one multinomial draw of how often each comes: the cost does not depend on n.
+        shares = np.array([(values < 0).mean(), (values == 0).mean(), (values > 0).mean()])
+        counts = np.random.default_rng(seed).multinomial(values.size, shares / shares.sum(), size=resamples)
+        draws = (counts[:, 2] - counts[:, 0]) / values.size
     else:
         draws = group_means(values, groups, resamples=resamples, seed=seed)
-    # Counting the observed sample as one draw keeps p above 0.
+    # Twice the smaller tail beyond 0. Counting the observed sample as one draw keeps p above 0 (Davison and Hinkley,
+    # Bootstrap Methods and their Application, section 4.2).
     tail = min((draws <= 0).sum(), (draws >= 0).sum()) + 1
     return Difference(
         float(values.mean()), percentile_interval(draws, confidence), min(1.0, 2.0 * float(tail) / (resamples + 1))
     )
-
-
-def _resampled_outcomes(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    # n draws of -1, 0 and 1 are one multinomial draw: the cost does not depend on the number of items.
-    shares = np.array([(values < 0).mean(), (values == 0).mean(), (values > 0).mean()])
-    counts = rng.multinomial(values.size, shares / shares.sum(), size=resamples)
-    return (counts[:, 2] - counts[:, 0]) / values.size
 
 
 def group_means(values: np.ndarray, groups: np.ndarray | None, *, resamples: int = 2_000, seed: int = 0) -> np.ndarray:
@@ -159,9 +162,14 @@ def group_means(values: np.ndarray, groups: np.ndarray | None, *, resamples: int
     """
     values = np.asarray(values, np.float64)
     labels = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
+
+    # [groups] items and [groups] or [groups, m] sums of each: a resample needs no more of a group.
     sizes = np.bincount(labels).astype(np.float64)
     sums = np.zeros((len(sizes), *values.shape[1:]))
     np.add.at(sums, labels, values)
+
+    # [chunk, groups] how often each resample draws each group. As many groups are drawn as there are, which hold now
+    # more items and now fewer: a mean is a ratio of two sums.
     rng = np.random.default_rng(seed)
     means = []
     for start in range(0, resamples, _CHUNK):
@@ -209,6 +217,8 @@ def group_error(influence: np.ndarray, groups: np.ndarray, *, confidence: float 
     """
     from scipy.stats import t
 
+    # [n] -> [groups]: errors inside a group add up before they are squared, those of different groups are independent.
+    # var = G / (G - 1) * sum over groups of (sum of influences)^2, with a factor for few groups.
     sums = np.bincount(np.unique(groups, return_inverse=True)[1].ravel(), weights=influence)
     if len(sums) < 2:
         return math.inf

@@ -75,6 +75,7 @@ class Table:
 
     def markdown(self) -> str:
         """The table as GitHub Markdown."""
+        # Columns with any text are left-aligned, numbers to the right.
         lines = [self.columns, ["---" if _is_text(column, self) else "---:" for column in range(len(self.columns))]]
         lines += [[cell_text(cell) for cell in row] for row in self.rows]
         body = "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines)
@@ -103,6 +104,7 @@ def _is_text(column: int, table: Table) -> bool:
 
 
 def _escaped(cell: str) -> str:
+    """A cell in which nothing is Markdown's or HTML's."""
     return cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
@@ -199,6 +201,8 @@ def table1(results: Sequence[TripletResult], *, baseline: str, facts: Mapping[st
         raise InputError(
             "the systems were scored on different triplets; score them together so that they can be paired"
         )
+
+    # One row per system; what is said of a difference holds because all were scored on these triplets.
     rows = tuple(_table1_row(result, reference, (facts or {}).get(result.name, SystemFacts())) for result in results)
     notes = (
         f"{reference.triplets.name}, {', '.join(reference.triplets.filters) or 'no filter'}; {reference.metric} "
@@ -226,6 +230,7 @@ def _paper_note(triplets: Triplets, what: str) -> tuple[str, ...]:
 
 def _table1_row(result: TripletResult, reference: TripletResult, facts: SystemFacts) -> tuple[Any, ...]:
     interval = result.interval
+    # The baseline is not compared with itself.
     comparison: tuple[Any, ...] = (None, None, None)
     if result is not reference:
         difference = paired_bootstrap(result.correct, reference.correct, groups=query_groups(reference.triplets))
@@ -296,6 +301,7 @@ def subset_scores(triplets: Triplets, system: Embeddings, *, metric: str = "eucl
     kept, dropped = scorable(triplets, system.identifiers)
     if not len(kept):
         raise InputError(f"{triplets.name}: no triplet is left to score; {'; '.join(dropped.lines(shown=10))}")
+    # [s, d] masks x [d, n] distances -> [s, n] outcomes; then [s] counts and intervals over queries.
     subsets, weights = subset_weights(system.layout)
     outcomes = triplet_outcomes(system, triplet_rows(kept, system), weights, metric=metric)
     intervals = tuple(query_interval(own, kept) for own in outcomes)
@@ -309,10 +315,13 @@ def table2(scores: SubsetScores, *, best: int | None = None) -> Table:
         scores: from ``subset_scores``.
         best: how many of the best subsets to list; None lists all.
     """
+    # Rows: the best subsets, then those single dimensions that are not among them.
     names = scores.layout.names
     order = np.argsort(-scores.correct, kind="stable")[:best]
     singles = [scores.subsets.index((name,)) for name in names]
     listed = [*order, *(row for row in singles if row not in order)]
+
+    # The paper's figure stands beside a subset only if dimensions and judges are the paper's.
     comparable = names == PAPER_DIMENSIONS and scores.triplets.judges == LISTENERS
     rows = []
     for row in listed:

@@ -51,6 +51,7 @@ def read_triplets(path: str | Path) -> tuple[Triplets, Dropped]:
     rows = _json_rows(path) if path.suffix.lower() == ".json" else _text_rows(path)
     if not rows:
         raise InputError(f"{path}: no triplets in it")
+    # The first form whose columns are all there reads the file.
     for columns, reader in (
         (DIM_SIM_COLUMNS, _dim_sim),
         (MAGNATAGATUNE_COLUMNS, _magnatagatune),
@@ -76,6 +77,7 @@ def _text_rows(path: Path) -> list[Row]:
         raise InputError(f"{path} not found; expected a file of triplets") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text ({error}); expected a file of triplets") from error
+    # A tab in the first line says what separates cells: names of tracks hold commas, but no tabs.
     delimiter = "\t" if "\t" in text.split("\n", 1)[0] else ","
     return list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
 
@@ -146,6 +148,8 @@ def _made(path: Path, kept: list[dict[str, Any]], *, starts: bool, seconds: floa
 
 
 def _dim_sim(path: Path, rows: list[Row]) -> tuple[Triplets, Dropped]:
+    """Dim-Sim, raw with counts of votes or clean with only the outcome of each, with or without starts of clips."""
+    # [n, 2] votes. Where all are (1, 0) or (0, 1), they are outcomes of a vote whose counts nobody has.
     votes = [_votes(path, row, ("song1_vote", "song2_vote"), number) for number, row in enumerate(rows, 1)]
     outcomes_only = all(sorted(pair) == [0, 1] for pair in votes)
     has_starts = all(f"{member}_start_seconds" in rows[0] for member in _MEMBERS)
@@ -159,6 +163,7 @@ def _dim_sim(path: Path, rows: list[Row]) -> tuple[Triplets, Dropped]:
             reason = TIE if pair[0] else NO_VOTES
             reasons[reason] = (*reasons.get(reason, ()), triplet_id)
             continue
+        # The song of more votes is the positive; starts are put into the order anchor, positive, negative.
         near = int(pair[1] > pair[0])
         kept.append(
             {
@@ -187,6 +192,7 @@ def _magnatagatune(path: Path, rows: list[Row]) -> tuple[Triplets, Dropped]:
             reasons[reason] = (*reasons.get(reason, ()), str(number))
             continue
         add_odd_one_out(tally, str(number), clips, votes)
+    # Clips are numbers here; the paths of their sound, where the file has them, find them on disk.
     paths = {
         str(row[f"clip{clip}_id"]).strip(): str(row[f"clip{clip}_mp3_path"]).strip()
         for row in rows

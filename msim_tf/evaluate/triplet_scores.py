@@ -72,10 +72,9 @@ def triplet_distances(
     Args:
         embeddings: vectors with ``d`` parts.
         rows: [n, 4] rows of anchor, positive, anchor of the far pair, negative; see ``triplet_rows``.
-        weights: [s, d] float >= 0; a mask is a row of zeros and ones. A weight
-            multiplies a subspace's squared distance.
-        metric: "euclidean" (squared here; the order is the same) or "cosine" (1 - cosine of the
-            weighted vectors, 1 where one has no length).
+        weights: [s, d] float >= 0; a mask is a row of zeros and ones. A weight multiplies a squared distance.
+        metric: "euclidean" (squared here; the order is the same) or "cosine" (1 - cosine of the weighted vectors, 1 if
+            one has no length).
 
     Yields:
         Which triplets, then [s, block] distances anchor-positive and anchor-negative, float64.
@@ -88,6 +87,7 @@ def triplet_distances(
     distance = _euclidean if metric == "euclidean" else _cosine
     for start in range(0, len(rows), _BLOCK):
         block = slice(start, min(start + _BLOCK, len(rows)))
+        # Four gathers of [block, size]; then [s, d] weights x [d, block] parts -> [s, block].
         anchor, positive, far_anchor, negative = (
             embeddings.embeddings[rows[block, column]].astype(np.float64) for column in range(4)
         )
@@ -104,11 +104,13 @@ def _products(x: np.ndarray, y: np.ndarray, parts: Sequence[slice]) -> np.ndarra
 
 
 def _euclidean(x: np.ndarray, y: np.ndarray, parts: Sequence[slice], weights: np.ndarray) -> np.ndarray:
+    """Weighted squared distances, sum over parts of w * |x - y|^2: [s, block] from [block, size]."""
     difference = x - y
     return weights @ _products(difference, difference, parts)
 
 
 def _cosine(x: np.ndarray, y: np.ndarray, parts: Sequence[slice], weights: np.ndarray) -> np.ndarray:
+    """1 - cosine of vectors whose parts are scaled by sqrt(w), sum w <x, y> / (|x|_w * |y|_w): [s, block]."""
     length = np.sqrt((weights @ _products(x, x, parts)) * (weights @ _products(y, y, parts)))
     inner = weights @ _products(x, y, parts)
     return 1.0 - np.divide(inner, length, out=np.zeros_like(inner), where=length > 0)
@@ -182,6 +184,7 @@ def in_words_of(triplets: Triplets, system: Embeddings) -> Embeddings:
     Raises:
         InputError: if the system has a vector for none of them.
     """
+    # Name in the triplets -> name in the file; the vectors move along, the same one under two names if need be.
     names = matched(triplets.identifiers, system.identifiers, paths=triplets.paths)
     if not names:
         raise InputError(
@@ -213,8 +216,9 @@ def score_systems(
     names = [system.name for system in systems]
     if not systems or len(set(names)) < len(names):
         raise InputError(f"systems {names}: expected at least one, each under its own name")
-    known = set(systems[0].identifiers).intersection(*(system.identifiers for system in systems[1:]))
-    kept, dropped = scorable(triplets, known)
+    # One missing vector drops a triplet for all systems: only then are their outcomes pairs.
+    common = set(systems[0].identifiers).intersection(*(system.identifiers for system in systems[1:]))
+    kept, dropped = scorable(triplets, common)
     if not len(kept):
         raise InputError(
             f"{triplets.name}: no triplet is left to score; {'; '.join(dropped.lines(shown=10)) or 'the file has none'}"
@@ -225,6 +229,8 @@ def score_systems(
 def _result(
     system: Embeddings, kept: Triplets, dropped: Dropped, metric: str, weights: Mapping[str, float] | None
 ) -> TripletResult:
+    """How one system does on triplets of which it has every vector."""
+    # A single weighting, [1, d], over the same code as the many of Table 2; distances are [n].
     row = np.ones((1, len(system.parts)))
     if weights is not None:
         if system.layout is None:
@@ -233,14 +239,12 @@ def _result(
     near, far = np.empty(len(kept)), np.empty(len(kept))
     for block, block_near, block_far in triplet_distances(system, triplet_rows(kept, system), row, metric=metric):
         near[block], far[block] = block_near[0], block_far[0]
-    if metric == "euclidean":
+    if metric == "euclidean":  # squared until here
         near, far = np.sqrt(near), np.sqrt(far)
     return TripletResult(system.name, kept, near, far, metric, dropped)
 
 
 def triplet_rows(triplets: Triplets, system: Embeddings) -> np.ndarray:
-    """Rows of anchor, positive, anchor of the far pair and negative in ``system``:
-    [n, 4] int; all must have a vector.
-    """
+    """Rows of anchor, positive, anchor of the far pair and negative in ``system``, [n, 4] int; all must be there."""
     columns = (triplets.anchor, triplets.positive, triplets.far_anchor or triplets.anchor, triplets.negative)
     return np.stack([system.rows(names) for names in columns], axis=1)

@@ -1,9 +1,8 @@
 """Embeds exactly what triplets need: whole tracks, or the clips that listeners heard, from audio files or from a store.
 
-A clip is cut from the features of its *whole* track, as training cuts its segments: a tempogram needs 9 s of
-context, and one computed on a lone clip of 3 s is another feature. The first segment begins at the frame nearest to
-the clip's start; a clip of 3 s holds one segment. Silent segments are left out, as in every embedding
-(``features.segments``).
+A clip is cut from the features of its *whole* track, as training cuts its segments: a tempogram needs 9 s of context,
+and one computed on a lone clip of 3 s is another feature. The first segment begins at the frame nearest to the clip's
+start; a clip of 3 s holds one segment. Silent segments are left out, as in every embedding (``features.segments``).
 """
 
 from __future__ import annotations
@@ -48,6 +47,7 @@ def clip_starts(clip: Clip, frames: int, params: FeatureParams) -> np.ndarray:
         if not len(starts):
             raise InputError(f"shorter than one segment of {params.segment_seconds:.2f} s")
         return starts
+    # Whole segments from the nearest frame on; a clip at the very end may begin as much earlier as decoders differ.
     seconds = params.segment_seconds if clip.seconds is None else clip.seconds
     count = max(1, params.segments(params.frames(round(seconds * params.sr))))
     first, last = round(clip.start * params.frame_rate), frames - count * params.segment_frames
@@ -80,6 +80,7 @@ def embed_triplets(
     Raises:
         InputError: if nothing can be embedded.
     """
+    # Track -> its clips, so that one file is decoded once for all of them.
     scan = scan_folder(Path(audio))
     wanted = _by_track(triplets)
     names = matched(wanted, list(scan.files), paths=triplets.paths)
@@ -103,6 +104,7 @@ def embed_triplets(
 
 
 def _embedded(embedder: Embedder, clip: Clip, features: Features | str) -> np.ndarray:
+    """The vector of one clip, [size]; ``features`` may be the reason why its track has none."""
     if isinstance(features, str):
         raise InputError(features)
     params = embedder.metadata.features
@@ -111,6 +113,7 @@ def _embedded(embedder: Embedder, clip: Clip, features: Features | str) -> np.nd
 
 
 def _by_track(triplets: Triplets) -> dict[str, list[Clip]]:
+    """Track -> what triplets need of it."""
     wanted: dict[str, list[Clip]] = {}
     for clip in triplets.clips():
         wanted.setdefault(clip.track, []).append(clip)
@@ -146,6 +149,7 @@ class StoredParts:
             if track not in self.tracks
             for clip in wanted[track]
         }
+        # Row in the store -> clips with the first frames of their segments, checked now and read later.
         self._store = store
         self._parts: dict[int, list[tuple[Clip, np.ndarray]]] = {}
         rows = {identifier: row for row, identifier in enumerate(store.identifiers)}

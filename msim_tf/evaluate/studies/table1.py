@@ -1,20 +1,20 @@
-"""Table 1 as one study: networks trained on the same store, split, seed and budget, and
-scored on the same triplets beside baselines.
+"""Table 1 as one study: networks trained on the same store, split, seed and budget, scored on the same triplets.
 
 Everything lies in one folder, and the same command on it continues where it was interrupted::
 
     runs/NAME           one training each, as msim train leaves it; resumes by itself
     seconds/NAME.json   seconds of each epoch, so that an interrupted training's time is known
-    embeddings/NAME.npz vectors of what the triplets need; made again when the run, the store or the need changed
+    embeddings/NAME.npz vectors of what the triplets need; made again when the model or the need changed
     table1.*, pairs.*   the tables, as Markdown, CSV and JSON; table2_NAME.* and kiviat_NAME.* for every network
 
-Triplets are the caller's, or made from the labels of the held-out tracks. What cannot work
-is noticed before the first training.
+Baselines are scored beside them. Triplets are the caller's, or made from the labels of the held-out tracks. What cannot
+work is noticed before the first training.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -166,17 +166,31 @@ def run_table1(
     split = _split(store, options)
     if triplets is None:
         triplets = _held_out_triplets(store, split["validation"], options)
+    # Systems that need no training first: they show what cannot be scored before hours have gone by.
     parts = StoredParts(store, triplets)
     training = stored_mels(store, split["train"])
     size = max(params.network.embedding_size for params in options.networks.values())
     others = baselines(parts.identifiers, parts.mels(), size=size, reference=training, seed=options.first.seed)
     others += [in_words_of(triplets, system) for system in externals]
     _validate(triplets, parts, others, options)
+
+    # Each network: trained, or resumed, or found done; then the vectors that the triplets need.
     strategy = strategy or tf.distribute.MirroredStrategy()
     ours = []
     for name, params in options.networks.items():
-        run = _trained(store, out, name, params, options, strategy, progress)
+        clock = EpochSeconds(out / "seconds" / f"{name}.json", functools.partial(progress, f"train {name}"))
+        run = train(
+            store,
+            out / "runs" / name,
+            params,
+            split=options.split,
+            strategy=strategy,
+            allow_unlabelled=options.allow_unlabelled,
+            callbacks=[clock],
+        )
         ours.append(_embedded(store, out, name, run, parts, progress))
+
+    # All on the triplets that all have vectors for.
     systems = [*ours, *others]
     results = score_systems(triplets, systems, metric=options.metric)
     facts = {system.name: system_facts(system) for system in systems}
@@ -220,31 +234,11 @@ def _validate(triplets: Triplets, parts: StoredParts, others: Sequence[Embedding
         raise InputError(f"{triplets.name}: no triplet of it is whole in the store")
 
 
-def _trained(
-    store: FeatureStore,
-    out: Path,
-    name: str,
-    params: TrainParams,
-    options: Table1Options,
-    strategy: tf.distribute.Strategy,
-    progress: Progress,
-) -> Run:
-    clock = EpochSeconds(out / "seconds" / f"{name}.json", lambda done, total: progress(f"train {name}", done, total))
-    return train(
-        store,
-        out / "runs" / name,
-        params,
-        split=options.split,
-        strategy=strategy,
-        allow_unlabelled=options.allow_unlabelled,
-        callbacks=[clock],
-    )
-
-
 def _embedded(
     store: FeatureStore, out: Path, name: str, run: Run, parts: StoredParts, progress: Progress
 ) -> Embeddings:
     """The vectors of one run, from its file if that still holds what is asked for."""
+    # The mark covers the model, the pooling and the identifiers: if any of them differs, the vectors are made anew.
     path = out / "embeddings" / f"{name}.npz"
     made_from = run.model_path.read_bytes() + "\0".join((_POOLING, *parts.identifiers)).encode()
     mark = hashlib.sha256(made_from).hexdigest()
@@ -252,6 +246,8 @@ def _embedded(
         stored = load_embeddings(path, name=name)
         if stored.meta.get("made_from") == mark:
             return stored
+
+    # One vector per track or clip, [size]: the mean over its segments.
     model = load_model(run)
     run_model = embedding_function(model)
     inputs = run.params.network.inputs
@@ -259,6 +255,8 @@ def _embedded(
     for _, features, starts in parts:
         vectors.append(mean_embedding(run_model, features, starts, store.params))
         progress(f"embed {name}", len(vectors), len(parts))
+
+    # Read back from the file, so that a resumed study scores the very numbers of an uninterrupted one.
     seconds = out / "seconds" / f"{name}.json"
     meta = {
         "name": name,

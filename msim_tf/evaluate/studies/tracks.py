@@ -1,6 +1,4 @@
-"""What a store knows of some tracks, in the form the evaluation takes: relation matrices,
-artists, tempo, key, and baseline systems.
-"""
+"""What a store knows of some tracks, as the evaluation takes it: relations, artists, tempo, key, baselines."""
 
 from __future__ import annotations
 
@@ -47,6 +45,7 @@ def labelled_tracks(
     store: FeatureStore, identifiers: Sequence[str], *, key_relation: str = "parallel"
 ) -> LabelledTracks:
     """Labels of ``identifiers``, all of them in the store."""
+    # [n, n] relations of all tracks with all; tempo and key once more as values, for the neighbours' scores.
     labels, rows = store.labels, np.arange(len(identifiers))
     encoded = encode(labels, identifiers, DIMENSION_NAMES, teacher=store.teacher)
     values = [labels.values.get(identifier, {}) for identifier in identifiers]
@@ -86,6 +85,7 @@ def baselines(
     """
     own = _statistics(mels)
     bases = own if reference is None else _statistics(reference)
+    # [n, features] -> standardised by the reference -> for the projection [n, size].
     systems = []
     for name, statistics, base in zip((MFCC, RANDOM), own, bases):
         vectors = standardised(statistics, reference=base)
