@@ -24,6 +24,7 @@ def read_ballroom(root: Path, collection: Collection, options: ReadOptions) -> N
     # The data set has no list of its clips: they are what lies in a dance's folder or has a tempo.
     stems = {name: PurePosixPath(name).stem for name in collection.tracks.identifiers}
     clips = sorted({stem for name, stem in stems.items() if _dance(name) or stem in tempi})
+    # Clips with audio, then those that have only a tempo, so that these are named as missing.
     for item in dict.fromkeys((*clips, *sorted(tempi))):
         track = unrepeated_track(collection, "ballroom", item)
         if not track:

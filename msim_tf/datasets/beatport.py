@@ -23,6 +23,7 @@ def read_beatport(root: Path, collection: Collection, options: ReadOptions) -> N
         if not track:
             continue
         collection.put(track, "test")
+        # People set the keys; genre, artists and tempo are the shop's own.
         keys = mirdata_value(collection, "beatport_key", "load_key", path)
         add_key(collection, track, path.stem, keys or [])
         metadata = metadata_path(root, path.stem)

@@ -68,6 +68,7 @@ class TrackNames:
 
 
 def _same_end(track: str, parts: tuple[str, ...]) -> bool:
+    """Whether one of two paths ends in the other."""
     own = PurePosixPath(track).parts
     length = min(len(own), len(parts))
     return own[-length:] == parts[-length:]
@@ -125,6 +126,7 @@ class Collection:
             self.leave_out(LISTED_TWICE, item)
             return ""
         self._items.add(item)
+        # The first place at which anything lies decides: one file is the track, several are a fault of the copy.
         for tracks in (*map(self.tracks.at, paths), *map(self.tracks.named, stems)):
             reason = self.tracks.unusable.get(tracks[0], "") if len(tracks) == 1 else TWO_FILES
             if tracks and reason:
@@ -171,6 +173,7 @@ class Collection:
         """What was read."""
         self.split_contradictions()
         split = make_split(self.split_source, self._parts) if any(self._parts.values()) else None
+        # A track with an artist but no value in any dimension counts as without a label.
         labels = self._table.labels()
         labelled = {
             track for track, values in labels.values.items() if any(values.get(name) for name in dims.DIMENSION_NAMES)
@@ -198,6 +201,7 @@ def unusable_audio(path: Path) -> str:
         head = file.read(_HEAD_BYTES)
     if not head:
         return "empty file"
+    # HTML, XML, JSON or a line of text that a server sent instead of the file; no sound file begins so.
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<", b"{", b"404", b"not found")):
         return "a web page or message saved as audio"

@@ -30,6 +30,7 @@ def read_fma(root: Path, collection: Collection, options: ReadOptions) -> None:
         name = "genres.csv" if table else "tracks.csv"
         raise InputError(f"{root}: no {name} below it; unpack fma_metadata.zip there")
     genres = _genres(genre_table)
+    # FMA's sizes contain each other: the largest that lies here says which tracks should be here.
     sizes = [size for size in _SIZES if find_folder(root, f"fma_{size}")]
     largest = max(map(_SIZES.index, sizes)) if sizes else -1
     collection.split_source = "FMA's training, validation and test"
@@ -40,9 +41,9 @@ def read_fma(root: Path, collection: Collection, options: ReadOptions) -> None:
         path = f"{number[:3]}/{number}.mp3"
         # tracks.csv describes the largest collection; what a smaller one never contained is not missing.
         belongs = row["set.subset"] in _SIZES and _SIZES.index(row["set.subset"]) <= largest
-        track = (
-            collection.track_of(number, paths=(path,), fault=belongs) if belongs or collection.tracks.at(path) else ""
-        )
+        if not belongs and not collection.tracks.at(path):
+            continue
+        track = collection.track_of(number, paths=(path,), fault=belongs)
         if not track:
             continue
         for title in _titles(row, genres, f"{table}, line {line}"):
@@ -70,6 +71,7 @@ def _titles(row: dict[str, str], genres: dict[int, tuple[int, str]], where: str)
         waiting = [int(genre) for genre in json.loads(row["track.genres"] or "[]")]
     except (ValueError, TypeError) as error:
         raise InputError(f"{where}: genres are {row['track.genres']!r}, expected a list of numbers") from error
+    # Up the tree from each genre; ``seen`` ends it where a table runs in a circle.
     seen: set[int] = set()
     while waiting:
         genre = waiting.pop()

@@ -20,6 +20,7 @@ from msim_tf.datasets.tables import find_files, find_folder, read_text
 def read_giantsteps_key(root: Path, collection: Collection, options: ReadOptions) -> None:
     """Key of each preview; genre from the files beside; artists where GiantSteps+' metadata lie there."""
     collection.split_source = "GiantSteps key: all is test"
+    # The first release has one .key file per track; GiantSteps+ has .txt files in "keys_gs+".
     plain = [path for path in find_files(root, "*.LOFI.key") if path.parent.name != "giantsteps"]
     plus = [path for path in find_files(root, "*.txt") if path.parent.name.startswith("keys")]
     for path in plain or plus:
@@ -36,6 +37,7 @@ def read_giantsteps_key(root: Path, collection: Collection, options: ReadOptions
 def read_giantsteps_tempo(root: Path, collection: Collection, options: ReadOptions) -> None:
     """Tempo of each preview: the one of most votes in the second version of the annotations, where that lies there."""
     collection.split_source = "GiantSteps tempo: all is test"
+    # Version 2 holds the answers of many listeners, version 1 a single tempo, which is used only without the other.
     voted = [path for path in find_files(root, "*.jams") if "annotations_v2" in path.parts]
     first = [path for path in find_files(root, "*.LOFI.bpm") if path.parent.name == "tempo"]
     first = [path for path in first if "annotations_v2" not in path.parts]

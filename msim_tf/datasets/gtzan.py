@@ -20,6 +20,7 @@ _LISTS = {"train": "train_filtered.txt", "validation": "valid_filtered.txt", "te
 
 def read_gtzan(root: Path, collection: Collection, options: ReadOptions) -> None:
     """Labels of every excerpt that has audio and repeats no other."""
+    # "gtzan_blues_00000.bpm" belongs to "blues.00000"; the lists name "blues/blues.00000.wav".
     tempi = {path.stem.removeprefix("gtzan_").replace("_", "."): path for path in find_files(root, "gtzan_*.bpm")}
     lists = {part: find_file(root, name) for part, name in _LISTS.items()}
     part_of = {PurePosixPath(line).stem: part for part, path in lists.items() if path for line in read_lines(path)}

@@ -38,6 +38,7 @@ def read_ismir04(root: Path, collection: Collection, options: ReadOptions) -> No
 def _listed(tables: list[Path]) -> Iterator[tuple[str, str, str, str]]:
     """(path, class, artist, part) of each row of the tables."""
     for table in tables:
+        # The folder that a table lies in names the part; its columns: class, artist, album, title, number, path.
         part = next((part for name, part in _PARTS.items() if name in table.as_posix().lower()), "")
         for _, row in read_rows(table):
             cells = [cell.strip() for cell in row]

@@ -43,6 +43,7 @@ def read_jamendo(root: Path, collection: Collection, options: ReadOptions) -> No
                 for tag in row[5:]:
                     _add_tag(collection, tracks[track_id], tag.strip())
 
+    # The split lists have the table's columns; only the id of each row is read.
     source, lists = jamendo_split(root, options.split_number)
     if not lists:
         collection.notes.append(source)
@@ -56,12 +57,14 @@ def read_jamendo(root: Path, collection: Collection, options: ReadOptions) -> No
 
 
 def _add_tag(collection: Collection, track: str, text: str) -> None:
+    """Adds one tag as the table writes it, "category---tag"."""
     category, dashes, tag = text.partition("---")
     if not text:
         return
     if not dashes or category not in _DIMENSIONS:
         collection.leave_out(f"tag {text!r} of no known category", track)
         return
+    # "genre---80s" is an era; "alternativerock" is written together, and gets the spelling of the paper's tag.
     dimension = _DIMENSIONS[category]
     if taxonomy.dimension_of(tag) == "era":
         dimension = "era"

@@ -45,6 +45,7 @@ def jamendo_split(root: Path, number: int) -> tuple[str, dict[str, Path]]:
     folder = next((folder for folder in sorted(folders) if folder.name == f"split-{number}"), None)
     if folder is None:
         return f"no data/splits/split-{number}, so no published split", {}
+    # Of the lists that are there in all three parts the one of most tracks, which comes first.
     for name in _SPLIT_NAMES:
         lists = {part: folder / f"{name}-{part}.tsv" for part in PARTS}
         if all(path.is_file() for path in lists.values()):

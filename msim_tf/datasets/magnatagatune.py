@@ -37,6 +37,8 @@ def read_magnatagatune(root: Path, collection: Collection, options: ReadOptions)
         }
     else:
         collection.notes.append("no clip_info_final.csv, so no artists: a split would cut through them")
+
+    # 188 columns of 0 and 1 per clip, of which the table of meanings keeps those that name a value of ours.
     collection.split_source = "MagnaTagATune's folders 0-b, c, d-f"
     meanings = tag_meanings()
     for line, row in read_records(annotations, ("clip_id", "mp3_path"), delimiter="\t"):
@@ -61,6 +63,7 @@ def tag_meanings() -> dict[str, tuple[tuple[str, str], ...]]:
     """MagnaTagATune's tag -> (dimension, our value), of which "female opera" has two; other tags are left out."""
     table = load_json(_TAGS, "MagnaTagATune's tags in our words")
     validate_format(table, _TAGS, name="msim-tag-map", version=1)
+    # The table lists our value -> their tags; turned round, because each row is read tag by tag.
     meanings: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for dimension, values in table["dimensions"].items():
         for value, tags in values.items():

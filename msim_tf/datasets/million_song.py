@@ -25,6 +25,7 @@ def read_million_song(root: Path, collection: Collection, options: ReadOptions) 
     songs = songs_with_audio(metadata, collection.tracks) if metadata else {}
     tracks: dict[str, str] = {}
 
+    # Asked for by several tables, but looked up and counted as missing once.
     def track_of(track_id: str) -> str:
         if track_id not in tracks:
             preview = songs[track_id].preview if track_id in songs else ""
@@ -57,6 +58,7 @@ def read_million_song(root: Path, collection: Collection, options: ReadOptions) 
     if not songs:
         collection.notes.append("no track_metadata.db, so artists are known from JSON files only, and years are not")
 
+    # A track of the published split should be here; one that merely has tags need not.
     collection.split_source, split = million_song_split(root)
     for part, track_id in split:
         track = track_of(track_id)

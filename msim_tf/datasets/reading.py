@@ -58,6 +58,7 @@ def read_dataset(
         )
     collection = Collection(tracks)
     READERS[name](root, collection, options or ReadOptions())
+    # Not a single label: the audio has other names, or the tables are of something else.
     dataset = collection.result()
     if not dataset.labels.values:
         why = "; ".join(f"{len(items)} {reason}" for reason, items in dataset.left_out.items())
@@ -67,6 +68,7 @@ def read_dataset(
         )
     if dataset.split is None or not by_artist:
         return dataset
+    # Published splits often cut through artists; what that would give away leaves the earlier part.
     split, lost = without_shared_artists(dataset.split, dataset.labels.groups)
     shared = {f"artist of a later part, left out of {part}": items for part, items in lost.items()}
     return dataclasses.replace(dataset, split=split, left_out={**dataset.left_out, **shared})

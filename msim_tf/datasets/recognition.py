@@ -36,6 +36,7 @@ def validate_root(root: Path, name: str) -> None:
         raise InputError(
             f"{root}: this looks like {looks}, not {facts.title}; try msim dataset labels {present[0].name} {root}"
         )
+    # Nothing that we know: say which step of fetching it is missing.
     packed = [file for file in sorted(names) if file.lower().endswith(_ARCHIVES)]
     unfinished = [file for file in sorted(names) if file.lower().endswith(_UNFINISHED)]
     if unfinished:
@@ -57,6 +58,7 @@ def _names_below(root: Path) -> set[str]:
 
 
 def _marked(mark: str, names: set[str]) -> bool:
+    """Whether names or patterns that give a data set away are all there."""
     return all(part in names or any(fnmatch.filter(names, part)) for part in mark.split(" and "))
 
 

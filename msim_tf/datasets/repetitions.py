@@ -35,6 +35,7 @@ def _reasons(dataset: str) -> dict[str, str]:
     """Item -> why the published list leaves it out."""
     table: Any = load_json(_PATH, "the lists of repetitions of this package")
     validate_format(table, _PATH, name="msim-repetitions", version=1)
+    # Of each group the first item stays; damage is named before repetition where both are listed.
     repeated = {
         item: "repetition of another excerpt (Sturm)" for group in table[dataset]["groups"] for item in group[1:]
     }

@@ -33,7 +33,7 @@ def find_files(root: Path, pattern: str, *, levels: int = 5) -> list[Path]:
     for parent, folders, files in os.walk(root):
         paths += [Path(parent, name) for name in fnmatch.filter(files, pattern)]
         if len(Path(parent).relative_to(root).parts) >= levels - 1:
-            folders.clear()
+            folders.clear()  # os.walk then goes no deeper here
     return sorted(paths, key=lambda path: (len(path.parts), path))
 
 
@@ -110,6 +110,7 @@ def read_records(
     Raises:
         InputError: if a column is missing, or a row has another number of cells (a cut file).
     """
+    # Names one above the other become "group.name"; a level that is blank in a column is left out.
     rows = read_rows(path, delimiter=delimiter)
     levels = [next(rows, (0, []))[1] for _ in range(header_rows)]
     names = (filter(None, map(str.strip, cells)) for cells in itertools.zip_longest(*levels, fillvalue=""))
