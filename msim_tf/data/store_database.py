@@ -180,6 +180,7 @@ class StoreDatabase(Database):
 
     def extraction(self) -> Extraction:
         """What the store holds, as ``finish`` tells it."""
+        # Counted by the database: a store of a million clips is never listed to be summed up.
         frames = self.value("SELECT coalesce(sum(frames), 0) FROM clips WHERE status = ?", (OK,))
         counts = {status: self.count(status) for status in (OK, MISSING, PENDING)}
         return Extraction(counts[OK], frames, self.failures(), self.notes(), counts[MISSING], counts[PENDING])
@@ -243,6 +244,7 @@ class StoreDatabase(Database):
 
     def write_labels(self, labels: Labels) -> None:
         """Replaces the label table."""
+        # Three columns, one row per value; generators, so that a million labels are never in memory twice.
         values = (
             (track, dimension, value)
             for track, of_track in labels.values.items()

@@ -75,6 +75,7 @@ def write_teacher(store: Path, tracks: Sequence[str], teacher: Embeddings) -> in
         embeddings=teacher.embeddings[teacher.rows(present)],
         meta=teacher.meta,
     )
+    # Vectors of whole tracks count only where there are no passages.
     if not named:
         (store / _PASSAGES).unlink(missing_ok=True)
     return len(present)

@@ -240,6 +240,7 @@ def _collect(store: Path, database: StoreDatabase) -> None:
         expected = {row[1]: (row[2], row[3]) for row in rows}
         # A clip that was planned anew meanwhile, because its file changed, is left to its new job.
         clips = [clip for clip in shard.clips if expected.get(clip.identifier) == (clip.size, clip.modified)]
+        # Features and failures alike: a failed clip keeps its shard as the sign that it was tried.
         database.add_shard(shard)
         database.executemany(
             "UPDATE clips SET status = ?, reason = ?, note = ?, frames = ?, row = ?, onset_row = ? WHERE identifier "
@@ -288,6 +289,7 @@ def extract_folder(
     Raises:
         InputError: if there is nothing to extract, the parameters differ, or another process is writing this store.
     """
+    # One lock around all three steps, so that no other process plans the same files meanwhile.
     root, listing = list_source(source)
     store = Path(store)
     with _lock(store):

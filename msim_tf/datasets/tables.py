@@ -118,16 +118,12 @@ def read_records(
     missing = [column for column in columns if column not in header]
     if missing:
         where = "header is" if header_rows == 1 else f"{header_rows} header rows name"
-        raise InputError(f"{path}: no column {', '.join(missing)}; its {where} {_shown(header)}")
+        shown = textwrap.shorten(", ".join(header), 80, placeholder=" ...") or "nothing; half a download?"
+        raise InputError(f"{path}: no column {', '.join(missing)}; its {where} {shown}")
     for line, row in rows:
         if len(row) != len(header):
             raise InputError(f"{path}, line {line}: {len(row)} cells, expected {len(header)}; half a download?")
         yield line, {column: cell.strip() for column, cell in zip(header, row)}
-
-
-def _shown(header: list[str]) -> str:
-    """The first names of a header, for a line of an error."""
-    return textwrap.shorten(", ".join(header), 80, placeholder=" ...") or "nothing; half a download?"
 
 
 def read_json(path: Path) -> Any:

@@ -69,12 +69,12 @@ def clustered_intervals(values: np.ndarray, triplets: Triplets) -> ClusteredInte
     influence = (values - mean) / len(values)
     queries = np.array(triplets.queries)
     by_query = group_error(influence, queries)
-    clips, incidence = _incidence(triplets)
+    # [n, 4] number of the clip in each place of a triplet.
+    names = np.array(triplets.members)
+    clips, numbers = np.unique(names, return_inverse=True)
+    by_clip = _clip_error(influence, numbers.reshape(names.shape), len(clips), by_query)
     return ClusteredIntervals(
-        interval_around(mean, by_query),
-        interval_around(mean, _clip_error(influence, incidence, clips, by_query)),
-        len(set(triplets.queries)),
-        clips,
+        interval_around(mean, by_query), interval_around(mean, by_clip), len(set(triplets.queries)), len(clips)
     )
 
 
@@ -91,13 +91,6 @@ def query_interval(values: np.ndarray, triplets: Triplets) -> Interval:
 def query_groups(triplets: Triplets) -> np.ndarray | None:
     """What a bootstrap draws: the query of each triplet, [n] str; None, single triplets, if queries are too many."""
     return np.array(triplets.queries) if len(set(triplets.queries)) <= MOST_QUERIES else None
-
-
-def _incidence(triplets: Triplets) -> tuple[int, np.ndarray]:
-    """Number of clips, and [n, 4] which clips each triplet holds."""
-    names = np.array(triplets.members)
-    unique, places = np.unique(names, return_inverse=True)
-    return len(unique), places.reshape(names.shape)
 
 
 def _clip_error(influence: np.ndarray, members: np.ndarray, clips: int, by_query: float) -> float:

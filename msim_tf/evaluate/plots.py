@@ -40,12 +40,6 @@ def _settled(figure: Figure) -> Figure:
     return figure
 
 
-def _corners(count: int) -> np.ndarray:
-    """Directions of the spokes, the first pointing up, clockwise: [count, 2]."""
-    angles = np.pi / 2 - 2 * np.pi * np.arange(count) / count
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
-
-
 def kiviat(series: Mapping[str, Mapping[str, float]], *, title: str = "") -> Figure:
     """A Kiviat (radar) diagram.
 
@@ -71,7 +65,8 @@ def kiviat(series: Mapping[str, Mapping[str, float]], *, title: str = "") -> Fig
     high = max(0.8, np.ceil(values.max() * 10) / 10)
 
     # Spokes and rings first, then one polygon per system: its score on each spoke, scaled from [low, high] to [0, 1].
-    corners = _corners(len(names))
+    angles = np.pi / 2 - 2 * np.pi * np.arange(len(names)) / len(names)  # the first up, then clockwise
+    corners = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     figure, axes = _figure(5.2, 4.8)
     _web(axes, corners, low, high)
     _spoke_labels(axes, corners, names, values)

@@ -204,6 +204,8 @@ def write_report(report: Report, out_dir: str | Path) -> Path:
             with atomic_file(folder / f"{name}{suffix}") as file:
                 file.write(content)
         inline[name] = plots.svg(figure, text=True, salt=name).decode()
+
+    # The JSON says all that the page says; the page is written last, so that what it links to is there.
     failures = worst_triplets(report.results[0], folder, audio=report.audio) if report.results else ()
     save_json(folder / "report.json", report_json(report, tables, failures))
     with atomic_file(folder / "report.html", "w") as file:
@@ -224,6 +226,7 @@ def write_report(report: Report, out_dir: str | Path) -> Path:
 
 def _differences(report: Report) -> dict[str, Difference]:
     """Each system against the baseline, by name; the bootstrap draws whole queries, as their triplets are dependent."""
+    # The baseline is the one that was named, or the last: the reports of a store list their own baselines last.
     named = {result.name: result for result in report.results}
     baseline = named.pop(report.baseline or report.results[-1].name) if report.results else None
     if baseline is None:
@@ -245,6 +248,7 @@ def _tables(report: Report) -> dict[str, Table]:
 
 
 def _figures(report: Report) -> dict[str, Any]:
+    # A polygon needs three corners.
     figures = {}
     if report.subsets and len(report.subsets.layout.names) >= 3:
         name = report.results[0].name if report.results else "triplet score"

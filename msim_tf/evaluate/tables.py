@@ -75,8 +75,10 @@ class Table:
 
     def markdown(self) -> str:
         """The table as GitHub Markdown."""
-        # Columns with any text are left-aligned, numbers to the right.
-        lines = [self.columns, ["---" if _is_text(column, self) else "---:" for column in range(len(self.columns))]]
+        # Columns with any text stand to the left, numbers to the right.
+        numbers = range(len(self.columns))
+        textual = [any(isinstance(row[number], str) for row in self.rows) for number in numbers]
+        lines = [self.columns, ["---" if text else "---:" for text in textual]]
         lines += [[cell_text(cell) for cell in row] for row in self.rows]
         body = "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines)
         notes = "".join(f"\n- {_escaped(note)}" for note in self.notes)
@@ -97,10 +99,6 @@ class Table:
             "rows": [dict(zip(self.columns, row)) for row in self.rows],
             "notes": list(self.notes),
         }
-
-
-def _is_text(column: int, table: Table) -> bool:
-    return any(isinstance(row[column], str) for row in table.rows)
 
 
 def _escaped(cell: str) -> str:
@@ -124,6 +122,7 @@ def cell_text(cell: Any) -> str:
 def save_table(table: Table, folder: str | Path, stem: str) -> tuple[Path, ...]:
     """Writes ``stem``.md, .csv and .json into ``folder``; returns their paths."""
     folder = Path(folder)
+    # Markdown to read, CSV to compute with, JSON to keep: the same cells, only the first of them rounded.
     paths = tuple(folder / f"{stem}{suffix}" for suffix in (".md", ".csv", ".json"))
     for path, text in zip(paths, (table.markdown(), table.csv())):
         with atomic_file(path, "w") as file:
@@ -193,6 +192,7 @@ def table1(results: Sequence[TripletResult], *, baseline: str, facts: Mapping[st
     Raises:
         InputError: if the baseline is not among the results, or they are of different triplets.
     """
+    # Differences are paired, so every result must be of the very same triplets.
     named = {result.name: result for result in results}
     if baseline not in named:
         raise InputError(f"baseline {baseline!r} is not among the systems {', '.join(named)}")
@@ -325,6 +325,7 @@ def table2(scores: SubsetScores, *, best: int | None = None) -> Table:
     comparable = names == PAPER_DIMENSIONS and scores.triplets.judges == LISTENERS
     rows = []
     for row in listed:
+        # A tick per active dimension, then the score; counts are kept whole, so that N can be checked.
         subset, correct = scores.subsets[row], int(scores.correct[row])
         interval = scores.intervals[row]
         marks = tuple(name in subset for name in names)

@@ -60,7 +60,9 @@ def read_triplets(path: str | Path) -> tuple[Triplets, Dropped]:
     ):
         if all(column in rows[0] for column in columns):
             triplets, dropped = reader(path, rows)
-            _validate_ids(path, triplets)
+            twice = [triplet_id for triplet_id, count in Counter(triplets.triplet_ids).items() if count > 1]
+            if twice:
+                raise InputError(f"{path}: triplet ids more than once: {shortlist(twice)}")
             return triplets, dropped
     raise InputError(
         f"{path}: columns {shortlist([str(column) for column in rows[0]])}; expected those of Dim-Sim "
@@ -84,6 +86,7 @@ def _text_rows(path: Path) -> list[Row]:
 
 def _json_rows(path: Path) -> list[Row]:
     """Records; or pandas' column-wise form ``{column: {row: value}}``; or ``{triplet_id: record}``."""
+    # Both forms of object become a list of records, in the order of the file.
     value = load_json(path, "a file of triplets")
     if isinstance(value, dict) and "triplet_id" in value and isinstance(value["triplet_id"], dict):
         order = list(value["triplet_id"])
@@ -93,12 +96,6 @@ def _json_rows(path: Path) -> list[Row]:
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise InputError(f"{path}: expected a JSON list of triplets, or an object of them")
     return value
-
-
-def _validate_ids(path: Path, triplets: Triplets) -> None:
-    twice = [triplet_id for triplet_id, count in Counter(triplets.triplet_ids).items() if count > 1]
-    if twice:
-        raise InputError(f"{path}: triplet ids more than once: {shortlist(twice)}")
 
 
 def _number(path: Path, row: Row, column: str, number: int) -> float:
@@ -193,12 +190,12 @@ def _magnatagatune(path: Path, rows: list[Row]) -> tuple[Triplets, Dropped]:
             continue
         add_odd_one_out(tally, str(number), clips, votes)
     # Clips are numbers here; the paths of their sound, where the file has them, find them on disk.
-    paths = {
-        str(row[f"clip{clip}_id"]).strip(): str(row[f"clip{clip}_mp3_path"]).strip()
-        for row in rows
-        for clip in (1, 2, 3)
-        if row.get(f"clip{clip}_mp3_path")
-    }
+    paths = {}
+    for row in rows:
+        for clip in (1, 2, 3):
+            sound = row.get(f"clip{clip}_mp3_path")
+            if sound:
+                paths[str(row[f"clip{clip}_id"]).strip()] = str(sound).strip()
     triplets, dropped = tally.triplets()
     return replace(triplets, paths=paths), Dropped(reasons) + dropped
 

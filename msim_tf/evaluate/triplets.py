@@ -142,6 +142,7 @@ class Triplets:
         """What must be embedded to score these triplets: each track or, after ``clip_reading``, each clip, once."""
         if self.starts is None or not self.exact_clips:
             return tuple(Clip(identifier, identifier) for identifier in self.identifiers)
+        # [n, 3] starts, column by column; one clip may be a member of many triplets.
         clips: dict[str, Clip] = {}
         for column, names in enumerate((self.anchor, self.positive, self.negative)):
             for name, start in zip(names, self.starts[:, column]):
@@ -165,6 +166,7 @@ def clip_reading(triplets: Triplets) -> Triplets:
         raise InputError(f"{triplets.name}: no start columns, so there are no clips to compare; use whole tracks")
     if triplets.exact_clips:
         return triplets
+    # [n] rows of three suffixes, in the order anchor, positive, negative.
     suffixes = [[clip_suffix(float(start)) for start in row] for row in triplets.starts]
     return replace(
         triplets,
@@ -176,23 +178,26 @@ def clip_reading(triplets: Triplets) -> Triplets:
     )
 
 
-def matched(names: Iterable[str], known: Sequence[str], *, paths: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Which of the ``known`` identifiers each name means: itself, its path in the file, or the one ``<name>.<suffix>``.
+def matched(
+    names: Iterable[str], identifiers: Sequence[str], *, paths: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Which of the ``identifiers`` each name means: itself, its path in the file, or the one ``<name>.<suffix>``.
 
     Dim-Sim says ``TRABC``, a folder of sound has ``TRABC.mp3`` (perhaps in a subfolder); where two files would fit,
     neither does.
 
     Args:
         names: as in the triplets.
-        known: as in an embeddings file or a folder.
+        identifiers: as in an embeddings file or a folder.
         paths: see ``Triplets``.
 
     Returns:
         name -> identifier, for the names that have one.
     """
-    exact = set(known)
+    # Every identifier by the name of its file without folders and suffix; two of one stem fit nobody.
+    exact = set(identifiers)
     stems: dict[str, set[str]] = {}
-    for identifier in known:
+    for identifier in identifiers:
         stems.setdefault(PurePosixPath(identifier).stem, set()).add(identifier)
     matches = {}
     for name in names:
@@ -217,7 +222,7 @@ def agreeing(triplets: Triplets, threshold: float) -> tuple[Triplets, Dropped]:
     """
     if not 0.5 <= threshold <= 1:
         raise InputError(f"agreement threshold is {threshold}, expected a share in [0.5, 1]")
-    # A share such as 9/10 must pass 0.9 whatever its rounding.
+    # [n] bool: unknown agreement passes, and a share such as 9/10 must pass 0.9 whatever its rounding.
     keep = np.isnan(triplets.agreement) | (triplets.agreement >= threshold - 1e-9)
     reason = f"agreement below {threshold:.0%}"
     note = f"agreement >= {threshold:.0%}"
@@ -226,18 +231,18 @@ def agreeing(triplets: Triplets, threshold: float) -> tuple[Triplets, Dropped]:
     return triplets.take(keep, note=note), _dropped(triplets, {reason: ~keep})
 
 
-def scorable(triplets: Triplets, known: Iterable[str]) -> tuple[Triplets, Dropped]:
+def scorable(triplets: Triplets, identifiers: Iterable[str]) -> tuple[Triplets, Dropped]:
     """Keeps comparisons of two different pairs, of two different tracks each, that all have a vector.
 
     Args:
         triplets: any reading.
-        known: identifiers with a vector.
+        identifiers: what has a vector.
     """
     # [n] masks of what cannot be scored; each triplet is dropped for one reason.
-    known = set(known)
+    embedded = set(identifiers)
     twice = np.array([_is_degenerate(*member) for member in triplets.members], bool)
-    without = np.array([not known.issuperset(member) for member in triplets.members], bool) & ~twice
-    missing = tuple(identifier for identifier in triplets.identifiers if identifier not in known)
+    without = np.array([not embedded.issuperset(member) for member in triplets.members], bool) & ~twice
+    missing = tuple(identifier for identifier in triplets.identifiers if identifier not in embedded)
     dropped = _dropped(triplets, {"same track twice": twice, "audio or vector missing": without})
     return triplets.take(~twice & ~without), replace(dropped, missing=missing)
 

@@ -102,8 +102,12 @@ def _values(file: Path) -> Iterator[tuple[str, str]]:
 
     # Tags: every one, in the dimension of its namespace or of the taxonomy.
     for namespace, data in annotated:
-        if namespace.startswith("tag_"):
-            yield from _tags(namespace, [str(seen.value) for seen in data])
+        if not namespace.startswith("tag_"):
+            continue
+        for tag in [str(seen.value) for seen in data]:
+            dimension = _TAG_DIMENSIONS.get(namespace) or taxonomy.dimension_of(tag)
+            if dimension and tag.strip():
+                yield dimension, tag
 
 
 def _one_observation(name: str, observations: Sequence[Any]) -> Iterator[tuple[str, str]]:
@@ -120,10 +124,3 @@ def _one_observation(name: str, observations: Sequence[Any]) -> Iterator[tuple[s
 def _finite(value: Any) -> float:
     """A number to compare by; 0 where an annotator left it out."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
-
-
-def _tags(namespace: str, tags: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for tag in tags:
-        name = _TAG_DIMENSIONS.get(namespace) or taxonomy.dimension_of(tag)
-        if name and tag.strip():
-            yield name, tag

@@ -102,7 +102,9 @@ def teacher_tags(teacher: Embeddings, identifiers: Sequence[str], dimensions: It
         InputError: if the names of the tags are missing.
     """
     columns = tag_columns(teacher)
-    heard, scores = _heard(teacher, identifiers)
+    # [n] which of the tracks the teacher has heard, and [heard, columns] what it says of those.
+    heard = np.array([identifier in teacher for identifier in identifiers], bool)
+    scores = teacher.embeddings[teacher.rows([name for name, there in zip(identifiers, heard) if there])]
     if heard.sum() < 2:
         return {}
     # Per dimension [heard, tags]: the teachers' standardised tags side by side, [n, tags] with zeros for the unheard.
@@ -178,12 +180,6 @@ def teacher_tag_names(teacher: Embeddings) -> tuple[str, ...]:
             "scores?"
         )
     return tuple(str(tag) for tag in tags)
-
-
-def _heard(teacher: Embeddings, identifiers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Which tracks a teacher has heard, [n] bool, and what it says of those, [heard, coordinates]."""
-    heard = np.array([identifier in teacher for identifier in identifiers], bool)
-    return heard, teacher.embeddings[teacher.rows([name for name, there in zip(identifiers, heard) if there])]
 
 
 def standardised(scores: np.ndarray) -> np.ndarray:

@@ -78,13 +78,14 @@ def word_targets(labels: EncodedLabels, teacher: Embeddings | None = None) -> Wo
     return WordTargets(words, {name: np.stack([columns[name][word] for word in own], 1) for name, own in words.items()})
 
 
-def learnable(known: WordTargets, training: np.ndarray) -> WordTargets:
+def learnable(candidates: WordTargets, training: np.ndarray) -> WordTargets:
     """The words that enough of the tracks ``training`` ([n] int) have, and enough do not have."""
+    # [tracks, words] -> [words] bool.
     enough = {
         name: ((targets[training] > 0).sum(0) >= FEWEST) & ((targets[training] < 0).sum(0) >= FEWEST)
-        for name, targets in known.targets.items()
+        for name, targets in candidates.targets.items()
     }
-    return known.select(enough)
+    return candidates.select(enough)
 
 
 def _teacher_scores(teacher: Embeddings, identifiers: Iterable[str]) -> Iterable[tuple[str, str, np.ndarray]]:

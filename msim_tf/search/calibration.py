@@ -144,8 +144,13 @@ def calibrate(
         weights[ALONE] = weights[single]
         places[ALONE] = _places(alone, vectors, weights[single], truth[single], deepest, layout)
 
+    # All but a few of the true neighbours lie within the depth, which some headroom is added to.
+    depths = {}
+    for kind, place in places.items():
+        deep = math.ceil(_HEADROOM * (np.quantile(place[choosing], _SAFETY, method="higher") + 1))
+        depths[kind] = int(np.clip(deep, min(_SHALLOWEST, deepest), deepest))
+
     # The other half measures the recall that these depths reach; where it falls short, the depth is doubled.
-    depths = {kind: _depth(places[kind][choosing], deepest) for kind in places}
     calibration = Calibration(depths, {}, k, int((~choosing).sum()), len(rows))
     while True:
         recall = {
@@ -216,12 +221,6 @@ def _places(
         within = truth[query] < len(place)
         places[query, within] = place[truth[query, within]]
     return places
-
-
-def _depth(places: np.ndarray, deepest: int) -> int:
-    """The depth that all but a few of the true neighbours' places, [n, k], lie within, with headroom."""
-    deep = math.ceil(_HEADROOM * (np.quantile(places, _SAFETY, method="higher") + 1))
-    return int(np.clip(deep, min(_SHALLOWEST, deepest), deepest))
 
 
 def _recall(calibration: Calibration, weights: np.ndarray, places: np.ndarray, alone: bool) -> float:

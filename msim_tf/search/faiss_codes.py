@@ -151,11 +151,10 @@ class Codes:
     def save(self, path: Path) -> None:
         """Writes what was trained and all codes, atomically."""
         faiss = import_faiss()
-        serialised = {
-            _in_file(name, number): faiss.serialize_index(part)
-            for name, rows in zip(_names(self.layout), (self.whole, *self.alone))
-            for number, part in enumerate(rows.parts)
-        }
+        serialised = {}
+        for name, rows in zip(_names(self.layout), (self.whole, *self.alone)):
+            for number, part in enumerate(rows.parts):
+                serialised[_in_file(name, number)] = faiss.serialize_index(part)
         with atomic_file(path) as file:
             np.savez(file, **serialised)
 

@@ -109,7 +109,9 @@ class MilvusCollection:
                     raise InputError(f"{uri} has no collection {name!r}; make it with msim milvus push")
                 description = client.describe_collection(name)
                 source = _source(description, f"collection {name} at {uri}")
-                kind = _index_kind(client, name)
+                # Which index the vectors have decides how many rows a search must ask for.
+                indexes = client.list_indexes(name, field_name="vector")
+                kind = str(client.describe_index(name, indexes[0])["index_type"]) if indexes else "FLAT"
                 client.load_collection(name)
         except InputError:
             client.close()
@@ -363,8 +365,3 @@ def _source(description: Mapping[str, Any], where: str) -> Source:
         header = None
     validate_format(header, where, name=FORMAT, version=FORMAT_VERSION)
     return Source.from_json(header)
-
-
-def _index_kind(client: Any, name: str) -> str:
-    indexes = client.list_indexes(name, field_name="vector")
-    return str(client.describe_index(name, indexes[0])["index_type"]) if indexes else "FLAT"

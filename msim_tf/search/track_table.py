@@ -132,14 +132,12 @@ class TrackTable:
         self._add_tags(tracks)
 
     def _add_tags(self, tracks: Mapping[str, Mapping[str, Any]]) -> None:
-        self.database.executemany(
-            "INSERT INTO tags SELECT ?, id FROM tracks WHERE identifier = ?",
-            [
-                (tag, stored_name(name))
-                for name, metadata in tracks.items()
-                for tag in {plain_text(tag) for tag in all_tags(metadata)}
-            ],
-        )
+        rows = []
+        for name, metadata in tracks.items():
+            # Different tags can become one once they are plain text.
+            tags = {plain_text(tag) for tag in all_tags(metadata)}
+            rows += [(tag, stored_name(name)) for tag in tags]
+        self.database.executemany("INSERT INTO tags SELECT ?, id FROM tracks WHERE identifier = ?", rows)
 
     def set_rows(self, rows: Mapping[str, int]) -> None:
         """Gives tracks other vectors; their old rows are hidden, and they are missing no longer."""

@@ -143,12 +143,10 @@ class StoredParts:
                 f"{store.path}: has none of the tracks of {triplets.name} ({shortlist(list(wanted)[:3])}); extract "
                 "their audio first"
             )
-        self.failures = {
-            clip.identifier: "not in the store"
-            for track in wanted
-            if track not in self.tracks
-            for clip in wanted[track]
-        }
+        self.failures: dict[str, str] = {}
+        for track, clips in wanted.items():
+            if track not in self.tracks:
+                self.failures |= {clip.identifier: "not in the store" for clip in clips}
         # Row in the store -> clips with the first frames of their segments, checked now and read later.
         self._store = store
         self._parts: dict[int, list[tuple[Clip, np.ndarray]]] = {}
@@ -187,7 +185,8 @@ class StoredParts:
     def mels(self) -> Iterator[np.ndarray]:
         """Mel-spectrogram of each: all of a track, or the frames of a clip's segments."""
         for clip, features, starts in self._whole_parts():
-            whole = (
-                slice(None) if clip.start is None else slice(starts[0], starts[-1] + self._store.params.segment_frames)
-            )
-            yield features.mel[:, whole]
+            # [n_mels, frames], silence included: baselines take the sound as it is.
+            if clip.start is None:
+                yield features.mel
+            else:
+                yield features.mel[:, starts[0] : starts[-1] + self._store.params.segment_frames]
