@@ -189,7 +189,7 @@ def transposed_chroma(cens: np.ndarray, transpose: np.ndarray) -> np.ndarray:
 
 def random_equalisers(count: int, rng: np.random.Generator) -> np.ndarray:
     """Level and equalisation of ``count`` members: [count, knots] dB; half of them, on average, are 0."""
-    # [count, 1] levels + [count, knots] spectral balance; then every other member is left as it is.
+    # [count, 1] levels + [count, knots] spectral balance; half of the members, drawn at random, stay as they are.
     equalisers = rng.normal(0, _LEVEL_DB, (count, 1)) + rng.normal(0, _KNOT_DB, (count, _KNOTS))
     return np.where(rng.random((count, 1)) < 0.5, equalisers, 0.0)
 

@@ -186,7 +186,7 @@ class BatchSampler:
         # batch_size / 2 pairs for each block, shared evenly by the targets; at least one.
         count = _TOGETHER * self.params.replicas * self.params.batch_size // (2 * len(self.targets)) + 1
         if name == TRACK:
-            # [n, 1] -> [n, 2]: the same clip twice; its two crops start in different places.
+            # [n, 1] -> [n, 2]: the same clip twice; where its two crops start is drawn later.
             return np.repeat(rng.integers(len(self._frames), size=(count, 1)), 2, axis=1)
         if name == _ANY:
             return rng.integers(len(self._frames), size=(count, 2))

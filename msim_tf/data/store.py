@@ -92,7 +92,7 @@ class FeatureStore:
 
     def _validate_rows(self, shards: Mapping[int, Shard]) -> None:
         """Refuses clips whose rows reach beyond their shard."""
-        # [n] place of each clip's shard among the sorted numbers; a shard that is not there is not sound.
+        # [n] place of each clip's shard among the sorted numbers; a clip whose shard is not there is not sound.
         numbers = np.array(sorted(shards), np.int64)
         where = np.minimum(np.searchsorted(numbers, self.shards), len(numbers) - 1)
         sound = len(numbers) > 0 and numbers[where] == self.shards

@@ -198,7 +198,7 @@ def _finished(job: ShardJob, store: str | Path) -> Shard | None:
         shard = load_shard(store, job.shard)
     except InputError:
         return None
-    # It counts as finished only if it holds the very files of this job, in the state in which they are now.
+    # It counts as finished only if it holds the very files of this job, in the state in which they were planned.
     done = {clip.identifier: FileState(clip.size, clip.modified) for clip in shard.clips}
     return shard if shard.digest == job.params.digest and done == dict(job.files) else None
 

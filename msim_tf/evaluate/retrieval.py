@@ -68,7 +68,7 @@ def precision_and_average(distances: np.ndarray, relevant: np.ndarray, k: int) -
     """
     # [c] relevance in the order of distance; lexsort takes its last key first, so relevance decides among ties only.
     ranked = relevant[np.lexsort((relevant, distances))]
-    # Average precision: the precision at each hit, i hits among the first rank, averaged over the hits.
+    # Average precision: the precision at each hit's rank, i / rank for the i-th, averaged over the hits.
     hits = np.flatnonzero(ranked)
     return float(ranked[:k].mean()), float(np.mean(np.arange(1, hits.size + 1) / (hits + 1)))
 
@@ -120,7 +120,7 @@ def retrieval(
                         )
                         queries[kind].append(int(anchor))
 
-        # [queries, 3] -> the means; a kind that nobody could ask for is left out.
+        # [queries, 3] -> the means; a kind without a query is left out.
         for kind, rows in figures.items():
             if rows:
                 precisions, averages, chances = np.array(rows).T

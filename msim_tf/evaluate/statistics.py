@@ -168,8 +168,8 @@ def group_means(values: np.ndarray, groups: np.ndarray | None, *, resamples: int
     sums = np.zeros((len(sizes), *values.shape[1:]))
     np.add.at(sums, labels, values)
 
-    # [chunk, groups] how often each resample draws each group. As many groups are drawn as there are, which hold now
-    # more items and now fewer: a mean is a ratio of two sums.
+    # [chunk, groups] how often each resample draws each group. It draws as many groups as there are, and so another
+    # number of items each time: a mean is a ratio of two sums.
     rng = np.random.default_rng(seed)
     means = []
     for start in range(0, resamples, _CHUNK):

@@ -95,7 +95,7 @@ def _values(file: Path) -> Iterator[tuple[str, str]]:
     if artist:
         yield "artist", artist
 
-    # Tempo and key: one value of all annotators' observations.
+    # Tempo and key: the most trusted of all annotators' observations.
     for namespace, name in (("tempo", "tempo"), ("key_mode", "key")):
         observations = [seen for space, data in annotated if space == namespace for seen in data]
         yield from _one_observation(name, observations)

@@ -210,7 +210,7 @@ def _places(
     order: Order, vectors: np.ndarray, weights: np.ndarray, truth: np.ndarray, deepest: int, layout: EmbeddingLayout
 ) -> np.ndarray:
     """Place of each true neighbour in the approximate order; ``deepest`` where it is not there: [n, k] int."""
-    # Per query the order is turned round: row -> its place, ``deepest`` for rows that are not in it.
+    # Per query the order is inverted: row -> its place, ``deepest`` for rows that are not in it.
     places = np.full(truth.shape, deepest)
     for query in range(len(vectors)):
         weighted = vectors[query] * np.repeat(weights[query], layout.widths).astype(np.float32)

@@ -137,7 +137,7 @@ def subspace_major(rows: Rows, first: int, last: int, layout: EmbeddingLayout) -
     # A dimension of weight 0 then costs no memory traffic at all, and a product reads memory in its order.
     columns = tuple(np.empty((last - first, width), np.float32) for width in layout.widths)
     for start, block in rows.blocks(first):
-        # Stored in half precision, a subspace's length is off by up to 2**-11: made 1 again, so copies need no margin.
+        # In half precision a subspace's length is off by up to 2**-11. Made 1 again, copies need only float32's margin.
         unit = normalised(block[: max(0, last - start)], layout)
         for column, part in zip(columns, layout.slices.values()):
             column[start - first : start - first + len(unit)] = unit[:, part]

@@ -394,7 +394,7 @@ class Index:
         """Takes over all that another index knows, into this one, which is empty; hidden rows are left behind."""
         used = other.table.used()
         self.begin()
-        # [used] rows, a block at a time, close ranks: each is appended and numbered anew.
+        # The rows in use, a block at a time: each is appended under the next number.
         for start in range(0, len(used), BLOCK):
             rows = used[start : start + BLOCK]
             described = other.described(rows.tolist())
@@ -412,7 +412,7 @@ class Index:
     def _save_changes(self) -> None:
         """Vectors first, then the transaction that counts them."""
         assert self.directory is not None and self.rows.file is not None
-        # Vectors: all of them anew if most rows are of no use, else only what was added.
+        # Vectors: all of them anew if most rows belong to no track, else only what was added.
         self.begin()
         if self.table.unused() > _MOST_UNUSED * len(self.rows):
             self._compact(self.table.used())

@@ -115,7 +115,7 @@ def _tracks(
     store: FeatureStore, subject: Embeddings, split: Mapping[str, Sequence[str]] | None, options: ReportOptions
 ) -> LabelledTracks:
     """The store's tracks that the subject has a vector of (and that were held out)."""
-    # What is wanted, of that what has a vector, and of that no more than relation matrices can take.
+    # The tracks wanted, those of them with a vector, and of these no more than relation matrices can take.
     wanted = store.identifiers if split is None else list(split["validation"])
     unknown = set(wanted) - set(store.identifiers)
     if unknown:
@@ -158,7 +158,7 @@ def _baselines(
         size=NetworkParams().embedding_size,
         reference=stored_mels(store, split["train"]) if split else None,
     )
-    # Whoever hands in a file of baselines of the same name means those.
+    # A system of the caller's under a baseline's name takes its place.
     names = {system.name for system in named}
     return [system for system in systems if system.name not in names]
 
@@ -205,7 +205,6 @@ def _notes(
     judged: Triplets,
     split: Mapping[str, Sequence[str]] | None,
 ) -> tuple[str, ...]:
-    # Each note names one reason to trust the figures less; only what holds for this report is said.
     notes = []
     if judged.judges == LABELS:
         notes.append(LABEL_NOTE)

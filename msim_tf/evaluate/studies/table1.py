@@ -190,7 +190,7 @@ def run_table1(
         )
         ours.append(_embedded(store, out, name, run, parts, progress))
 
-    # All on the triplets that all have vectors for.
+    # Every system on the same triplets: those that all have vectors for.
     systems = [*ours, *others]
     results = score_systems(triplets, systems, metric=options.metric)
     facts = {system.name: system_facts(system) for system in systems}

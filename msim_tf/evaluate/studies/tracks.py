@@ -85,7 +85,7 @@ def baselines(
     """
     own = _statistics(mels)
     bases = own if reference is None else _statistics(reference)
-    # [n, features] -> standardised by the reference -> for the projection [n, size].
+    # [n, statistics], standardised over the reference; their random projection is [n, size].
     systems = []
     for name, statistics, base in zip((MFCC, RANDOM), own, bases):
         vectors = standardised(statistics, reference=base)
