@@ -16,7 +16,7 @@ A setting comes from the first of these that has it:
 
 The precision is that of every model which embeds, describes or is served (``msim_tf.precision``). bfloat16 is for
 processors with instructions for it (avx512_bf16 or amx_bf16; the fourth generation of Intel Xeon, AMD Zen 4); on others
-msim says so and computes in float32. It changes ranks a little: see "Sixteen bits" in ``docs/scaling.md``.
+msim says so and computes in float32. It changes ranks a little: see "Sixteen bits" in ``docs/benchmarks.md``.
 """
 
 from __future__ import annotations

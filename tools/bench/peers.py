@@ -70,7 +70,7 @@ def measured(options: frame.Options) -> list[frame.Figure]:
     for program in programs:
         alternatives[few(program.name)] = functools.partial(run_program, program.command, folders[_FEW])
         alternatives[many(program.name)] = functools.partial(run_program, program.command, folders[program.many])
-    runs = frame.measure(alternatives, 3 if options.quick else 7, clock=seconds_of_children)
+    runs = frame.measure(alternatives, 3 if options.quick else 5, clock=seconds_of_children)
 
     seconds = {p.name: per_file(runs[few(p.name)], runs[many(p.name)], p.many - _FEW) for p in programs}
     return figures(programs, seconds, runs[few("msim index")])
