@@ -127,17 +127,14 @@ def _measured(music: Path, work: Path, clips: int, engine: str) -> Run:
     work.mkdir()
     cluster = SparkCluster(work) if engine == "spark" else None
     try:
-        before = _processor_seconds(cluster.sessions) if cluster else 0.0
         begun = time.monotonic()
         process = _command(cluster, music, work / "store")
-        memory = _Memory(process.pid)
-        children = _children_seconds()  # the cluster's processes are counted by session: they are not waited for yet
+        watcher = _Watcher(process.pid, [process.pid, *(cluster.sessions if cluster else [])])
         output, errors = process.communicate()
         wall = time.monotonic() - begun
+        processor, memory = watcher.stop()
         if process.returncode:
             raise RuntimeError(f"{output}\n{errors}")
-        processor = _children_seconds() - children
-        processor += _processor_seconds(cluster.sessions) - before if cluster else 0.0
     finally:
         if cluster:
             cluster.close()
@@ -153,55 +150,66 @@ def _measured(music: Path, work: Path, clips: int, engine: str) -> Run:
         raise RuntimeError(f"the store has {count:.0f} clips, not {clips}")
     size = sum(path.stat().st_size for path in (work / "store").rglob("*") if path.is_file()) / 1e6
     shutil.rmtree(work)
-    return Run(clips, engine, processor, wall, memory.stop(), size, seconds, megabytes)
+    return Run(clips, engine, processor, wall, memory, size, seconds, megabytes)
 
 
 def _command(cluster: SparkCluster | None, music: Path, store: Path) -> subprocess.Popen:
     if cluster is not None:
         return cluster.driver("extract", music, store)
     command = [sys.executable, "-m", "msim_tf", "extract", str(music), str(store)]
-    return subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-class _Memory:
-    """Watches the largest memory of a process, in MB."""
+class _Watcher:
+    """Reads, twice a second, the processor time of all processes of sessions and the memory of one process.
 
-    def __init__(self, pid: int) -> None:
-        self._pid, self._largest, self._ended = pid, 0.0, threading.Event()
+    Time of a process that lives for less than half a second is missed. Nothing else would do: Spark's executors and the
+    Python processes of theirs end without being waited for.
+
+    Args:
+        pid: the process whose memory is watched.
+        sessions: whose processes are watched.
+    """
+
+    def __init__(self, pid: int, sessions: Sequence[int]) -> None:
+        self._pid, self._sessions = pid, set(sessions)
+        self._ticks: dict[tuple[int, int], int] = {}  # (pid, start) -> ticks so far
+        self._largest, self._ended = 0.0, threading.Event()
+        self._read()
+        self._before = sum(self._ticks.values())
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def _watch(self) -> None:
-        while not self._ended.wait(0.2):
-            with suppress(OSError, IndexError, ValueError):
-                pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
-                self._largest = max(self._largest, pages * _PAGE_MB)
+        while not self._ended.wait(0.5):
+            self._read()
 
-    def stop(self) -> float:
+    def _read(self) -> None:
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                if int(fields[3]) in self._sessions:
+                    self._ticks[int(stat.parent.name), int(fields[19])] = int(fields[11]) + int(fields[12])
+        with suppress(OSError):
+            pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
+            self._largest = max(self._largest, pages * _PAGE_MB)
+
+    def stop(self) -> tuple[float, float]:
+        """Processor seconds since the start, and the largest memory in MB."""
         self._ended.set()
         self._thread.join()
-        return self._largest
-
-
-def _children_seconds() -> float:
-    """Processor seconds of all that this process started and waited for, and of all that those waited for."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _processor_seconds(sessions: Sequence[int]) -> float:
-    """Processor seconds of the processes of sessions, and of what they waited for."""
-    total = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[3]) in sessions:
-                total += sum(map(int, fields[11:15]))
-    return total / _TICKS
+        return (sum(self._ticks.values()) - self._before) / _TICKS, self._largest
 
 
 def _print_exponents(engine: str, runs: Sequence[Run]) -> None:
