@@ -24,7 +24,7 @@ def printed(notebook):
 
 def form(text):
     """A text without its numbers, and without the spaces that their width decides."""
-    return re.sub(r"\s+", " ", re.sub(r"-?\d[\d.,e+-]*", "#", text))
+    return re.sub(r"\s+", " ", re.sub(r"\s*-?\d[\d.,e+-]*", " #", text))
 
 
 RUN = """
