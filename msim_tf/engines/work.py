@@ -105,15 +105,22 @@ Work = ExtractWork | EmbedWork
 
 def attempt(work: Work, line: str, *, sleep: Callable[[float], None] = time.sleep) -> JobResult:
     """Runs a job; whatever it raises is the fault of its result, after a pause."""
-    # Engines run as many jobs at once as they have cores, so each has its own and no more.
-    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ.setdefault(variable, str(work.threads))
+    limit_threads(work.threads)
     try:
         _quiet()
         return work(line)
     except Exception as error:
         sleep(FAULT_PAUSE)
         return JobResult(_number(line), 0, fault=f"{type(error).__name__}: {' '.join(str(error).split())}", line=line)
+
+
+def limit_threads(threads: int) -> None:
+    """Gives TensorFlow so many threads in this process, unless it has begun or the environment says otherwise.
+
+    Engines run as many jobs at once as they have cores, so each has its own and no more.
+    """
+    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(variable, str(threads))
 
 
 def _quiet() -> None:
