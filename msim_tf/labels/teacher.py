@@ -102,12 +102,10 @@ def teacher_tags(teacher: Embeddings, identifiers: Sequence[str], dimensions: It
         InputError: if the names of the tags are missing.
     """
     columns = tag_columns(teacher)
-    # [n] which of the tracks the teacher has heard, and [heard, columns] what it says of those.
-    heard = np.array([identifier in teacher for identifier in identifiers], bool)
-    scores = teacher.embeddings[teacher.rows([name for name, there in zip(identifiers, heard) if there])]
-    if heard.sum() < 2:
+    scored, scores = scores_of(teacher, identifiers)
+    if len(scores) < 2:
         return {}
-    # Per dimension [heard, tags]: the teachers' standardised tags side by side, [n, tags] with zeros for the unheard.
+    # Per dimension [scored, tags]: the teachers' standardised tags side by side, [n, tags] with zeros for the unheard.
     calibrated = {}
     for name in dimensions:
         blocks = list(_blocks(columns, name)) if name in TAG_DIMENSION_NAMES else []
@@ -116,9 +114,24 @@ def teacher_tags(teacher: Embeddings, identifiers: Sequence[str], dimensions: It
             sides = [_unit(standardised(scores[:, block])) for block in blocks]
             # Each teacher's side has length 1, all of them together the square root of their number: made 1 again, the
             # cosine of two tracks is the mean of the teachers' cosines.
-            vectors[heard] = _unit(np.concatenate(sides, axis=1))
-            calibrated[name] = TeacherTags(vectors, *_thresholds(vectors[heard]))
+            vectors[scored] = _unit(np.concatenate(sides, axis=1))
+            calibrated[name] = TeacherTags(vectors, *_thresholds(vectors[scored]))
     return calibrated
+
+
+def scores_of(teacher: Embeddings, identifiers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """What a teacher says of those tracks that it has heard.
+
+    Args:
+        teacher: one number per track and tag.
+        identifiers: of n tracks.
+
+    Returns:
+        [n] bool, which of them have scores, and those scores, [scored, columns] float32.
+    """
+    scored = np.array([identifier in teacher for identifier in identifiers], bool)
+    present = [identifier for identifier, there in zip(identifiers, scored) if there]
+    return scored, teacher.embeddings[teacher.rows(present)]
 
 
 def _blocks(columns: Sequence[TagColumn], dimension: str) -> Iterator[list[int]]:

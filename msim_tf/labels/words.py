@@ -15,7 +15,7 @@ import numpy as np
 from msim_tf.embeddings import Embeddings
 from msim_tf.labels import taxonomy
 from msim_tf.labels.encoding import EncodedLabels
-from msim_tf.labels.teacher import DISSIMILAR_SHARE, SIMILAR_SHARE, standardised, tag_columns
+from msim_tf.labels.teacher import DISSIMILAR_SHARE, SIMILAR_SHARE, scores_of, standardised, tag_columns
 
 # A tenth of any corpus scores highest for "country", also of one without country music. A teacher's own probability
 # must reach this, too. Tags have been given to one track in two to one in a hundred, and musicnn's probabilities with
@@ -91,11 +91,9 @@ def learnable(candidates: WordTargets, training: np.ndarray) -> WordTargets:
 def _teacher_scores(teacher: Embeddings, identifiers: Iterable[str]) -> Iterable[tuple[str, str, np.ndarray]]:
     """Dimension, word and the teacher's clear cases, [tracks] int8, of every tag that the taxonomy knows."""
     tracks = list(identifiers)
-    # [tracks] which were heard, and [scored, columns] what the teacher says of those.
-    scored = np.array([track in teacher for track in tracks], bool)
-    if scored.sum() < 2:
+    scored, scores = scores_of(teacher, tracks)
+    if len(scores) < 2:
         return
-    scores = teacher.embeddings[teacher.rows([track for track, there in zip(tracks, scored) if there])]
     # Several tags may be one word: synonyms, or the same tag of two teachers.
     synonyms: dict[tuple[str, str], list[int]] = {}
     for index, column in enumerate(tag_columns(teacher)):
