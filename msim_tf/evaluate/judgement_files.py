@@ -207,22 +207,22 @@ def _answers(path: Path, row: Row, number: int, column: str, words: tuple[str, s
     return float(answer == words[0]), float(answer == words[1])
 
 
-def text(path: Path, row: Row, column: str, number: int) -> str:
-    """A cell that must not be blank."""
+def text(path: Path, row: Row, column: str, number: int, *, unit: str = "row") -> str:
+    """A cell that must not be blank; messages count by ``unit``."""
     value = row.get(column)
     if value is None or not str(value).strip():
-        raise InputError(f"{path}, row {number}: {column} is empty")
+        raise InputError(f"{path}, {unit} {number}: {column} is empty")
     return str(value).strip()
 
 
-def number_in(path: Path, row: Row, column: str, number: int) -> float:
-    """A cell that must be a finite number."""
+def number_in(path: Path, row: Row, column: str, number: int, *, unit: str = "row") -> float:
+    """A cell that must be a finite number; messages count by ``unit``."""
     try:
         value = float(row[column])
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path}, row {number}: {column} is {row.get(column)!r}, expected a number") from None
+        raise InputError(f"{path}, {unit} {number}: {column} is {row.get(column)!r}, expected a number") from None
     if not math.isfinite(value):
-        raise InputError(f"{path}, row {number}: {column} is {row[column]!r}, expected a number")
+        raise InputError(f"{path}, {unit} {number}: {column} is {row[column]!r}, expected a number")
     return value
 
 

@@ -15,6 +15,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ MAGNATAGATUNE_COLUMNS = tuple(f"clip{clip}_{what}" for what in ("id", "numvotes"
 PLAIN_COLUMNS = ("anchor", "positive", "negative")
 
 Row = Mapping[str, Any]
+
+_number = partial(judgement_files.number_in, unit="triplet")
+_identifier = partial(judgement_files.text, unit="triplet")
 
 
 def read_triplets(path: str | Path) -> tuple[Triplets, Dropped]:
@@ -98,29 +102,12 @@ def _json_rows(path: Path) -> list[Row]:
     return value
 
 
-def _number(path: Path, row: Row, column: str, number: int) -> float:
-    try:
-        value = float(row[column])
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path}, triplet {number}: {column} is {row.get(column)!r}, expected a number") from None
-    if not math.isfinite(value):
-        raise InputError(f"{path}, triplet {number}: {column} is {row[column]!r}, expected a number")
-    return value
-
-
 def _votes(path: Path, row: Row, columns: tuple[str, ...], number: int) -> list[int]:
     votes = [_number(path, row, column, number) for column in columns]
     for column, vote in zip(columns, votes):
         if vote < 0 or vote != int(vote):
             raise InputError(f"{path}, triplet {number}: {column} is {row[column]!r}, neither a count nor 0/1")
     return [int(vote) for vote in votes]
-
-
-def _identifier(path: Path, row: Row, column: str, number: int) -> str:
-    value = row.get(column)
-    if value is None or not str(value).strip():
-        raise InputError(f"{path}, triplet {number}: {column} is empty")
-    return str(value).strip()
 
 
 def _starts(path: Path, row: Row, number: int) -> list[float]:
