@@ -34,10 +34,24 @@ def planned_update(music: Path, path: Path, options: UpdateOptions) -> tuple[Pla
         InputError: as ``update_library``.
     """
     catalog = music_catalog(music, path, options)
-    assert catalog.music is not None
     index = None if options.rebuild or not is_library(path) else _opened(path)
+    return compared(catalog, index, options)
+
+
+def compared(catalog: Catalog, index: Index | None, options: UpdateOptions) -> tuple[Plan, Scan]:
+    """What an update of ``index`` has to do, and the folder as it is now.
+
+    Args:
+        catalog: names the folder.
+        index: the index that the update would go on with, which is closed here; None if it begins anew.
+        options: how.
+    """
+    assert catalog.music is not None
     scan = scan_folder(catalog.music)
-    return make_plan(catalog.music, scan, known_files(index), retry=must_retry(index, options)), scan
+    plan = make_plan(catalog.music, scan, known_files(index), retry=must_retry(index, options))
+    if index is not None:
+        index.close()
+    return plan, scan
 
 
 def update_library(

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from msim_tf.audio.sandbox import DecodeLimits
-from msim_tf.audio.scan import FileState, scan_folder
+from msim_tf.audio.scan import FileState
 from msim_tf.errors import InputError
 from msim_tf.export.embedding_job import EmbeddingJob, Part, PartTrack, Recipe, save_part
 from msim_tf.export.embedding_parts import (
@@ -29,10 +29,9 @@ from msim_tf.export.embedding_parts import (
     writing_parts,
 )
 from msim_tf.export.metadata import ModelMetadata, load_metadata
-from msim_tf.library.build import index_to_update, music_catalog, update_from
+from msim_tf.library.build import compared, index_to_update, music_catalog, update_from
 from msim_tf.library.embedded_files import embedded_files
-from msim_tf.library.plan import make_plan
-from msim_tf.library.update import Progress, known_files, must_retry, source_of
+from msim_tf.library.update import Progress, source_of
 from msim_tf.library.update_options import Summary, UpdateOptions
 
 TASK = "index"  # what jobs of a library say they are for
@@ -56,11 +55,7 @@ def plan(music: Path, path: Path, model: str | Path, options: UpdateOptions) -> 
     metadata = load_metadata(model)
     present = index_to_update(path, source_of(metadata), options)
     catalog = music_catalog(music, path, options)
-    assert catalog.music is not None
-    scan = scan_folder(catalog.music)
-    changes = make_plan(catalog.music, scan, known_files(present), retry=must_retry(present, options))
-    if present is not None:
-        present.close()
+    changes, scan = compared(catalog, present, options)
     with writing_parts(path):
         files = {name: scan.files[name] for name in (*changes.new, *changes.changed)}
         return plan_jobs(files, _recipe(metadata, options), metadata, path)
