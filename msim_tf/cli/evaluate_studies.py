@@ -138,8 +138,8 @@ def baselines(store: Path, out: Path, size: int, seed: int) -> None:
     from msim_tf.evaluate.studies.tracks import stored_mels
 
     opened = FeatureStore(store)
-    found = computed(opened.identifiers, stored_mels(opened, opened.identifiers), size=size, seed=seed)
-    for system, name in zip(found, ("mfcc.npz", "random_projection.npz")):
+    systems = computed(opened.identifiers, stored_mels(opened, opened.identifiers), size=size, seed=seed)
+    for system, name in zip(systems, ("mfcc.npz", "random_projection.npz")):
         meta = {**system.meta, "digest": opened.params.digest}
         save_embeddings(out / name, identifiers=system.identifiers, embeddings=system.embeddings, meta=meta)
         click.echo(f"{out / name}: {len(system.identifiers)} tracks, {system.embeddings.shape[1]} coordinates")

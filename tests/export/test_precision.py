@@ -46,9 +46,9 @@ def test_a_processor_without_instructions_computes_in_float32_and_says_so(toy_ve
     monkeypatch.setattr(precision, "has_bfloat16", lambda: False)
     x = rng.normal(size=(5, 3)).astype(np.float32)
     with pytest.warns(PrecisionWarning, match="no instructions for bfloat16"):
-        asked = Servable.load(toy_version, precision="bfloat16")
-    with asked, Servable.load(toy_version) as plain:
-        np.testing.assert_array_equal(asked.run("", {"x": x})["y"], plain.run("", {"x": x})["y"])
+        fallback = Servable.load(toy_version, precision="bfloat16")
+    with fallback, Servable.load(toy_version) as plain:
+        np.testing.assert_array_equal(fallback.run("", {"x": x})["y"], plain.run("", {"x": x})["y"])
 
 
 def test_another_precision_is_refused(toy_version, monkeypatch):
