@@ -28,7 +28,9 @@ def blocks(language):
 
 
 def commands():
-    lines = (line for block in blocks("console") for line in block.splitlines())
+    """The msim commands of all pages; a backslash at the end of a line continues it, as in a shell."""
+    whole = (block.replace("\\\n", " ") for block in blocks("console"))
+    lines = (line for block in whole for line in block.splitlines())
     return list(dict.fromkeys(line for line in lines if line.startswith("msim ")))
 
 
