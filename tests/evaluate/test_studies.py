@@ -14,7 +14,7 @@ from devices import one_device
 from synthetic import SMALL, write_clip
 
 from msim_tf.data.store import FeatureStore
-from msim_tf.data.store_database import StoreDatabase
+from msim_tf.data.store_database import StoreDatabase, write_labels
 from msim_tf.data.writer import extract_folder
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.embeddings import Embeddings, load_embeddings
@@ -306,6 +306,30 @@ def test_vectors_are_those_of_the_saved_model(study, labelled_store):
     parts = model.predict({"mel": segments}, verbose=0)
     expected = np.concatenate([np.asarray(parts[name]) for name in run.params.network.dimensions], axis=1).mean(axis=0)
     np.testing.assert_allclose(found.embeddings[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_vectors_are_made_anew_when_other_sound_was_extracted(study, options, labelled_store, clips_folder, tmp_path):
+    # The same tracks, as long as before, with other tones in them.
+    for name in labelled_store.identifiers:
+        seconds = soundfile.info(clips_folder / name).duration
+        write_clip(tmp_path / "music" / name, seconds, 100 + labelled_store.identifiers.index(name))
+    extract_folder(tmp_path / "music", tmp_path / "store", SMALL)
+    write_labels(tmp_path / "store", labelled_store.labels)
+    shutil.copytree(study.out, tmp_path / "study")
+    progress = Interrupted()
+    run_table1(FeatureStore(tmp_path / "store"), tmp_path / "study", options, strategy=one_device(), progress=progress)
+    assert progress.stages == ["embed baseline", "embed single384"]
+    before, now = (load_embeddings(out / "embeddings" / "baseline.npz") for out in (study.out, tmp_path / "study"))
+    assert now.identifiers == before.identifiers and not np.allclose(now.embeddings, before.embeddings)
+
+
+def test_sound_that_was_extracted_again_is_the_same(labelled_store, clips_folder, tmp_path):
+    extract_folder(clips_folder, tmp_path / "again", SMALL)
+    stems = [name.rsplit("/", 1)[1].removesuffix(".wav") for name in labelled_store.identifiers[:4]]
+    triplets, fewer = listeners([tuple(stems[:3]), tuple(stems[1:])]), listeners([tuple(stems[:3])])
+    digest = StoredParts(labelled_store, triplets).digest
+    assert StoredParts(FeatureStore(tmp_path / "again"), triplets).digest == digest
+    assert StoredParts(labelled_store, fewer).digest != digest
 
 
 @pytest.mark.parametrize(

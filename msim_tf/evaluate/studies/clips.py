@@ -7,6 +7,8 @@ start; a clip of 3 s holds one segment. Silent segments are left out, as in ever
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -164,6 +166,18 @@ class StoredParts:
     def identifiers(self) -> tuple[str, ...]:
         """What can be embedded, as the triplets write it, in the order of iteration."""
         return tuple(clip.identifier for parts in self._parts.values() for clip, _ in parts)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that is embedded: names, features and segments. It differs when other sound was extracted."""
+        digest = hashlib.sha256()
+        for row, parts in self._parts.items():
+            features = self._store.read_clip(row)
+            for array in (features.mel, features.onset, features.cens):
+                digest.update(array.tobytes())
+            for clip, starts in parts:
+                digest.update(f"{clip.identifier}\0{starts.tolist()}\0".encode())
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.identifiers)

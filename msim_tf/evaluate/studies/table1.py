@@ -4,7 +4,7 @@ Everything lies in one folder, and the same command on it continues where it was
 
     runs/NAME           one training each, as msim train leaves it; resumes by itself
     seconds/NAME.json   seconds of each epoch, so that an interrupted training's time is known
-    embeddings/NAME.npz vectors of what the triplets need; made again when the model or the need changed
+    embeddings/NAME.npz vectors of what the triplets need; made again when the model, the need or the sound changed
     table1.*, pairs.*   the tables, as Markdown, CSV and JSON; table2_NAME.* and kiviat_NAME.* for every network
 
 Baselines are scored beside them. Triplets are the caller's, or made from the labels of the held-out tracks. What cannot
@@ -238,9 +238,9 @@ def _embedded(
     store: FeatureStore, out: Path, name: str, run: Run, parts: StoredParts, progress: Progress
 ) -> Embeddings:
     """The vectors of one run, from its file if that still holds what is asked for."""
-    # The mark covers the model, the pooling and the identifiers: if any of them differs, the vectors are made anew.
+    # The mark covers the model, the pooling and what is embedded: if any of them differs, the vectors are made anew.
     path = out / "embeddings" / f"{name}.npz"
-    made_from = run.model_path.read_bytes() + "\0".join((_POOLING, *parts.identifiers)).encode()
+    made_from = run.model_path.read_bytes() + f"{_POOLING}\0{parts.digest}".encode()
     mark = hashlib.sha256(made_from).hexdigest()
     if path.exists():
         stored = load_embeddings(path, name=name)
