@@ -18,6 +18,7 @@ from msim_tf.library.search_words import Wording, wording
 from msim_tf.search.explanation import Explanation, explain, explanation
 from msim_tf.search.filters import Filters
 from msim_tf.search.path import track_path
+from msim_tf.search.profiles import requested_weights
 from msim_tf.search.query import Match, Query, allowed_rows, nearest_matches, query_weights, search, track_query
 from msim_tf.search.reasons import why_nothing
 from msim_tf.search.tracks import TAG_KEYS, TEXT_KEYS
@@ -84,19 +85,20 @@ def artists(state: LibraryState, *, text: str, limit: int, offset: int) -> respo
 
 def similar(state: LibraryState, body: requests.SimilarRequest, uploaded: UploadedVector) -> responses.Similar:
     """Hits for a query, nearest first."""
+    chosen = requested_weights(body.profile, body.weights)
     query = search_query(body.query, state, uploaded)
     filters = search_filters(body.filters)
     matches = search(
         state.index,
         query,
-        weights=body.weights,
+        weights=chosen,
         k=body.k,
         filters=filters,
         diversity=search_diversity(body.diversity),
     )
     hits = [_hit(state, match, explain(state.index, query, match)) for match in matches]
     reason = None if hits else why_nothing(state.index, filters, query.exclude)
-    return {"weights": _applied_weights(state, query, body.weights), "hits": hits, "reason": reason}
+    return {"weights": _applied_weights(state, query, chosen), "hits": hits, "reason": reason}
 
 
 def explained(state: LibraryState, body: requests.ExplainRequest, uploaded: UploadedVector) -> responses.Explained:
@@ -104,21 +106,23 @@ def explained(state: LibraryState, body: requests.ExplainRequest, uploaded: Uplo
     query = search_query(body.query, state, uploaded)
     only = np.zeros(len(state.index.rows), bool)
     only[state.index.row(state.require(body.track))] = True
-    weights = query_weights(state.index, query, body.weights)
+    chosen = requested_weights(body.profile, body.weights)
+    weights = query_weights(state.index, query, chosen)
     match = nearest_matches(state.index, query, weights, only, 1)[0]
     hit = _hit(state, match, explain(state.index, query, match))
-    return {"weights": _applied_weights(state, query, body.weights), "hit": hit}
+    return {"weights": _applied_weights(state, query, chosen), "hit": hit}
 
 
 def path(state: LibraryState, body: requests.PathRequest) -> responses.Path:
     """A playlist from one track to another; distances of each step are to the track before."""
+    chosen = requested_weights(body.profile, body.weights)
     start, end = state.require(body.start), state.require(body.end)
     steps = track_path(
         state.index,
         start,
         end,
         length=body.length,
-        weights=body.weights,
+        weights=chosen,
         filters=search_filters(body.filters),
         diversity=None if body.diversity is None else search_diversity(body.diversity),
     )
@@ -127,7 +131,7 @@ def path(state: LibraryState, body: requests.PathRequest) -> responses.Path:
     before = [steps[0], *steps]
     reasons = [explanation(step, dict.fromkeys(names, last.metadata)) for step, last in zip(steps, before)]
     hits = [_hit(state, step, reason) for step, reason in zip(steps, reasons)]
-    return {"weights": _applied_weights(state, track_query(state.index, start), body.weights), "tracks": hits}
+    return {"weights": _applied_weights(state, track_query(state.index, start), chosen), "tracks": hits}
 
 
 def profile(state: LibraryState, body: requests.ProfileRequest, uploaded: UploadedVector) -> responses.Profile:

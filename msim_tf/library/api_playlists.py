@@ -35,7 +35,12 @@ class Naming:
 
 
 def request_of(
-    model: type[_Request], fields: Mapping[str, str], tracks: Sequence[str] = (), *, ends: tuple[str, str] | None = None
+    model: type[_Request],
+    fields: Mapping[str, str],
+    tracks: Sequence[str] = (),
+    *,
+    ends: tuple[str, str] | None = None,
+    profile: str = "",
 ) -> _Request:
     """The request that a query string describes.
 
@@ -44,6 +49,7 @@ def request_of(
         fields: field -> JSON; "" where it is absent.
         tracks: ids of tracks in the place of the field "query"; () without them.
         ends: ids of tracks for the fields "from" and "to"; None without them.
+        profile: for the field of that name, as it is; "" without it.
 
     Raises:
         ApiError: 400, naming the field, for what is not JSON or the model does not take.
@@ -55,6 +61,8 @@ def request_of(
         body["query"] = {"track": tracks[0]} if len(tracks) == 1 else {"tracks": list(tracks)}
     if ends is not None:
         body |= {"from": ends[0], "to": ends[1]}
+    if profile:
+        body["profile"] = profile
     try:
         return model.model_validate(body)
     except ValidationError as error:

@@ -161,11 +161,15 @@ class Diversity(Body):
     )
 
 
+Profile = Annotated[str, Field(description="A name in the place of weights: one of the library's `profiles`.")]
+
+
 class SimilarRequest(Body):
     """What to find."""
 
     query: Query
     weights: Weights | None = None
+    profile: Profile | None = None
     filters: Filters | None = None
     diversity: Diversity | None = None
     k: Hits = 10
@@ -177,6 +181,7 @@ class ExplainRequest(Body):
     query: Query
     track: TrackId
     weights: Weights | None = None
+    profile: Profile | None = None
 
 
 class PathRequest(Body):
@@ -186,6 +191,7 @@ class PathRequest(Body):
     end: TrackId = Field(alias="to")
     length: int = Field(10, ge=2, le=MOST_HITS)
     weights: Weights | None = None
+    profile: Profile | None = None
     filters: Filters | None = None
     diversity: Diversity | None = None
 

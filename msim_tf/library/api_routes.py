@@ -174,6 +174,7 @@ def profile(service: From, body: requests.ProfileRequest) -> Response:
 
 _M3U = {200: {"description": "Extended M3U in UTF-8.", "content": {playlists.MEDIA_TYPE: {}}}}
 Json = Annotated[str, Query(description="As in the body of the request of that name, in JSON.")]
+Profile = Annotated[str, Query(description="Name of weights, in the place of weights.")]
 
 
 async def _naming(
@@ -193,6 +194,7 @@ def similar_playlist(
     naming: Naming,
     track: Annotated[list[str], Query(default_factory=list, description="Ids of tracks in the place of a query.")],
     query: Json = "",
+    profile: Profile = "",
     weights: Json = "",
     filters: Json = "",
     diversity: Json = "",
@@ -201,7 +203,7 @@ def similar_playlist(
     """Tracks near to a query as a playlist, with titles and lengths; two of an artist unless diversity says more."""
     state = service.library.state()
     fields = {"query": query, "weights": weights, "filters": filters, "diversity": diversity, "k": k}
-    body = playlists.request_of(requests.SimilarRequest, fields, track)
+    body = playlists.request_of(requests.SimilarRequest, fields, track, profile=profile)
     if body.diversity is None:
         body = body.model_copy(
             update={"diversity": requests.Diversity.model_validate({"per_artist": playlists.PER_ARTIST})}
@@ -218,6 +220,7 @@ def path_playlist(
     start: Annotated[str, Query(alias="from", description="Id of the first track.")],
     end: Annotated[str, Query(alias="to", description="Id of the last track.")],
     length: Json = "10",
+    profile: Profile = "",
     weights: Json = "",
     filters: Json = "",
     diversity: Json = "",
@@ -225,7 +228,7 @@ def path_playlist(
     """A playlist that turns from one track to another, with titles and lengths."""
     state = service.library.state()
     fields = {"length": length, "weights": weights, "filters": filters, "diversity": diversity}
-    body = playlists.request_of(requests.PathRequest, fields, ends=(start, end))
+    body = playlists.request_of(requests.PathRequest, fields, ends=(start, end), profile=profile)
     return _m3u(state, request, naming, answers.path(state, body)["tracks"], "From track to track")
 
 

@@ -25,7 +25,7 @@ from msim_tf.search.diversity import Diversity
 from msim_tf.search.explanation import explain
 from msim_tf.search.filters import Filters
 from msim_tf.search.path import track_path
-from msim_tf.search.profiles import named_weights
+from msim_tf.search.profiles import requested_weights
 from msim_tf.search.query import Match, Query, examples_query, mixed_query, search, track_query, vector_query
 from msim_tf.startup import quiet_tensorflow
 
@@ -115,11 +115,9 @@ class Library:
             InputError: if a track is not there or cannot be embedded, for a weight of an unknown dimension, or for
                 both a profile and weights.
         """
-        if profile and weights:
-            raise InputError(f"profile {profile!r} and weights both say what counts; give one of them")
+        chosen = requested_weights(profile, weights or None)
         several = isinstance(track, (list, tuple))
         query = self.query(track if several else [track])  # type: ignore[list-item, arg-type]
-        chosen = named_weights(profile) if profile else weights or None
         matches = search(self.index, query, weights=chosen, k=k, filters=filters, diversity=diversity)
         return self._hits(query, matches)
 
@@ -130,6 +128,7 @@ class Library:
         k: int = 10,
         filters: Filters | None = None,
         diversity: Diversity | None = None,
+        profile: str | None = None,
         **weights: float,
     ) -> Hits:
         """The tracks nearest to a mix, such as the genre of one track with the tempo of another.
@@ -139,17 +138,26 @@ class Library:
             k: as ``similar``.
             filters: as ``similar``.
             diversity: as ``similar``.
+            profile: as ``similar``.
             **weights: as ``similar``, of the dimensions of the mix.
 
         Raises:
             InputError: as ``similar``.
         """
+        chosen = requested_weights(profile, weights or None)
         query = mixed_query(self.index, {name: self.locate(track) for name, track in parts.items()})
-        matches = search(self.index, query, weights=weights or None, k=k, filters=filters, diversity=diversity)
+        matches = search(self.index, query, weights=chosen, k=k, filters=filters, diversity=diversity)
         return self._hits(query, matches)
 
     def path(
-        self, start: str, end: str, *, length: int = 10, diversity: Diversity | None = None, **weights: float
+        self,
+        start: str,
+        end: str,
+        *,
+        length: int = 10,
+        diversity: Diversity | None = None,
+        profile: str | None = None,
+        **weights: float,
     ) -> Hits:
         """A playlist from one track to another that turns gradually, without repeats.
 
@@ -158,13 +166,15 @@ class Library:
             end: the last track.
             length: tracks, both ends included.
             diversity: limits per artist and album; by default two of an artist while others are left.
+            profile: weights by name, none of them negative.
             **weights: by dimension, >= 0. Without any, all count alike.
 
         Raises:
-            InputError: if an end is not there, or the library has too few tracks.
+            InputError: if an end is not there, the library has too few tracks, or a weight is negative.
         """
+        chosen = requested_weights(profile, weights or None)
         start, end = self.identify(start), self.identify(end)
-        steps = track_path(self.index, start, end, length=length, weights=weights or None, diversity=diversity)
+        steps = track_path(self.index, start, end, length=length, weights=chosen, diversity=diversity)
         return Hits(self._hit(step, "") for step in steps)
 
     def query(self, tracks: Sequence[Track]) -> Query:

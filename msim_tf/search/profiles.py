@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from msim_tf.dimensions import TAG_DIMENSION_NAMES
@@ -52,3 +52,14 @@ def named_weights(name: str) -> dict[str, float] | None:
     raise InputError(
         f"no profile {name!r}: expected one of {', '.join(p.name for p in PROFILES)}, or a file of msim learn"
     )
+
+
+def requested_weights(profile: str | None, weights: Mapping[str, float] | None) -> Mapping[str, float] | None:
+    """The weights of a request that has a profile, or weights, or neither; None where all dimensions count alike.
+
+    Raises:
+        InputError: if both are given, or there is no profile of that name.
+    """
+    if profile and weights:
+        raise InputError(f"profile {profile!r} and weights both say what counts; give one of them")
+    return named_weights(profile) if profile else weights

@@ -15,6 +15,7 @@ from msim_tf.search.diversity import Diversity
 from msim_tf.search.explanation import explain, explanation
 from msim_tf.search.filters import Filters
 from msim_tf.search.path import track_path
+from msim_tf.search.profiles import PROFILES
 from msim_tf.search.query import examples_query, mixed_query, search, track_query
 from msim_tf.search.weights import choice_differences, learn_profile
 from msim_tf.serving.server import ServerOptions, running_server
@@ -177,6 +178,21 @@ def test_similar_is_the_search(http, index, names):
         assert ("tempo" in hit["evidence"]) == ("tempo" in match.metadata)
 
 
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_a_profile_is_answered_as_its_weights(http, names, profile):
+    weights = profile.weights or None
+    bodies = {
+        "similar": {"query": {"track": names[0]}, "k": 5},
+        "explain": {"query": {"track": names[0]}, "track": names[4]},
+    }
+    if weights is None or min(weights.values()) > 0:
+        bodies["path"] = {"from": names[0], "to": names[1], "length": 4}
+    for address, body in bodies.items():
+        by_hand = http.post(f"/api/v1/{address}", json={**body, "weights": weights})
+        by_name = http.post(f"/api/v1/{address}", json={**body, "profile": profile.name})
+        assert by_name.status_code == 200 and by_name.json() == by_hand.json()
+
+
 def test_similar_by_examples_mix_filters_and_diversity(http, index, names):
     ask = {"k": 10}
     several = http.post("/api/v1/similar", json={**ask, "query": {"tracks": names[:3]}})
@@ -297,6 +313,14 @@ TRACK = {"query": {"track": "colobot__hv2.ogg"}}
         ("similar", {**TRACK, "weights": {"genre": 0}}, 400, "at least one of them not 0"),
         ("similar", {**TRACK, "weights": {"genre": "1"}}, 400, "weights.genre: expected a valid number"),
         ("similar", {**TRACK, "weights": {"genre": 10**400}}, 400, "weights.genre: expected a valid number"),
+        ("similar", {**TRACK, "profile": "fell"}, 400, "no profile 'fell': expected one of everything"),
+        ("similar", {**TRACK, "profile": "mix", "weights": {"era": 1}}, 400, "'mix' and weights both say what counts"),
+        (
+            "path",
+            {"from": "colobot__hv2.ogg", "to": "colobot__hv2.ogg", "profile": 7},
+            400,
+            "profile: expected a valid",
+        ),
         ("similar", {**TRACK, "filters": {"bpm": [1]}}, 400, "filters.bpm: list should have at least 2 items, not [1]"),
         ("similar", {**TRACK, "filters": {"keys": ["H"]}}, 400, "expected a tonic"),
         ("similar", {**TRACK, "filters": {"tags": "rock"}}, 400, "filters.tags: expected a valid list"),

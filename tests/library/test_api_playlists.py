@@ -73,6 +73,17 @@ def test_tracks_stand_for_a_query(http, names, tmp_path):
         assert files == [Path("/music") / name for name in tracks]  # a line break, too: as a URI
 
 
+def test_a_profile_is_named_as_it_is(http, names, tmp_path):
+    body = {"query": {"track": names[3]}, "diversity": {"per_artist": 2}, "profile": "mix"}
+    tracks = [hit["track"]["id"] for hit in http.post("/api/v1/similar", json=body).json()["hits"]]
+    files = saved(http.get(ADDRESS, params={"track": names[3], "profile": "mix", "prefix": "/music"}), tmp_path)
+    assert files == [Path("/music") / name for name in tracks]
+    body = {"from": names[0], "to": names[1], "length": 4, "profile": "mix"}
+    steps = [step["track"]["id"] for step in http.post("/api/v1/path", json=body).json()["tracks"]]
+    fields = {"from": names[0], "to": names[1], "length": "4", "profile": "mix", "prefix": "/music"}
+    assert saved(http.get("/api/v1/path.m3u8", params=fields), tmp_path) == [Path("/music") / name for name in steps]
+
+
 def test_links_play(http, library, names):
     answer = http.get(ADDRESS, params={"track": names[3], "links": "true"})
     links = [line for line in answer.text.splitlines() if not line.startswith("#")]
@@ -104,6 +115,7 @@ def test_a_path_is_a_playlist_too(http, names, tmp_path):
         ({"track": "a", "k": "0"}, "k: "),
         ({"track": "a", "k": "many"}, "k: not JSON"),
         ({"track": "a", "weights": '{"taste": 1}'}, "taste"),
+        ({"track": "a", "profile": "fell"}, "no profile 'fell'"),
         ({"track": "a", "filters": '{"colour": 1}'}, "filters: unknown field 'colour'"),
         ({"track": "a", "links": "perhaps"}, "links: "),
         ({"track": "a", "prefix": "/music", "links": "1"}, "prefix and links"),

@@ -34,9 +34,24 @@ def test_a_name_is_answered_as_its_weights(library, profile):
     assert status == 0 and printed == [hit.track for hit in by_hand]
 
 
+def test_mixes_and_paths_take_a_name_too(library):
+    opened = Library(library)
+    parts, feel = {"mood": "0.ogg", "genre": "1.ogg", "instrument": "2.ogg", "era": "3.ogg"}, named_weights("feel")
+    assert list(opened.mix(parts, k=5, profile="feel")) == list(opened.mix(parts, k=5, **feel))
+    by_name, by_hand = (opened.path("0.ogg", "1.ogg", length=4, **how) for how in ({"profile": "feel"}, feel))
+    assert list(by_name) == list(by_hand) and len(by_name) == 4
+
+
 def test_a_profile_and_weights_exclude_each_other(library):
-    with pytest.raises(InputError, match="profile 'feel' and weights both"):
-        Library(library).similar("0.ogg", profile="feel", mood=1)
+    opened = Library(library)
+    asked = (
+        lambda **how: opened.similar("0.ogg", **how),
+        lambda **how: opened.mix({"mood": "0.ogg"}, **how),
+        lambda **how: opened.path("0.ogg", "1.ogg", **how),
+    )
+    for ask in asked:
+        with pytest.raises(InputError, match="profile 'feel' and weights both"):
+            ask(profile="feel", mood=1)
 
 
 def test_an_unknown_name_lists_the_known_ones():
