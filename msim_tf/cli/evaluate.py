@@ -103,11 +103,15 @@ def triplets(
 @evaluate.command(short_help="Embed what a triplet file needs.")
 @click.argument("file", metavar="TRIPLETS", type=_PATH)
 @click.argument("audio", type=_PATH)
-@click.option("--model", type=_PATH, required=True, help="Exported model: saved_models/NAME or one of its versions.")
+@click.option(
+    "--model",
+    type=_PATH,
+    help="Exported model: saved_models/NAME or one of its versions; by default the one that msim carries.",
+)
 @click.option("--out", type=_PATH, required=True, help="The .npz file to write.")
 @clips_option
 @click.pass_context
-def embed(ctx: click.Context, file: Path, audio: Path, model: Path, out: Path, clips: bool) -> None:
+def embed(ctx: click.Context, file: Path, audio: Path, model: Path | None, out: Path, clips: bool) -> None:
     """Embed what TRIPLETS need from the folder AUDIO, where a track ID is the file ID.mp3 (or another suffix).
 
     A clip is cut from the features of its whole track, as in training, since a tempogram needs seconds of context.
@@ -117,11 +121,12 @@ def embed(ctx: click.Context, file: Path, audio: Path, model: Path, out: Path, c
         raise InputError(f"--out {out}: expected a name that ends in .npz")
     chosen, _ = read_judgements(file, agreement=None, clips=clips)
     import_tensorflow()
+    from msim_tf import settings
     from msim_tf.embeddings import save_embeddings
     from msim_tf.evaluate.studies.clips import embed_triplets
     from msim_tf.export.embedder import Embedder
 
-    embedder = Embedder(model)
+    embedder = Embedder(model or settings.default_model())
     with progress_bar("embed") as progress:
         identifiers, vectors, failures = embed_triplets(embedder, chosen, audio, progress=progress)
     metadata = embedder.metadata

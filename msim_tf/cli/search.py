@@ -30,7 +30,11 @@ _PATH = LocalPath(path_type=Path)
 
 @click.command()
 @click.argument("source", type=SourcePath(path_type=Path))
-@click.option("--model", type=_PATH, required=True, help="Exported model: saved_models/NAME or one of its versions.")
+@click.option(
+    "--model",
+    type=_PATH,
+    help="Exported model: saved_models/NAME or one of its versions; by default the one that msim carries.",
+)
 @click.option("--out", type=_PATH, required=True, help="The .npz file to write.")
 @click.option(
     "--pad", is_flag=True, help="Lengthen clips shorter than one segment with silence instead of leaving them out."
@@ -41,7 +45,7 @@ _PATH = LocalPath(path_type=Path)
 @precision_option
 @step_options("Only join finished jobs to the .npz file.")
 @click.pass_context
-def embed(ctx: click.Context, source: Path | str, model: Path, out: Path, **options: Any) -> None:
+def embed(ctx: click.Context, source: Path | str, model: Path | None, out: Path, **options: Any) -> None:
     """Embed every track of SOURCE: a folder of audio, a single file, the URI of one, or a feature store.
 
     Writes identifiers, embeddings, dimensions and widths. Run again after an interruption, it goes on where it was.
@@ -54,11 +58,13 @@ def embed(ctx: click.Context, source: Path | str, model: Path, out: Path, **opti
         raise InputError(f"--out {out}: expected a name that ends in .npz")
     check_steps(options)
     import_tensorflow()
+    from msim_tf import settings
     from msim_tf.audio.sandbox import DecodeLimits
     from msim_tf.engines.work import EmbedWork
     from msim_tf.export import embedding
     from msim_tf.export.embedder import Embedder
 
+    model = model or settings.default_model()
     limits = DecodeLimits(max_seconds=options["max_seconds"])
     if options["plan_file"]:
         jobs = embedding.plan(source, model, out, pad=options["pad"])

@@ -210,6 +210,16 @@ def test_other_exceptions_keep_their_traceback(monkeypatch, embeddings):
         main(["query", str(embeddings), "x"])
 
 
+def test_embed_takes_the_configured_model(tmp_path, clips_folder, monkeypatch):
+    model, plans = tiny_model_path(), {}
+    monkeypatch.setenv("MSIM_MODEL", str(model))
+    for name, options in {"configured": (), "named": ("--model", model)}.items():
+        command = ("embed", clips_folder, "--out", tmp_path / "own.npz", "--plan", tmp_path / name, *options)
+        assert msim(*command)[0] == 0
+        plans[name] = (tmp_path / name).read_text()
+    assert plans["configured"] == plans["named"] != ""
+
+
 def test_embeddings_of_another_model_are_refused(tmp_path, clips_folder, store, embeddings):
     base = tiny_model_path()
     status, _, errors = msim("query", embeddings, clips_folder / store.identifiers[0], "--model", base)
