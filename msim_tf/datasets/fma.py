@@ -27,8 +27,7 @@ def read_fma(root: Path, collection: Collection, options: ReadOptions) -> None:
     """Labels of every track that has audio."""
     table, genre_table = find_file(root, "tracks.csv"), find_file(root, "genres.csv")
     if table is None or genre_table is None:
-        name = "genres.csv" if table else "tracks.csv"
-        raise InputError(f"{root}: no {name} below it; unpack fma_metadata.zip there")
+        raise InputError(f"{root}: no {'genres' if table else 'tracks'}.csv below it; unpack fma_metadata.zip there")
     genres = _genres(genre_table)
     # FMA's sizes contain each other: the largest that lies here says which tracks should be here.
     sizes = [size for size in _SIZES if find_folder(root, f"fma_{size}")]
@@ -43,8 +42,7 @@ def read_fma(root: Path, collection: Collection, options: ReadOptions) -> None:
         belongs = row["set.subset"] in _SIZES and _SIZES.index(row["set.subset"]) <= largest
         if not belongs and not collection.tracks.at(path):
             continue
-        track = collection.track_of(number, paths=(path,), fault=belongs)
-        if not track:
+        if not (track := collection.track_of(number, paths=(path,), fault=belongs)):
             continue
         for title in _titles(row, genres, f"{table}, line {line}"):
             collection.add(track, "genre", title)
