@@ -34,6 +34,7 @@ class Arrivals:
     def awaited(self, context: grpc.ServicerContext) -> Iterator[None]:
         """While a message is received. The request is cancelled if that takes too long; receiving then raises."""
         key = object()
+        # With all places taken, the message that is awaited longest gives up its own.
         with self._lock:
             longest = next(iter(self._awaited)) if len(self._awaited) >= self._most else None
             given_up = self._awaited.pop(longest, None)

@@ -91,6 +91,7 @@ class Client(ABC):
         deadline = time.monotonic() + timeout
         while True:
             remaining = max(deadline - time.monotonic(), 0.1)
+            # A server that starts is unreachable first, then knows the model, then has a version loaded.
             try:
                 statuses = self.status(model, timeout=remaining)
                 reason = ", ".join(f"version {status.version} is {status.state}" for status in statuses)
@@ -158,9 +159,20 @@ class GrpcClient(Client):
         request = protocol.PredictRequest()
         _set_spec(request.model_spec, model, version, signature)
         for name, value in inputs.items():
-            _write_input(request.inputs[name], name, np.asarray(value))
+            array = np.asarray(value)
+            try:
+                protocol.write_tensor(request.inputs[name], array)
+            except ValueError as error:
+                raise ServingError("INVALID_ARGUMENT", f"input {name}: {error}") from error
         response = self._predict(request, timeout)
-        return {name: _read_output(name, proto) for name, proto in sorted(response.outputs.items())}
+        # A protobuf map has no order of its own; by name, the outputs come the same way every time.
+        outputs = {}
+        for name, proto in sorted(response.outputs.items()):
+            try:
+                outputs[name] = protocol.tensor_array(proto)
+            except ValueError as error:
+                raise ServingError("INTERNAL", f"output {name} cannot be read: {error}") from error
+        return outputs
 
     def status(self, model: str, *, timeout: float = TIMEOUT) -> list[VersionStatus]:
         """See ``Client.status``."""
@@ -219,17 +231,3 @@ def _set_spec(spec: Any, model: str, version: int | None = None, signature: str 
     spec.signature_name = signature
     if version is not None:
         spec.version.value = version
-
-
-def _write_input(proto: Any, name: str, array: np.ndarray) -> None:
-    try:
-        protocol.write_tensor(proto, array)
-    except ValueError as error:
-        raise ServingError("INVALID_ARGUMENT", f"input {name}: {error}") from error
-
-
-def _read_output(name: str, proto: Any) -> np.ndarray:
-    try:
-        return protocol.tensor_array(proto)
-    except ValueError as error:
-        raise ServingError("INTERNAL", f"output {name} cannot be read: {error}") from error

@@ -83,6 +83,7 @@ def add_services(server: grpc.Server, models: Models, guard: GrpcGuard) -> None:
         },
         "ModelService": {"GetModelStatus": (statuses.status, get_model_status_pb2.GetModelStatusRequest)},
     }
+    # Only predictions are counted, as in the real server, and every method is guarded.
     for name, methods in services.items():
         handlers = {}
         for key, (method, message) in methods.items():
@@ -119,6 +120,7 @@ def _handler(method: Callable[..., Any], message_class: Any, guard: GrpcGuard) -
                 data = next(messages, None)
             if data is None:
                 raise texts.NO_MESSAGE.error()
+            # From here to the answer the message's bytes count for the budget.
             with guard.budget.reservation() as reservation:
                 reservation.grow(len(data))
                 guard.memory.after(len(data))
@@ -137,7 +139,11 @@ def _handler(method: Callable[..., Any], message_class: Any, guard: GrpcGuard) -
             _LOG.exception("%s", method.__name__)
             code, message = texts.INTERNAL_ERROR.code, texts.INTERNAL_ERROR.text
         data = None
-        _abort(context, code, message)
+        if len(message) > _MESSAGE_LIMIT:
+            message = message[:_MESSAGE_LIMIT] + "...TRUNCATED"
+        # A message may quote bytes that are not UTF-8.
+        context.abort(getattr(grpc.StatusCode, code), message.encode("utf-8", "replace").decode())
+        raise AssertionError("abort raises")
 
     return grpc.stream_unary_rpc_method_handler(answer, None, lambda response: response.SerializeToString())
 
@@ -148,14 +154,6 @@ def _check_token(context: grpc.ServicerContext, token: str) -> None:
     values = [value for key, value in context.invocation_metadata() if key == "authorization"]
     if not any(has_token(value if isinstance(value, str) else value.decode("latin-1"), token) for value in values):
         raise texts.NO_TOKEN.error()
-
-
-def _abort(context: grpc.ServicerContext, code: str, message: str) -> NoReturn:
-    if len(message) > _MESSAGE_LIMIT:
-        message = message[:_MESSAGE_LIMIT] + "...TRUNCATED"
-    # A message may quote bytes that are not UTF-8.
-    context.abort(getattr(grpc.StatusCode, code), message.encode("utf-8", "replace").decode())
-    raise AssertionError("abort raises")
 
 
 def _named_spec(request: Any) -> Any:
@@ -252,27 +250,25 @@ def _input_arrays(protos: Mapping[str, Any], signature: Signature, max_values: i
             for more than ``max_values`` elements.
     """
     validate_input_names(signature, protos)
+    # What the messages declare, before any memory is taken for it.
     try:
         sizes = {name: tensor_size(proto) for name, proto in protos.items()}
     except ValueError:
         raise texts.BAD_TENSOR.error(name=next(iter(protos))) from None
     if sum(sizes.values()) > max_values:
         raise texts.TOO_MANY_VALUES.error(limit=max_values)
+    arrays: dict[str, np.ndarray] = {}
     if any(proto.dtype != signature.inputs[name].number for name, proto in protos.items()):
         # Arrays without elements make TensorFlow name the wrong type in its own words.
-        return {name: _empty(name, proto) for name, proto in protos.items()}
-    return {name: _array(name, proto) for name, proto in protos.items()}
-
-
-def _array(name: str, proto: Any) -> np.ndarray:
-    try:
-        return tensor_array(proto)
-    except ValueError:
-        raise texts.BAD_TENSOR.error(name=name) from None
-
-
-def _empty(name: str, proto: Any) -> np.ndarray:
-    dtype = DTYPE_OF_NUMBER.get(proto.dtype)
-    if dtype is None:
-        raise texts.BAD_TENSOR.error(name=name)
-    return np.empty(0, dtype.numpy)
+        for name, proto in protos.items():
+            dtype = DTYPE_OF_NUMBER.get(proto.dtype)
+            if dtype is None:
+                raise texts.BAD_TENSOR.error(name=name)
+            arrays[name] = np.empty(0, dtype.numpy)
+        return arrays
+    for name, proto in protos.items():
+        try:
+            arrays[name] = tensor_array(proto)
+        except ValueError:
+            raise texts.BAD_TENSOR.error(name=name) from None
+    return arrays

@@ -85,11 +85,23 @@ def check_request(
         HttpError: 401 without the token; 403 for a foreign host or site.
     """
     host = headers.get("host", "")
-    if headers.get("origin") not in origins:
-        _check_site(headers, host)
+    # Browsers name the site of the page that asks: it must be this server's, or one of those allowed.
+    origin = headers.get("origin")
+    if origin not in origins:
+        foreign = origin is not None and _network_location(origin) != host.lower()
+        if foreign or headers.get("sec-fetch-site") == "cross-site":
+            raise HttpError(403, "requests from pages of other sites are refused")
     if token:
-        _check_token(method, headers, query, token)
+        authorization = headers.get("authorization", "")
+        accepted = has_token(authorization, token)
+        # A page's audio elements send no headers: without one, GET may have the token in the address.
+        if not authorization.lower().startswith("bearer ") and method in ("GET", "HEAD"):
+            in_address = parse_qs(query).get("token", [""])[0]
+            accepted = hmac.compare_digest(in_address.encode("utf-8", "replace"), token.encode())
+        if not accepted:
+            raise HttpError(401, "a token is required: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
         return
+    # Without a token: a foreign name in Host is one whose owner has pointed it at this machine (DNS rebinding).
     from_browser = "origin" in headers or "sec-fetch-site" in headers
     allowed = is_loopback(_host_name(host)) if loopback else not from_browser or _is_this_machine(_host_name(host))
     if not allowed:
@@ -101,7 +113,12 @@ def has_token(authorization: str, token: str) -> bool:
     takes equally long for every wrong one.
     """
     scheme, _, bearer = authorization.partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(_as_sent(bearer.strip()), token.encode())
+    # Back to the bytes that were sent: Starlette reads headers as Latin-1, gRPC as UTF-8.
+    try:
+        sent = bearer.strip().encode("latin-1")
+    except UnicodeEncodeError:
+        sent = bearer.strip().encode("utf-8", "replace")
+    return scheme.lower() == "bearer" and hmac.compare_digest(sent, token.encode())
 
 
 def check_content_type(headers: Headers, expected: tuple[str, ...], shown: str) -> None:
@@ -135,6 +152,7 @@ async def read_body(request: Request, max_bytes: int, seconds: float) -> bytes:
     too_large = HttpError(413, f"the body is larger than {max_bytes} bytes", {"Connection": "close"})
     if content_length(request.headers) > max_bytes:
         raise too_large
+    # Counted as it comes, since the declared length may be absent or wrong.
     body = bytearray()
     try:
         with anyio.fail_after(seconds):
@@ -153,40 +171,12 @@ def content_length(headers: Headers) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
-def _check_site(headers: Headers, host: str) -> None:
-    origin = headers.get("origin")
-    if (
-        origin is not None
-        and _network_location(origin) != host.lower()
-        or headers.get("sec-fetch-site") == "cross-site"
-    ):
-        raise HttpError(403, "requests from pages of other sites are refused")
-
-
 def _network_location(origin: str) -> str | None:
     """ "host:port" of an Origin header; None if it is no address."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:
         return None
-
-
-def _check_token(method: str, headers: Headers, query: str, token: str) -> None:
-    authorization = headers.get("authorization", "")
-    accepted = has_token(authorization, token)
-    if not authorization.lower().startswith("bearer ") and method in ("GET", "HEAD"):
-        in_address = parse_qs(query).get("token", [""])[0]
-        accepted = hmac.compare_digest(in_address.encode("utf-8", "replace"), token.encode())
-    if not accepted:
-        raise HttpError(401, "a token is required: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
-
-
-def _as_sent(text: str) -> bytes:
-    """The bytes of a header, which Starlette reads as Latin-1 and gRPC as UTF-8."""
-    try:
-        return text.encode("latin-1")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace")
 
 
 def _is_this_machine(name: str) -> bool:

@@ -48,6 +48,7 @@ def connection_limit(requested: int) -> int:
     """How many connections each API may have open: ``requested``, or a third of the free
     file descriptors if these are fewer.
     """
+    # The descriptors that are free now, of which the two APIs get a third each.
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(os.listdir("/dev/fd"))
     free = (2**20 if soft == resource.RLIM_INFINITY else soft) - used - _SPARE_DESCRIPTORS
@@ -111,6 +112,7 @@ class LimitedProtocol(H11Protocol):
                 transport.write(_UNAVAILABLE)
                 transport.close()
                 return
+            # Taken out of the set at once: until the loop has told it that it is cut off, it would count as open.
             oldest = min(idle, key=lambda other: other.waiting_since)
             self.connections.discard(oldest)
             oldest.transport.abort()
@@ -203,7 +205,14 @@ class RestServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """As uvicorn, ten times a second; once a second closes connections whose request does not come."""
         if counter % 10 == 0:
-            self._close_silent_connections()
+            now = time.monotonic()
+            connections: list[Any] = list(self.server_state.connections)
+            for connection in connections:
+                # After an answer uvicorn's own timer runs until the next byte comes; the header then has this long
+                # again.
+                patience = self._header_seconds + (_KEEP_ALIVE_SECONDS if connection.cycle else 0.0)
+                if connection.is_idle() and now - connection.waiting_since > patience:
+                    connection.transport.abort()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -223,15 +232,6 @@ class RestServer(uvicorn.Server):
         await asyncio.sleep(0.02)
         for task in list(self.server_state.tasks):
             task.cancel()
-
-    def _close_silent_connections(self) -> None:
-        now = time.monotonic()
-        connections: list[Any] = list(self.server_state.connections)
-        for connection in connections:
-            # After an answer uvicorn's own timer runs until the next byte comes; the header then has this long again.
-            patience = self._header_seconds + (_KEEP_ALIVE_SECONDS if connection.cycle else 0.0)
-            if connection.is_idle() and now - connection.waiting_since > patience:
-                connection.transport.abort()
 
 
 def _ending_quietly(app: ASGIApp) -> ASGIApp:

@@ -71,13 +71,15 @@ def parse_json(text: bytes) -> Any:
     Raises:
         ServingError: INVALID_ARGUMENT with RapidJSON's text and the offset.
     """
+    # The fast way, for nearly every request.
     try:
         value = orjson.loads(text)
         if not _may_repeat_keys(text, value):
             return value
     except orjson.JSONDecodeError:
         pass
-    if not _SURROGATE_ESCAPE.search(text):  # Python accepts half a pair
+    # Python's parser, except for half a surrogate pair, which it accepts and RapidJSON does not.
+    if not _SURROGATE_ESCAPE.search(text):
         try:
             decoder = _CHECKING_DECODER if _EXTREME_NUMBER.search(text) else _DECODER
             return decoder.raw_decode(text.decode("utf-8", "surrogateescape").lstrip(" \t\r\n"))[0]
@@ -194,10 +196,12 @@ class _Parser:
             return []
         if first == b'"':
             return self._string()
+        # Words, and the numbers that are words.
         for literal, value in _LITERALS:
             if self._text.startswith(literal, self._position):
                 self._position += len(literal)
                 return value
+        # The offset of a misspelt word is the first byte that is wrong.
         for word in _WORDS:
             if first and word.startswith(first):
                 self._position += len(os.path.commonprefix([word, self._text[self._position : self._position + 8]]))
@@ -259,6 +263,7 @@ class _Parser:
         if escaped != b"u":
             raise self._fault(texts.BAD_ESCAPE, start)
         point = self._hex4(start)
+        # A character beyond 16 bits is written as a surrogate pair, so its second half must follow.
         if 0xD800 <= point <= 0xDBFF:
             if self._text[self._position : self._position + 2] != b"\\u":
                 raise self._fault(texts.BAD_SURROGATE_PAIR, start)
@@ -289,6 +294,7 @@ class _Parser:
         if exponent and not exponent[-1:].isdigit():
             raise self._fault(texts.MISSING_EXPONENT, match.end())
         self._position = match.end()
+        # Only a whole number of fewer digits can be one of 64 bits; all others are doubles.
         if not fraction and not exponent and len(whole) < 25:
             return _sized_integer(int(match[0]))
         value = float(match[0])

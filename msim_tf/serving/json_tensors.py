@@ -89,9 +89,14 @@ def json_value(array: np.ndarray, *, as_bytes: bool = False) -> Any:
             written as they are, like the real server's.
     """
     if array.dtype.kind in "OSU":
-        return _strings_to_json(array, as_bytes).tolist()
+        strings = np.empty(array.size, object)
+        for i, value in enumerate(array.ravel().tolist()):
+            data = value.encode() if isinstance(value, str) else value
+            strings[i] = {"b64": base64.b64encode(data).decode()} if as_bytes else _text(data)
+        return strings.reshape(array.shape).tolist()
     if array.dtype.kind not in "fiub" or array.dtype.kind == "f" and not np.isfinite(array).all():
         return orjson.Fragment(json.dumps(array.tolist()))  # orjson knows no bfloat16 and would write null for NaN
+    # orjson writes arrays in C order and the machine's byte order; float16 is written by way of float32.
     dtype = np.dtype(np.float32) if array.dtype == np.float16 else array.dtype.newbyteorder("=")
     return np.asarray(array, dtype, order="C")[()]
 
@@ -104,15 +109,8 @@ def json_rows(array: np.ndarray, *, as_bytes: bool = False) -> Sequence[Any]:
     return list(whole)
 
 
-def _strings_to_json(array: np.ndarray, as_bytes: bool) -> np.ndarray:
-    result = np.empty(array.size, object)
-    for i, value in enumerate(array.ravel().tolist()):
-        data = value.encode() if isinstance(value, str) else value
-        result[i] = {"b64": base64.b64encode(data).decode()} if as_bytes else _text(data)
-    return result.reshape(array.shape)
-
-
 def _text(data: bytes) -> Any:
+    """``data`` as a JSON string; what is not UTF-8 in it is written as it is."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -148,23 +146,17 @@ def json_to_array(value: Any, info: TensorInfo, name: str = "") -> np.ndarray:
 def _flattened(value: Any) -> tuple[tuple[int, ...], list[Any] | None]:
     """The shape by the first element of each level, and all leaves, or None if the nesting is not regular."""
     shape: list[int] = []
-    level: list[Any] = [value]
     first = value
     while isinstance(first, list):
-        if set(map(type, level)) != {list} or set(map(len, level)) != {len(first)}:
-            return _first_shape(value), None
         shape.append(len(first))
+        first = first[0] if first else None
+    # Level by level: all values are lists of the first one's length, and their items are the next level.
+    level: list[Any] = [value]
+    for size in shape:
+        if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
+            return tuple(shape), None
         level = list(chain.from_iterable(level))
-        first = level[0] if level else None
     return tuple(shape), level
-
-
-def _first_shape(value: Any) -> tuple[int, ...]:
-    shape: list[int] = []
-    while isinstance(value, list):
-        shape.append(len(value))
-        value = value[0] if value else None
-    return tuple(shape)
 
 
 def _are_of_type(leaves: Sequence[Any], info: TensorInfo) -> bool:
@@ -203,18 +195,15 @@ def _bytes(leaf: str | Mapping[str, str]) -> bytes:
 
 def _fault(value: Any, level: int, shape: Sequence[int], info: TensorInfo) -> ServingError | None:
     """The first fault in reading order, in the real server's words."""
-    if not isinstance(value, list):
-        if level != len(shape):
-            return texts.WRONG_LEVEL.error(value=quoted(value), actual=level + 1, expected=len(shape))
-        return _leaf_fault(value, info)
-    if level >= len(shape):
-        return texts.UNEXPECTED_LIST.error(level=level, rank=len(shape))
-    if len(value) != shape[level]:
-        return texts.UNEXPECTED_SIZE.error(actual=len(value), level=level, expected=shape[level])
-    return next(filter(None, (_fault(item, level + 1, shape, info) for item in value)), None)
-
-
-def _leaf_fault(value: Any, info: TensorInfo) -> ServingError | None:
+    if isinstance(value, list):
+        if level >= len(shape):
+            return texts.UNEXPECTED_LIST.error(level=level, rank=len(shape))
+        if len(value) != shape[level]:
+            return texts.UNEXPECTED_SIZE.error(actual=len(value), level=level, expected=shape[level])
+        return next(filter(None, (_fault(item, level + 1, shape, info) for item in value)), None)
+    if level != len(shape):
+        return texts.WRONG_LEVEL.error(value=quoted(value), actual=level + 1, expected=len(shape))
+    # A leaf at its level: its type must be the input's.
     dtype = DTYPE_OF_NUMBER.get(info.number)
     expected = dtype.name if dtype else f"data type {info.number}"
     if info.dtype not in (*_INTEGERS, *_FLOATS, "bool", "object"):

@@ -71,6 +71,7 @@ class Monitoring:
             lines.append(f"# TYPE {_LATENCY} histogram")
             for (model, api, entrypoint), histogram in sorted(self._latencies.items()):
                 names = {"model_name": model, "API": api, "entrypoint": entrypoint}
+                # Prometheus' buckets are cumulative: each counts all requests up to its bound.
                 total = 0
                 for bound, count in zip([*map("{:.6g}".format, _BOUNDS), "+Inf"], histogram.buckets):
                     total += count

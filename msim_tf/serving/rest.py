@@ -96,6 +96,7 @@ async def _response(request: Request, models: Models, guard: RestGuard, limiter:
         if request.method not in _METHODS:
             return _page(501, "Not Implemented")
         path = _path(request, guard.token)
+        # Addresses that are no call of a model.
         if guard.monitoring and path == monitoring.PATH and request.method in ("GET", "HEAD"):
             _check_access(request, guard)
             return Response(guard.monitoring.text(), media_type=monitoring.CONTENT_TYPE)
@@ -106,6 +107,7 @@ async def _response(request: Request, models: Models, guard: RestGuard, limiter:
             # real server refuses it without a word.
             return Response(b"", 400, media_type="text/html")
         _check_access(request, guard)
+        # The body is received here, on the event loop, and answered in a thread; its bytes count until the answer.
         with guard.budget.reservation() as reservation:
             try:
                 parts = await _received(request, guard, reservation)
@@ -252,18 +254,21 @@ def _answer(models: Models, call: _Call, guard: RestGuard, reservation: Reservat
 def _prediction(
     models: Models, which: dict[str, Any], verb: str, call: _Call, guard: RestGuard, reservation: Reservation
 ) -> Response:
+    """Runs a signature; classify and regress are refused, since the signatures here are predict signatures."""
+    # The body as one text, without its parts beside it in memory.
     body = _unzipped(call.parts, guard.max_bytes, reservation) if call.zipped else b"".join(call.parts)
     call.parts.clear()
     if has_too_many_values(body, values_within(guard.max_bytes)):
         raise HttpError(413, texts.TOO_MANY_VALUES.text.format(limit=values_within(guard.max_bytes)))
-    if verb == "predict":
-        return _predict(models, which, body, guard.run_seconds)
-    return _classify(models, which, body, verb)
-
-
-def _predict(models: Models, which: dict[str, Any], body: bytes, timeout: float) -> Response:
     parsed = parse_body(body)
     name = signature_name(parsed)
+    # The real server, too, reads the examples before it refuses them.
+    if verb != "predict":
+        check_examples(parsed)
+        with models.lease(**which) as (_, servable):
+            kind = "classification" if verb == "classify" else "regression"
+            signature = servable.signature_defs.get(DEFAULT_SIGNATURE, "")
+            raise texts.NO_KIND_OF_INPUTS.error(kind=kind, signature=signature)
     with models.lease(**which) as (_, servable):
         if (name or DEFAULT_SIGNATURE) not in servable.signatures:
             raise texts.UNKNOWN_SIGNATURE_REST.error(signature=name or DEFAULT_SIGNATURE)
@@ -273,19 +278,8 @@ def _predict(models: Models, which: dict[str, Any], body: bytes, timeout: float)
         inputs, row_format = request_inputs(parsed, signature)
         # The parsed lists are several times as large as the arrays made of them.
         parsed.clear()
-        outputs = servable.run(name, inputs, timeout=timeout)
+        outputs = servable.run(name, inputs, timeout=guard.run_seconds)
     return _json(response_body(outputs, row_format=row_format))
-
-
-def _classify(models: Models, which: dict[str, Any], body: bytes, verb: str) -> Response:
-    """Refused: the signatures here are predict signatures. The body is read first, as in the real server."""
-    parsed = parse_body(body)
-    signature_name(parsed)
-    check_examples(parsed)
-    with models.lease(**which) as (_, servable):
-        kind = "classification" if verb == "classify" else "regression"
-        signature = servable.signature_defs.get(DEFAULT_SIGNATURE, "")
-        raise texts.NO_KIND_OF_INPUTS.error(kind=kind, signature=signature)
 
 
 def _status(models: Models, name: str, version: int | None) -> Response:

@@ -31,7 +31,15 @@ class RestClient(Client):
     """
 
     def __init__(self, url: str, *, token: str = "") -> None:
-        self.url = _base_url(url)
+        # People leave the scheme out.
+        full = url if "://" in url else f"http://{url}"
+        try:
+            parsed = httpx.URL(full)
+        except httpx.InvalidURL as error:
+            raise InputError(f"REST address {url!r}: {error}; expected e.g. http://127.0.0.1:8501") from error
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise InputError(f"REST address {url!r}: expected e.g. http://127.0.0.1:8501")
+        self.url = full.rstrip("/")
         headers = {b"authorization": f"Bearer {token}".encode()} if token else {}
         self._http = httpx.Client(base_url=self.url, headers=headers, trust_env=False)
         self._signatures: dict[tuple[str, int | None, str], Signature] = {}
@@ -52,7 +60,10 @@ class RestClient(Client):
         cached = self._signatures.get((model, version, signature))
         if cached is None or not _fits(outputs, cached):
             # First use, or the model was replaced by one with other outputs.
-            cached = self._signatures[model, version, signature] = self._signature(model, version, signature, timeout)
+            signatures = self.metadata(model, version=version, timeout=timeout).signatures
+            if (signature or DEFAULT_SIGNATURE) not in signatures:
+                raise ServingError("FAILED_PRECONDITION", f"model {model} has lost its signature {signature} meanwhile")
+            cached = self._signatures[model, version, signature] = signatures[signature or DEFAULT_SIGNATURE]
         return _output_arrays(outputs, cached)
 
     def status(self, model: str, *, timeout: float = TIMEOUT) -> list[VersionStatus]:
@@ -82,12 +93,6 @@ class RestClient(Client):
         """Closes the connections."""
         self._http.close()
 
-    def _signature(self, model: str, version: int | None, signature: str, timeout: float) -> Signature:
-        signatures = self.metadata(model, version=version, timeout=timeout).signatures
-        if (signature or DEFAULT_SIGNATURE) not in signatures:
-            raise ServingError("FAILED_PRECONDITION", f"model {model} has lost its signature {signature} meanwhile")
-        return signatures[signature or DEFAULT_SIGNATURE]
-
     def _request(self, method: str, path: str, timeout: float, body: bytes | None = None) -> Any:
         try:
             response = self._http.request(method, path, content=body, timeout=timeout)
@@ -98,34 +103,20 @@ class RestClient(Client):
         except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: the client is closed
             raise ServingError("UNAVAILABLE", f"{error or type(error).__name__} (REST server {self.url})") from error
         if not response.is_success:
-            raise ServingError(code_of_http_status(response.status_code), _error_text(response))
+            # A proxy on the way may answer with a page of its own.
+            try:
+                message = str(from_json(response.content)["error"])
+            except (ValueError, KeyError, TypeError):
+                message = f"HTTP status {response.status_code} for {response.request.method} {response.request.url}"
+            raise ServingError(code_of_http_status(response.status_code), message)
         try:
             return from_json(response.content)
         except ValueError as error:
             raise ServingError("INTERNAL", f"the answer is not JSON: {error} (REST server {self.url})") from error
 
 
-def _base_url(url: str) -> str:
-    """ "http://host:port" of what a user may have typed."""
-    full = url if "://" in url else f"http://{url}"
-    try:
-        parsed = httpx.URL(full)
-    except httpx.InvalidURL as error:
-        raise InputError(f"REST address {url!r}: {error}; expected e.g. http://127.0.0.1:8501") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise InputError(f"REST address {url!r}: expected e.g. http://127.0.0.1:8501")
-    return full.rstrip("/")
-
-
 def _model_path(model: str, version: int | None) -> str:
     return f"/v1/models/{quote(model, safe='')}" + ("" if version is None else f"/versions/{version}")
-
-
-def _error_text(response: httpx.Response) -> str:
-    try:
-        return str(from_json(response.content)["error"])
-    except (ValueError, KeyError, TypeError):
-        return f"HTTP status {response.status_code} for {response.request.method} {response.request.url}"
 
 
 def _fits(outputs: Any, signature: Signature) -> bool:

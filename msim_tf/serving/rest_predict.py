@@ -70,6 +70,7 @@ def request_inputs(body: Mapping[str, Any], signature: Signature) -> tuple[dict[
     Raises:
         ServingError: with the real server's text.
     """
+    # Row format has the key "instances", columnar format "inputs"; a request has one of them.
     if "instances" not in body:
         if "inputs" not in body:
             raise texts.NEITHER_KEY.error()
@@ -100,13 +101,17 @@ def _rows(instances: list[Any], inputs: Mapping[str, TensorInfo]) -> dict[str, n
     """Arrays of the row format, batched along a new first axis."""
     if len(inputs) > 1 and not isinstance(instances[0], dict):
         raise texts.PLAIN_INSTANCES.error()
+    # All rows are objects of every input, or all are bare values of the only one.
     named = _is_named(instances[0])
     for position, row in enumerate(instances):
         if named != _is_named(row):
             expected, actual = ("object", "list") if named else ("value/list", "object")
             raise texts.MIXED_INSTANCES.error(expected=expected, actual=actual, position=position)
         if named and set(row) != set(inputs):
-            raise _wrong_keys(position, row, inputs)
+            unknown = next((name for name in row if name not in inputs), None)
+            if unknown is not None:
+                raise _bad_row(position, f" key: {unknown}", texts.UNKNOWN_NAMED_INPUT.format(name=unknown))
+            raise texts.WRONG_KEYS.error(position=position, value=quoted(row), expected=",".join(sorted(inputs)))
     return {
         name: _batched([row[name] if named else row for row in instances], info, name, named=named)
         for name, info in inputs.items()
@@ -115,13 +120,6 @@ def _rows(instances: list[Any], inputs: Mapping[str, TensorInfo]) -> dict[str, n
 
 def _is_named(row: Any) -> bool:
     return isinstance(row, dict) and not is_binary(row)
-
-
-def _wrong_keys(position: int, row: Mapping[str, Any], inputs: Mapping[str, TensorInfo]) -> ServingError:
-    unknown = next((name for name in row if name not in inputs), None)
-    if unknown is not None:
-        return _bad_row(position, f" key: {unknown}", texts.UNKNOWN_NAMED_INPUT.format(name=unknown))
-    return texts.WRONG_KEYS.error(position=position, value=quoted(row), expected=",".join(sorted(inputs)))
 
 
 def _bad_row(position: int, key: str, message: str, code: str = "INVALID_ARGUMENT") -> ServingError:
@@ -134,6 +132,7 @@ def _batched(rows: list[Any], info: TensorInfo, name: str, *, named: bool) -> np
         return json_to_array(rows, info, name)
     except ServingError as whole:
         error = whole
+    # The whole does not convert: the first row that is at fault, or that differs from the first one, is named.
     key = f" key: {name}" if named else ""
     first = None
     for position, row in enumerate(rows):
@@ -162,7 +161,14 @@ def response_body(outputs: Mapping[str, np.ndarray], *, row_format: bool) -> byt
     if not row_format:
         columns = {name: json_value(array, as_bytes=_is_bytes(name)) for name, array in outputs.items()}
         return b'{\n    "outputs": ' + to_json(_unnamed(columns)) + b"\n}"
-    _validate_rows(outputs)
+    # Each output gives one value to each row, so all need a first axis, and of one length.
+    size = None
+    for name, array in outputs.items():
+        if not array.ndim:
+            raise texts.NO_ROWS.error(name=name)
+        if size not in (None, len(array)):
+            raise texts.UNEQUAL_ROWS.error(name=name, actual=len(array), expected=size)
+        size = len(array)
     rows = zip(*(json_rows(array, as_bytes=_is_bytes(name)) for name, array in outputs.items()))
     lines = b",\n        ".join(to_json(_unnamed(dict(zip(outputs, row)))) for row in rows)
     return b'{\n    "predictions": [' + lines + b"\n    ]\n}"
@@ -175,13 +181,3 @@ def _is_bytes(name: str) -> bool:
 def _unnamed(values: Mapping[str, Any]) -> Any:
     """Values by name; the bare value of a single one."""
     return values if len(values) > 1 else next(iter(values.values()))
-
-
-def _validate_rows(outputs: Mapping[str, np.ndarray]) -> None:
-    size = None
-    for name, array in outputs.items():
-        if not array.ndim:
-            raise texts.NO_ROWS.error(name=name)
-        if size not in (None, len(array)):
-            raise texts.UNEQUAL_ROWS.error(name=name, actual=len(array), expected=size)
-        size = len(array)

@@ -165,11 +165,24 @@ def running_server(
     """
     if site and not options.token and not is_loopback(options.host):
         raise InputError(f"the library on {options.host} can be reached by other machines and needs a token")
+    # What is entered first ends last: polling and requests end before the models are closed.
     with ExitStack() as stack:
         stack.enter_context(repeated_faults_once_a_minute())
         stack.enter_context(rare_garbage_collection())
         served = _load_models(models, options, stack)
-        limits = _limits(served, options)
+        # What the options leave out follows from the signatures of the loaded models.
+        signatures = []
+        for model in served:
+            with model.lease() as (_, servable):
+                signatures.append(servable.signatures)
+        request_bytes = options.max_request_bytes or most_request_bytes(signatures)
+        limits = _Limits(
+            request_bytes=request_bytes,
+            connections=connection_limit(options.max_connections),
+            budget=Budget(options.budget_bytes or 2 * request_bytes),
+            memory=MemoryReturn(),
+            monitoring=Monitoring() if options.monitoring else None,
+        )
         stack.callback(limits.memory.stop)
         poller = Poller(served, options.poll_seconds)
         grpc_address = _start_grpc(served, options, limits, stack)
@@ -179,40 +192,35 @@ def running_server(
         yield Addresses(grpc_address, f"http://{rest_address}")
 
 
-def _limits(models: Models, options: ServerOptions) -> _Limits:
-    signatures = []
-    for model in models:
-        with model.lease() as (_, servable):
-            signatures.append(servable.signatures)
-    request_bytes = options.max_request_bytes or most_request_bytes(signatures)
-    budget = Budget(options.budget_bytes or 2 * request_bytes)
-    connections = connection_limit(options.max_connections)
-    return _Limits(request_bytes, connections, budget, MemoryReturn(), Monitoring() if options.monitoring else None)
-
-
 def _load_models(models: Mapping[str, str | Path], options: ServerOptions, stack: ExitStack) -> Models:
     """Every model with its latest version loaded."""
     unknown = sorted(set(options.labels) - set(models))
     if unknown or not models:
         raise InputError(f"labels for {unknown[0]}, which is not served" if unknown else "there is no model to serve")
-    served = Models({name: _served_model(name, path, options) for name, path in models.items()})
+    load = functools.partial(Servable.load, precision=settings.default_precision())
+    served = Models(
+        {
+            name: ServedModel(
+                name,
+                path,
+                load,
+                labels=options.labels.get(name),
+                max_load_retries=options.max_load_retries,
+                retry_seconds=options.retry_seconds,
+            )
+            for name, path in models.items()
+        }
+    )
     for model in served:
         stack.callback(model.close)
         _validate_base_path(model)
+        # Later a broken version waits for its next attempt; at the start, with nothing to serve, it ends the server.
         model.poll()
-        _validate_loaded(model)
+        failures = model.failures()
+        if failures and all(status.state != "AVAILABLE" for status in model.statuses()):
+            version = max(failures)
+            raise InputError(f"model {model.name}: version {version} cannot be loaded: {failures[version]}")
     return served
-
-
-def _served_model(name: str, path: str | Path, options: ServerOptions) -> ServedModel:
-    return ServedModel(
-        name,
-        path,
-        functools.partial(Servable.load, precision=settings.default_precision()),
-        labels=options.labels.get(name),
-        max_load_retries=options.max_load_retries,
-        retry_seconds=options.retry_seconds,
-    )
 
 
 def _validate_base_path(model: ServedModel) -> None:
@@ -229,13 +237,6 @@ def _validate_base_path(model: ServedModel) -> None:
         else "; export a model there first"
     )
     raise InputError(f"model {model.name}: {path} has no version directory (a whole number, e.g. 1){hint}")
-
-
-def _validate_loaded(model: ServedModel) -> None:
-    failures = model.failures()
-    if failures and all(status.state != "AVAILABLE" for status in model.statuses()):
-        version = max(failures)
-        raise InputError(f"model {model.name}: version {version} cannot be loaded: {failures[version]}")
 
 
 def _start_grpc(models: Models, options: ServerOptions, limits: _Limits, stack: ExitStack) -> str:

@@ -131,7 +131,11 @@ class ServedModel:
             # The real server, too, goes on serving when the storage is gone for a while.
             _LOG.warning("model %s: %s cannot be listed: %s", self.name, self.base_path, error)
             return
-        self._forget_deleted(directories)
+        # A broken version whose directory is gone is no longer tried; its error stays in its status.
+        for version in [version for version in self._failures if version not in directories]:
+            failure = self._failures.pop(version)
+            self._set(VersionStatus(version, "END", failure.code, failure.message))
+        # The highest version is to be served.
         wanted = max(directories, default=None)
         if wanted is not None and wanted not in self._status:
             self._set(VersionStatus(wanted, "START"))
@@ -148,7 +152,10 @@ class ServedModel:
             ServingError: NOT_FOUND if that version is not served, INVALID_ARGUMENT for an unknown label.
         """
         if label:
-            version = self._labelled(label)
+            if label not in self.labels:
+                raise texts.UNKNOWN_LABEL.error(label=label)
+            version = self.labels[label]
+        # While somebody holds a lease, a model that is replaced stays open; whoever gives the last one back closes it.
         with self._lock:
             loaded = self._current
             if loaded is None or version not in (None, loaded.version):
@@ -205,6 +212,7 @@ class ServedModel:
 
     def _attempt(self, version: int, directory: Path) -> bool:
         """Whether ``version`` is served after at most one attempt to load it."""
+        # After a failure: not again before its time, nor after the last attempt, unless the files have changed since.
         failure = self._failures.setdefault(version, _Failure())
         files = _fingerprint(directory)
         if failure.attempts and failure.files == files:
@@ -217,21 +225,18 @@ class ServedModel:
         try:
             servable = self._load(directory)
         except Exception as error:  # whatever is wrong with one version must not end the polling
-            self._failed(version, failure, files, error)
+            failure.attempts += 1
+            failure.files = files
+            failure.code = error.code if isinstance(error, ServingError) else "UNKNOWN"
+            failure.message = error.message if isinstance(error, ServingError) else str(error)
+            failure.next_attempt = time.monotonic() + self._retry_seconds
+            _LOG.warning("model %s: version %d not loaded, attempt %d: %s", self.name, version, failure.attempts, error)
+            if failure.attempts > self._max_load_retries:
+                self._set(VersionStatus(version, "END", failure.code, failure.message))
             return False
         del self._failures[version]
         self._replace(_Loaded(version, servable))
         return True
-
-    def _failed(self, version: int, failure: _Failure, files: object, error: Exception) -> None:
-        failure.attempts += 1
-        failure.files = files
-        failure.code = error.code if isinstance(error, ServingError) else "UNKNOWN"
-        failure.message = error.message if isinstance(error, ServingError) else str(error)
-        failure.next_attempt = time.monotonic() + self._retry_seconds
-        _LOG.warning("model %s: version %d not loaded, attempt %d: %s", self.name, version, failure.attempts, error)
-        if failure.attempts > self._max_load_retries:
-            self._set(VersionStatus(version, "END", failure.code, failure.message))
 
     def _replace(self, new: _Loaded | None) -> None:
         """Puts ``new`` in the place of what is served, which is closed once nobody uses it."""
@@ -251,20 +256,9 @@ class ServedModel:
         loaded.servable.close()
         self._set(VersionStatus(loaded.version, "END"))
 
-    def _forget_deleted(self, directories: Mapping[int, Path]) -> None:
-        """A broken version whose directory is gone is no longer tried; its error stays in its status."""
-        for version in [version for version in self._failures if version not in directories]:
-            failure = self._failures.pop(version)
-            self._set(VersionStatus(version, "END", failure.code, failure.message))
-
     def _set(self, status: VersionStatus) -> None:
         with self._lock:
             self._status[status.version] = status
-
-    def _labelled(self, label: str) -> int:
-        if label not in self.labels:
-            raise texts.UNKNOWN_LABEL.error(label=label)
-        return self.labels[label]
 
 
 class Models:
