@@ -92,7 +92,12 @@ def library_app(library: LiveLibrary, uploads: Uploads, access: Access = Access(
     Raises:
         InputError: for metrics without prometheus_client.
     """
-    api = _api(Service(library, uploads))
+    # FastAPI's own documentation pages load scripts from elsewhere and stay off.
+    api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    api.state.service = Service(library, uploads)
+    api.include_router(router)
+    for kind in (InputError, RequestValidationError, HTTPException, ClientDisconnect, MemoryError, Exception):
+        api.add_exception_handler(kind, _error_response)
     page = StaticFiles(directory=_WEB, html=True)
     metrics = LibraryMetrics(library) if access.metrics else None
 
@@ -119,16 +124,6 @@ def library_app(library: LiveLibrary, uploads: Uploads, access: Access = Access(
             await _page(page, scope, receive, _with_headers(send))
 
     return app
-
-
-def _api(service: Service) -> FastAPI:
-    """The routes, with errors as JSON. FastAPI's own documentation pages load scripts from elsewhere and stay off."""
-    api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    api.state.service = service
-    api.include_router(router)
-    for kind in (InputError, RequestValidationError, HTTPException, ClientDisconnect, MemoryError, Exception):
-        api.add_exception_handler(kind, _error_response)
-    return api
 
 
 async def _error_response(request: Request, error: Exception) -> Response:
@@ -170,6 +165,7 @@ async def _answer(
         inner = {**scope, "path": path.removeprefix(_PREFIX), "raw_path": None}
         if not path.startswith(f"{_PREFIX}/"):
             raise HTTPException(404)
+        # A body of JSON is received here, under its limits; an upload has limits of its own.
         if scope["method"] == "POST" and inner["path"] != "/upload":
             request = Request(scope, receive)
             check_content_type(request.headers, ("application/json",), "application/json")
@@ -177,6 +173,7 @@ async def _answer(
             if not body:
                 raise ApiError(400, "the body is not JSON (it is empty)")
             receive = _whole_body(body, receive)
+    # What is refused before a route is chosen has no operation to be counted for.
     except (ApiError, HTTPException, ClientDisconnect) as error:
         with metrics.measured({}, send) if metrics else nullcontext(send) as sending:
             await (await _error_response(Request(scope), error))(scope, receive, sending)

@@ -14,7 +14,7 @@ from msim_tf.library.api_errors import ApiError
 from msim_tf.library.api_queries import UploadedVector, search_diversity, search_filters, search_query
 from msim_tf.library.api_state import LibraryState
 from msim_tf.library.descriptions import DESCRIBED
-from msim_tf.library.search_words import Wording, wording
+from msim_tf.library.search_words import wording
 from msim_tf.search.explanation import Explanation, explain, explanation
 from msim_tf.search.filters import Filters
 from msim_tf.search.path import track_path
@@ -48,29 +48,22 @@ def tracks(state: LibraryState, *, text: str, limit: int, offset: int) -> respon
     words = wording(text, state.tags) if text.split() else None
     understood: responses.Understood | None = None
     if words and words.filters != Filters():
-        passing = _passing(state, words.filters)
+        # Tracks that pass the filters, in the order of their paths.
+        rows = np.flatnonzero(allowed_rows(state.index, words.filters))
+        passing = sorted(identifier for identifier, _ in state.index.described(rows.tolist()).values())
+        # Behind those that are named so: those that pass and have the words which are no filters in their names.
         named, containing = set(matches), set(state.search(words.rest))
         matches = matches + [name for name in passing if name not in named and name in containing]
-        understood = _understood(words, len(passing))
+        filters: responses.UnderstoodFilters = {}
+        if words.filters.bpm:
+            filters["bpm"] = list(words.filters.bpm)
+        if words.filters.keys:
+            filters["keys"] = list(words.filters.keys)
+        if words.filters.tags:
+            filters["tags"] = list(words.filters.tags)
+        understood = {"filters": filters, "tracks": len(passing), "rest": words.rest}
     page = [track(state, identifier) for identifier in matches[offset : offset + limit]]
     return {"total": len(matches), "offset": offset, "limit": limit, "understood": understood, "tracks": page}
-
-
-def _passing(state: LibraryState, filters: Filters) -> list[str]:
-    """Tracks that pass, in the order of their paths."""
-    rows = np.flatnonzero(allowed_rows(state.index, filters))
-    return sorted(identifier for identifier, _ in state.index.described(rows.tolist()).values())
-
-
-def _understood(words: Wording, count: int) -> responses.Understood:
-    filters: responses.UnderstoodFilters = {}
-    if words.filters.bpm:
-        filters["bpm"] = list(words.filters.bpm)
-    if words.filters.keys:
-        filters["keys"] = list(words.filters.keys)
-    if words.filters.tags:
-        filters["tags"] = list(words.filters.tags)
-    return {"filters": filters, "tracks": count, "rest": words.rest}
 
 
 def artists(state: LibraryState, *, text: str, limit: int, offset: int) -> responses.Artists:
@@ -104,6 +97,7 @@ def similar(state: LibraryState, body: requests.SimilarRequest, uploaded: Upload
 def explained(state: LibraryState, body: requests.ExplainRequest, uploaded: UploadedVector) -> responses.Explained:
     """One track as a hit for a query, wherever it would rank."""
     query = search_query(body.query, state, uploaded)
+    # The search has no choice but this track.
     only = np.zeros(len(state.index.rows), bool)
     only[state.index.row(state.require(body.track))] = True
     chosen = requested_weights(body.profile, body.weights)
@@ -137,10 +131,19 @@ def path(state: LibraryState, body: requests.PathRequest) -> responses.Path:
 def profile(state: LibraryState, body: requests.ProfileRequest, uploaded: UploadedVector) -> responses.Profile:
     """Weights learnt from choices."""
     index, layout = state.index, state.index.source.layout
-    anchors = np.stack([_anchor(choice.query, state, uploaded) for choice in body.choices])
+    # What both sides of each choice are compared with: [choices, size], as the two sides themselves.
+    anchors = []
+    for choice in body.choices:
+        query = requests.TrackQuery(track=choice.query) if isinstance(choice.query, str) else choice.query
+        anchor = search_query(query, state, uploaded)
+        if anchor.dimensions != layout.names:
+            raise ApiError(
+                400, "choices.query: a mix of some dimensions says nothing about the others; give all or none"
+            )
+        anchors.append(anchor.vector)
     better = index.vectors([state.require(choice.better) for choice in body.choices])
     worse = index.vectors([state.require(choice.worse) for choice in body.choices])
-    learnt = learn_profile(body.name, choice_differences(anchors, better, worse, layout), layout)
+    learnt = learn_profile(body.name, choice_differences(np.stack(anchors), better, worse, layout), layout)
     return {
         "name": learnt.name,
         "weights": learnt.weights,
@@ -151,15 +154,6 @@ def profile(state: LibraryState, body: requests.ProfileRequest, uploaded: Upload
     }
 
 
-def _anchor(query: str | requests.AnyQuery, state: LibraryState, uploaded: UploadedVector) -> np.ndarray:
-    """The vector that both sides of a choice are compared with: [size]."""
-    asked = requests.TrackQuery(track=query) if isinstance(query, str) else query
-    anchor = search_query(asked, state, uploaded)
-    if anchor.dimensions != state.index.source.layout.names:
-        raise ApiError(400, "choices.query: a mix of some dimensions says nothing about the others; give all or none")
-    return anchor.vector
-
-
 def library_map(state: LibraryState, *, dimension: str, limit: int, further: Sequence[str]) -> responses.Map:
     """Positions of tracks in two dimensions, ``further`` ones among them whatever the limit."""
     names = state.index.source.layout.names
@@ -168,15 +162,15 @@ def library_map(state: LibraryState, *, dimension: str, limit: int, further: Seq
         raise ApiError(400, f"dimension: {dimension!r}, expected one of {expected}, or none for the whole embedding")
     further = [state.require(track) for track in further]
     identifiers, positions, variance = state.positions(dimension, limit, further)
-    points = [_point(state, identifier, x, y) for identifier, (x, y) in zip(identifiers, positions.tolist())]
+    # What the page shows of a point, and colours it by: the first tag of each kind.
+    points = []
+    for identifier, (x, y) in zip(identifiers, positions.tolist()):
+        metadata = state.index.metadata(identifier)
+        fields = {name: metadata[name] for name in _POINT_FIELDS if name in metadata}
+        first_tags = {name: metadata[name][0] for name in TAG_KEYS if metadata.get(name)}
+        point = {"id": identifier, **fields, **first_tags, "x": round(x, 5), "y": round(y, 5)}
+        points.append(cast(responses.Point, point))
     return {"dimension": dimension or None, "total": len(state.identifiers), "variance": variance, "points": points}
-
-
-def _point(state: LibraryState, identifier: str, x: float, y: float) -> responses.Point:
-    metadata = state.index.metadata(identifier)
-    fields = {name: metadata[name] for name in _POINT_FIELDS if name in metadata}
-    first_tags = {name: metadata[name][0] for name in TAG_KEYS if metadata.get(name)}
-    return cast(responses.Point, {"id": identifier, **fields, **first_tags, "x": round(x, 5), "y": round(y, 5)})
 
 
 def _hit(state: LibraryState, match: Match, reason: Explanation) -> responses.Hit:

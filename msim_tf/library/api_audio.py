@@ -78,6 +78,7 @@ def open_track(root: Path, identifier: str, indexed: FileState) -> int:
         raise
     except (OSError, ValueError, RuntimeError):  # ValueError: NUL in the name; RuntimeError: links in a circle
         raise ApiError(404, f"the file of {identifier!r} cannot be read; index again") from None
+    # Once more on the open file, since the name may have been turned to another one in between.
     try:
         _validate(os.fstat(descriptor), expected, identifier)
     except ApiError:
@@ -139,8 +140,9 @@ class _TrackFile(FileResponse):
             os.close(self._descriptor)
 
 
-def _range_error(status: int, asked: str, headers: Headers) -> ApiError:
+def _range_error(status: int, requested: str, headers: Headers) -> ApiError:
+    """A wrong range in one line; where the file's size is known, with it, as RFC 9110 has it for status 416."""
     size = headers.get("content-range")
     if size is None:
-        return ApiError(status, f"range {asked[:100]!r}: expected e.g. bytes=0-499")
-    return ApiError(status, f"range {asked[:100]!r} is not within {size[8:]} bytes", {"Content-Range": size})
+        return ApiError(status, f"range {requested[:100]!r}: expected e.g. bytes=0-499")
+    return ApiError(status, f"range {requested[:100]!r} is not within {size[8:]} bytes", {"Content-Range": size})

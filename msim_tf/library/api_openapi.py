@@ -44,6 +44,7 @@ def openapi_document(routes: Sequence[BaseRoute], dimensions: Sequence[str], roo
     for schema in schemas.values():
         if "properties" in schema:
             schema["additionalProperties"] = False  # said of requests already; answers are as strict
+    # What depends on the library, or on the taxonomy's kinds of tags.
     schemas["Dimension"]["enum"] = list(dimensions)
     for name in TAG_KEYS:
         schemas["Track"]["properties"][name] = {"type": "array", "items": {"type": "string"}}

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from msim_tf.errors import InputError
 from msim_tf.library.api_errors import ApiError, validation_line
 from msim_tf.library.api_responses import Track
-from msim_tf.library.playlists import PlaylistEntry, playlist_entry, playlist_text
+from msim_tf.library.playlists import playlist_entry, playlist_text
 
 MEDIA_TYPE = "audio/mpegurl"  # RFC 8216, section 4
 PER_ARTIST = 2  # most tracks of one artist where a request does not say
@@ -54,7 +54,14 @@ def request_of(
     Raises:
         ApiError: 400, naming the field, for what is not JSON or the model does not take.
     """
-    body: dict[str, Any] = {name: _value(name, text) for name, text in fields.items() if text}
+    body: dict[str, Any] = {}
+    for name, text in fields.items():
+        if text:
+            try:
+                body[name] = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise ApiError(400, f"{name}: not JSON ({error})") from None
+    # Ids of tracks are plain text in the address, unlike the JSON of the other fields.
     if tracks and "query" in body:
         raise ApiError(400, "query and track both say what to be near to; give one of them")
     if tracks:
@@ -66,15 +73,9 @@ def request_of(
     try:
         return model.model_validate(body)
     except ValidationError as error:
+        # To the user these are fields of the address and not of a body.
         faults = [{**fault, "loc": ("query", *fault["loc"])} for fault in error.errors()]
         raise ApiError(400, validation_line(faults)) from None
-
-
-def _value(name: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ApiError(400, f"{name}: not JSON ({error})") from None
 
 
 def playlist(tracks: Sequence[Track], title: str, naming: Naming, audio: str) -> str:
@@ -93,15 +94,14 @@ def playlist(tracks: Sequence[Track], title: str, naming: Naming, audio: str) ->
     """
     if naming.prefix and naming.links:
         raise InputError("prefix and links: a playlist names files or addresses, not both")
-    entries = [playlist_entry(_name(track["id"], naming, audio), track) for track in tracks]
-    return playlist_text([entry for entry in entries if _fits(entry)], format="m3u", title=title)
-
-
-def _name(identifier: str, naming: Naming, audio: str) -> str:
-    if naming.links:
-        return f"{audio}/{quote(identifier, safe='', errors='surrogateescape')}"
-    return str(PurePosixPath(naming.prefix, identifier)) if naming.prefix else identifier
-
-
-def _fits(entry: PlaylistEntry) -> bool:
-    return len(entry.path.splitlines()) == 1 or entry.path.startswith("/")
+    entries = []
+    for track in tracks:
+        name = track["id"]
+        if naming.links:
+            name = f"{audio}/{quote(name, safe='', errors='surrogateescape')}"
+        elif naming.prefix:
+            name = str(PurePosixPath(naming.prefix, name))
+        # A line break fits in an absolute path, which then becomes a URI, but not in a relative one.
+        if len(name.splitlines()) == 1 or name.startswith("/"):
+            entries.append(playlist_entry(name, track))
+    return playlist_text(entries, format="m3u", title=title)

@@ -36,7 +36,12 @@ def search_query(query: requests.AnyQuery, state: LibraryState, uploaded: Upload
         return examples_query(index, [_track_or_vector(example, state, uploaded) for example in query.examples])
     parts = {name: _track_or_vector(part, state, uploaded) for name, part in query.mix.items()}
     # A part of several examples is a vector, which names no track; its tracks are not to be found either.
-    examples = {track for part in query.mix.values() for track in _example_tracks(part)}
+    examples: set[str] = set()
+    for part in query.mix.values():
+        if isinstance(part, requests.TracksQuery):
+            examples.update(part.tracks)
+        elif isinstance(part, requests.ExamplesQuery):
+            examples.update(example.track for example in part.examples if isinstance(example, requests.TrackQuery))
     mixed = mixed_query(index, parts)
     return replace(mixed, exclude=mixed.exclude | examples)
 
@@ -46,14 +51,6 @@ def _track_or_vector(query: requests.AnyQuery, state: LibraryState, uploaded: Up
     if isinstance(query, requests.TrackQuery):
         return state.require(query.track)
     return search_query(query, state, uploaded).vector
-
-
-def _example_tracks(query: requests.AnyQuery) -> list[str]:
-    if isinstance(query, requests.TracksQuery):
-        return query.tracks
-    if isinstance(query, requests.ExamplesQuery):
-        return [example.track for example in query.examples if isinstance(example, requests.TrackQuery)]
-    return []
 
 
 def search_filters(filters: requests.Filters | None) -> Filters:

@@ -83,6 +83,7 @@ class LibraryState:
     @cached_property
     def overview(self) -> dict[str, Any]:
         """What GET /library answers, but for the limits of uploads."""
+        # All in one pass, since metadata are read from the database track by track.
         counts: dict[str, Counter[str]] = {key: Counter() for key in (*TAG_KEYS, "artist", "album", "key")}
         tempos, years = [], []
         for _, metadata in self.index.all_metadata():
@@ -124,7 +125,15 @@ class LibraryState:
             Tracks; positions [n, 2], within [-1, 1] but for further tracks; the shares of the variance that the two
             components have.
         """
-        names, plane = self._map(dimension, limit)
+        key = (dimension, limit)
+        # One at a time: principal components of a large library use every core anyway.
+        with self._maps_lock:
+            if key not in self._maps:
+                step = max(1, -(-len(self.identifiers) // limit))
+                chosen = self.identifiers[::step]
+                self._maps[key] = (chosen, Plane.of(self.index.vectors(chosen)[:, self._part(dimension)]))
+            names, plane = self._maps[key]
+        # Further tracks are projected onto the plane of the others.
         shown = set(names)
         further = [name for name in dict.fromkeys(further) if name not in shown]
         if not further:
@@ -134,16 +143,6 @@ class LibraryState:
 
     def _part(self, dimension: str) -> slice:
         return self.index.source.layout.slices[dimension] if dimension else slice(None)
-
-    def _map(self, dimension: str, limit: int) -> tuple[list[str], Plane]:
-        key = (dimension, limit)
-        # One at a time: principal components of a large library use every core anyway.
-        with self._maps_lock:
-            if key not in self._maps:
-                step = max(1, -(-len(self.identifiers) // limit))
-                names = self.identifiers[::step]
-                self._maps[key] = (names, Plane.of(self.index.vectors(names)[:, self._part(dimension)]))
-            return self._maps[key]
 
 
 @dataclass(frozen=True, eq=False)

@@ -130,7 +130,7 @@ class Uploads:
         self._check_size(content_length(request.headers))
         with tempfile.TemporaryDirectory(prefix="msim-upload-") as folder:
             path = Path(folder) / "sound"
-            await self._receive_within_time(request, path)
+            await self._receive(request, path)
             embedded = await self._embed_in_turn(path, source)
         return {
             "upload": self._keep(source, embedded.vector),
@@ -176,19 +176,16 @@ class Uploads:
         if transfer.scope.cancelled_caught:
             raise ApiError(408, "too many uploads at the same time, and this was the slowest; try again", _CLOSE)
 
-    async def _receive_within_time(self, request: Request, path: Path) -> None:
+    async def _receive(self, request: Request, path: Path) -> None:
+        """Writes the body into a file, within its limits of time and size."""
         try:
-            with anyio.fail_after(self.limits.receive_seconds):
-                await self._receive(request, path)
+            with anyio.fail_after(self.limits.receive_seconds), self._transfer() as transfer, open(path, "wb") as file:
+                async for part in request.stream():
+                    transfer.size += len(part)
+                    self._check_size(transfer.size)
+                    file.write(part)
         except TimeoutError:
             raise ApiError(408, f"the upload took longer than {self.limits.receive_seconds:g} s", _CLOSE) from None
-
-    async def _receive(self, request: Request, path: Path) -> None:
-        with self._transfer() as transfer, open(path, "wb") as file:
-            async for part in request.stream():
-                transfer.size += len(part)
-                self._check_size(transfer.size)
-                file.write(part)
         if not transfer.size:
             raise ApiError(422, "the body is empty; expected a sound file")
 
@@ -198,6 +195,7 @@ class Uploads:
 
     async def _embed_in_turn(self, path: Path, source: Source) -> _Embedded:
         """Waits for a place, then decodes and embeds in a thread."""
+        # As many may wait as may be on their way.
         full = ApiError(503, "too many uploads at the same time; try again", _RETRY)
         if self._decoding.statistics().tasks_waiting >= self.limits.receiving:
             raise full
@@ -216,7 +214,12 @@ class Uploads:
         for model in self._models:
             with model.lease() as (_, servable):
                 metadata = getattr(servable, "metadata", None)
-                if metadata and _source(metadata, servable.path.name) == source:  # type: ignore[attr-defined]
+                if not metadata:
+                    continue
+                # The same name, version, features and layout: vectors of another model are not comparable.
+                digest = FeatureParams.from_json(metadata["feature_params"]).digest
+                version = servable.path.name  # type: ignore[attr-defined]
+                if Source(EmbeddingLayout.from_json(metadata), metadata["name"], version, digest) == source:
                     return self._embed_with(servable, metadata, path)
         raise ApiError(
             409,
@@ -245,8 +248,3 @@ class Uploads:
 
         vector = mean_embedding(run, features, audible_segments(features, params), params)
         return _Embedded(vector, round(features.frames / params.frame_rate, 2), features.notes)
-
-
-def _source(metadata: dict[str, Any], version: str) -> Source:
-    digest = FeatureParams.from_json(metadata["feature_params"]).digest
-    return Source(EmbeddingLayout.from_json(metadata), metadata["name"], version, digest)

@@ -110,6 +110,7 @@ def update_from(
     with writing(path):
         catalog = replace(music_catalog(music, path, options), model=str(metadata.directory.parent.resolve()))
         assert catalog.music is not None
+        # A rebuild fills an index of its own; otherwise the present one is changed, or the update makes the first.
         scan = scan_folder(catalog.music)
         present = _opened(path) if is_library(path) else None
         update = Update(catalog, source, tracks, options, progress)
@@ -147,6 +148,7 @@ def _rebuilt(update: Update, scan: Scan) -> Summary:
     finally:
         if update.index is not None:
             update.index.close()
+    # Unfinished, the first index serves on, and the next rebuild goes on with the second.
     if update.summary.pending:
         return update.summary
     assert update.index is not None and update.index.directory is not None
@@ -168,6 +170,7 @@ def music_catalog(music: Path, path: Path, options: UpdateOptions) -> Catalog:
         if path.exists() and (not path.is_dir() or foreign_names(path)):
             raise InputError(f"{path}: exists and is not a library; give an empty or new directory")
         return Catalog(path, options.name or music.name, music)
+    # A library of another folder is taken over only by a rebuild, or when its folder is no longer there (it was moved).
     catalog = load_catalog(path)
     if catalog.music is None:
         raise InputError(f"{path} is a library of imported vectors; give another directory for the folder {music}")

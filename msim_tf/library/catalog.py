@@ -118,6 +118,7 @@ def writing(path: Path) -> Iterator[None]:
     refuse_old_format(path)
     if not is_library(path) and foreign_names(path):
         raise InputError(f"{path}: exists and is not a library; give an empty or new directory")
+    # The lock file and what else was begun go again where no library has come to be, the directory only if made here.
     try:
         with exclusive(path, "indexing into this library"):
             try:

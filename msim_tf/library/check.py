@@ -28,22 +28,18 @@ def check_library(path: Path) -> list[str]:
         One line per fault, with the file and what to do; none if all is well.
     """
     faults = []
+    # The library's own index, and that of a rebuild that is under way or was interrupted.
     for name in (DATABASE, REBUILD):
         if (path / name).exists() or name == DATABASE:
             faults += _check_index(path, name)
     annotations = path / "annotations.db"
     if annotations.exists():
-        faults += _check_annotations(annotations)
+        try:
+            with Database(annotations, ANNOTATIONS) as database:
+                faults += database.check()
+        except InputError as error:
+            faults.append(str(error))
     return faults
-
-
-def _check_annotations(path: Path) -> list[str]:
-    """The faults of the database of tempo and key."""
-    try:
-        with Database(path, ANNOTATIONS) as database:
-            return database.check()
-    except InputError as error:
-        return [str(error)]
 
 
 def _check_index(path: Path, name: str) -> list[str]:
@@ -54,6 +50,7 @@ def _check_index(path: Path, name: str) -> list[str]:
         index = Index.open(path, name=name, engine=False)
     except InputError as error:
         return [str(error)]
+    # In a damaged database nothing else can be relied on.
     faults = index.table.database.check()
     if not faults:
         faults += _check_vectors(index) + _check_tables(index, path / name)
@@ -67,9 +64,11 @@ def _check_index(path: Path, name: str) -> list[str]:
 
 def _check_vectors(index: Index) -> list[str]:
     """Verifies the checksum of every vector, and that each subspace has length 1."""
+    parts = list(index.source.layout.slices.values())
     try:
         for start, block in index.rows.blocks():
-            lengths = [np.linalg.norm(block[:, part].astype(np.float32), axis=1) for part in _parts(index)]
+            lengths = [np.linalg.norm(block[:, part].astype(np.float32), axis=1) for part in parts]
+            # [dimensions, rows]; the tolerance is for half floats.
             wrong = np.flatnonzero(~(np.abs(np.array(lengths) - 1) < 0.01).all(axis=0))
             if wrong.size:
                 file = index.rows.file.path if index.rows.file else index.name
@@ -79,13 +78,10 @@ def _check_vectors(index: Index) -> list[str]:
     return []
 
 
-def _parts(index: Index) -> list[slice]:
-    return list(index.source.layout.slices.values())
-
-
 def _check_tables(index: Index, path: Path) -> list[str]:
     """Whether the tables agree with each other and with the number of vectors."""
     faults = []
+    # Every row belongs to a track, or is hidden because its track is gone; that of a missing track is both.
     used, hidden = index.table.used(), index.table.hidden()
     if used.size and used[-1] >= len(index.rows):
         faults.append(f"{path}: tracks without a vector; {_REBUILD}")

@@ -47,5 +47,6 @@ def annotated(metadata: Mapping[str, Any], annotations: Mapping[str, Any]) -> di
     result = {**kept, **annotations}
     if details is None:
         return result
+    # What the model says of tempo and key gives way to the annotations; its other fields stay described.
     still_described = {name: metadata[name] for name in details["fields"] if name not in result}
     return {**result, **still_described, DESCRIBED: {**details, "fields": sorted(still_described)}}

@@ -73,6 +73,7 @@ def embedded_files(
         except Exception as error:  # one file never ends a run
             return sha256, {}, unforeseen(error)
 
+    # Reading runs ahead in threads, the model in this one.
     for name, (sha256, tags, features) in in_order(read, files, READ_AHEAD):
         state = files[name]
         outcome = features if isinstance(features, str) else _vector_and_description(embedder, features)
@@ -94,6 +95,7 @@ def _vector_and_description(embedder: TrackEmbedder, features: Features) -> tupl
         return unforeseen(error)
     if not np.isfinite(vector).all():
         return "the model's output is not finite"
+    # A subspace of zeros has no direction, so no distance in it means anything.
     slices = embedder.metadata.layout.slices
     flat = [name for name, part in slices.items() if not np.linalg.norm(vector[part]) > 1e-9]
     return f"the model says nothing about its {', '.join(flat)}" if flat else (vector, description)

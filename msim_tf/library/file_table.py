@@ -58,8 +58,8 @@ class FileTable:
 
     def record(self, name: str) -> FileRecord:
         """That of one file; of one that was never read, where there is none."""
-        found = self._database.execute(f"{_SELECT} WHERE identifier = ?", (stored_name(name),))
-        return _record(*found[0][1:]) if found else FileRecord()
+        rows = self._database.execute(f"{_SELECT} WHERE identifier = ?", (stored_name(name),))
+        return _record(*rows[0][1:]) if rows else FileRecord()
 
     def put(self, records: Mapping[str, FileRecord]) -> None:
         """Adds or replaces records."""

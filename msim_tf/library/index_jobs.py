@@ -119,7 +119,10 @@ def finish(
     recipe = _recipe(metadata, options)
 
     def tracks(files: Mapping[str, FileState]) -> Iterator[tuple[str, PartTrack]]:
-        return _ready(path, recipe, files)
+        """Those that finished jobs have embedded as they are now."""
+        for name, track in finished_tracks(path, recipe):
+            if files.get(name) == track.state:
+                yield name, track
 
     with writing_parts(path):
         summary = update_from(music, path, metadata, tracks, options, progress)
@@ -130,10 +133,3 @@ def finish(
 
 def _recipe(metadata: ModelMetadata, options: UpdateOptions) -> Recipe:
     return Recipe.of_model(metadata, pad=options.pad, task=TASK)
-
-
-def _ready(path: Path, recipe: Recipe, files: Mapping[str, FileState]) -> Iterator[tuple[str, PartTrack]]:
-    """Those of the files that finished jobs have embedded as they are now."""
-    for name, track in finished_tracks(path, recipe):
-        if files.get(name) == track.state:
-            yield name, track

@@ -202,6 +202,7 @@ class Library:
         identifier = self.identifier_of(track)
         if identifier is not None:
             return identifier
+        # What is neither a track nor a file is refused with the best reason there is.
         if not Path(track).is_file():
             if os.path.lexists(track) and not os.path.isdir(track):
                 scan_folder(Path(track))  # raises: a pipe, a link to nothing

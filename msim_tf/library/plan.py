@@ -87,9 +87,16 @@ def make_plan(
     dated = [name for name in sorted(present - same) if scan.files[name].size == tracks[name].state.size]
     hashes: dict[str, str] = {}
     for done, name in enumerate([*candidates, *dated], 1):
-        hashes[name] = _hash(root / name)
+        try:
+            hashes[name] = content_hash(root / name)
+        except OSError:
+            hashes[name] = ""  # equal to none; reading it for its sound will say why
         progress(done, len(candidates) + len(dated))
-    moved = _moved({name: hashes[name] for name in candidates}, gone, tracks)
+    # Files with the contents of tracks that are gone: the tracks have moved there, each to one file.
+    waiting: defaultdict[str, list[str]] = defaultdict(list)
+    for name in sorted(gone, reverse=True):
+        waiting[tracks[name].sha256].append(name)
+    moved = {name: waiting[hashes[name]].pop() for name in sorted(candidates) if hashes[name] and waiting[hashes[name]]}
     touched = [name for name in dated if hashes[name] == tracks[name].sha256]
     left = set(moved.values())
     gone = [name for name in gone if name not in left]
@@ -98,6 +105,7 @@ def make_plan(
         for name, state in scan.files.items()
         if not retry and name not in moved and name in known.failed and known.failed[name].state == state
     ]
+    # Whatever else the scan has is new.
     settled = {*present, *moved, *failed}
     return Plan(
         new=[name for name in scan.files if name not in settled],
@@ -110,21 +118,6 @@ def make_plan(
         failed=failed,
         unchanged=len(same - known.missing) + len(unseen),
     )
-
-
-def _hash(path: Path) -> str:
-    try:
-        return content_hash(path)
-    except OSError:
-        return ""  # equal to none; reading it for its sound will say why
-
-
-def _moved(found: Mapping[str, str], gone: list[str], tracks: Mapping[str, FileRecord]) -> dict[str, str]:
-    """Pairs files with tracks of the same contents, each track once."""
-    waiting: defaultdict[str, list[str]] = defaultdict(list)
-    for name in sorted(gone, reverse=True):
-        waiting[tracks[name].sha256].append(name)
-    return {name: waiting[digest].pop() for name, digest in sorted(found.items()) if digest and waiting[digest]}
 
 
 def vanished(missing: Iterable[str], scan: Scan) -> dict[str, int]:

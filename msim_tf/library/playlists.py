@@ -140,22 +140,14 @@ def _m3u(entries: Iterable[PlaylistEntry], title: str) -> str:
         seconds = -1 if entry.seconds is None else round(entry.seconds)  # -1 says that the length is unknown
         lines.append(f"#EXTINF:{seconds},{_one_line(name or PurePosixPath(entry.path).stem)}")
         # A name that begins with # or a space would be read as a comment or lose the space.
-        protected = entry.path[:1] in ("#", " ")
-        lines.append(_path_line(f"./{entry.path}" if protected else entry.path))
+        path = f"./{entry.path}" if entry.path[:1] in ("#", " ") else entry.path
+        # A path with a line break becomes a URI, which has to be absolute.
+        if path != _one_line(path):
+            if not path.startswith("/"):
+                raise InputError(f"{path!r}: an M3U playlist cannot hold this name as a relative path; write XSPF")
+            path = _uri(path)
+        lines.append(path)
     return "\n".join(lines) + "\n"
-
-
-def _path_line(path: str) -> str:
-    """The line of a path; an absolute one that does not fit in a line becomes a URI.
-
-    Raises:
-        InputError: for a relative one that does not fit in a line.
-    """
-    if path == _one_line(path):
-        return path
-    if not path.startswith("/"):
-        raise InputError(f"{path!r}: an M3U playlist cannot hold this name as a relative path; write XSPF")
-    return _uri(path)
 
 
 def _one_line(text: str) -> str:
@@ -218,14 +210,12 @@ def _xspf_locations(content: str, path: Path) -> list[str]:
         root = ElementTree.fromstring(content.lstrip().encode())
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise InputError(f"{path}: not XML ({error}); expected an XSPF playlist") from error
+    # The first location of each track, whatever namespace the file declares.
     tracks = (element for element in root.iter() if element.tag.rpartition("}")[2] == "track")
     firsts = (next((part for part in track if part.tag.rpartition("}")[2] == "location"), None) for track in tracks)
-    return [_as_uri(location.text.strip()) for location in firsts if location is not None and location.text]
-
-
-def _as_uri(location: str) -> str:
-    """XSPF locations are URI references: a relative one is unescaped here, as paths of the other formats are not."""
-    return location if urlsplit(location).scheme else unquote(location, errors="surrogateescape")
+    locations = [location.text.strip() for location in firsts if location is not None and location.text]
+    # URI references: a relative one is unescaped here, as paths of the other formats are not.
+    return [uri if urlsplit(uri).scheme else unquote(uri, errors="surrogateescape") for uri in locations]
 
 
 def _pls_locations(content: str, path: Path) -> list[str]:
@@ -234,6 +224,7 @@ def _pls_locations(content: str, path: Path) -> list[str]:
         parser.read_string(content)
     except configparser.Error as error:
         raise InputError(f"{path}: not a PLS playlist ({str(error).splitlines()[0]})") from error
+    # Its keys are File1, Title1, Length1, File2, ..., which configparser puts in small letters.
     section = next((parser[name] for name in parser.sections() if name.lower() == "playlist"), None)
     if section is None:
         raise InputError(f"{path}: has no section [playlist]; expected a PLS playlist")
@@ -243,23 +234,17 @@ def _pls_locations(content: str, path: Path) -> list[str]:
 
 def _file(location: str, folder: Path) -> Path | None:
     """The file of a location; None if it is on another host."""
-    scheme, host, rest = _split(location)
-    if scheme == "file":
-        return Path(rest) if host in ("", "localhost") else None
     # One letter before a colon is a drive of Windows, and "a: b.mp3" a file name; "://" follows a scheme only.
-    if scheme:
-        return None
+    if "://" in location or location.lower().startswith("file:/"):
+        try:
+            uri = urlsplit(location)
+        except ValueError:
+            return None
+        if uri.scheme.lower() == "file":
+            return Path(unquote(uri.path, errors="surrogateescape")) if uri.netloc in ("", "localhost") else None
+        if uri.scheme:
+            return None
+    # Names of Windows have backslashes; in a path with slashes they belong to the names.
     if "\\" in location and "/" not in location:
         location = location.replace("\\", "/")
     return folder / location
-
-
-def _split(location: str) -> tuple[str, str, str]:
-    """Scheme, host and unescaped path of a URI; scheme "" for a plain path."""
-    if "://" not in location and not location.lower().startswith("file:/"):
-        return "", "", location
-    try:
-        parts = urlsplit(location)
-    except ValueError:
-        return "unreadable", "", location
-    return parts.scheme.lower(), parts.netloc, unquote(parts.path, errors="surrogateescape")

@@ -53,6 +53,7 @@ def wording(text: str, tags: Mapping[str, int]) -> Wording:
     spelt: dict[str, str] = {}  # in small letters -> as it is spelt, the commonest first
     for tag in sorted(tags, key=tags.__getitem__, reverse=True):
         spelt.setdefault(tag.casefold(), tag)
+    # Phrases that are tags become filters; the other words may be of titles and names.
     chosen: list[str] = []
     rest: list[str] = []
     for phrase in _phrases(text.split(), spelt):
@@ -102,6 +103,7 @@ def _phrases(words: list[str], spelt: Mapping[str, str]) -> Iterator[str]:
     words = [stripped for word in words if (stripped := word.strip(",;"))]
     place = 0
     while place < len(words):
+        # The longest phrase from here that is a tag, else one word as it is.
         for length in range(min(_MOST_PHRASE, len(words) - place), 0, -1):
             tag = _tag(" ".join(words[place : place + length]), spelt)
             if tag:

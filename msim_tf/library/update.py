@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,7 @@ class Update:
         Raises:
             InputError: if no file at all could be embedded.
         """
+        # The folder as it is now, compared with what the index remembers of it.
         known = known_files(self.index)
         plan = make_plan(
             self._music, scan, known, retry=must_retry(self.index, self._options), progress=self._stage("compare")
@@ -129,6 +131,7 @@ class Update:
         if self._options.annotate:
             self._annotate()
         self._choose_engine()
+        # Only a whole run says how unusable files were last tried.
         if not self.summary.pending:
             self.index.begin()
             self.index.table.set_setting(_TRIED, _trial(self._options))
@@ -154,9 +157,10 @@ class Update:
         index.set_missing([*plan.returned, *(old for old in plan.moved.values() if old in known.missing)], False)
         index.rename(plan.moved)
         files.forget(plan.moved.values())
+        # The contents of moved and touched files are as they were; their times and sizes are those of the scan.
         states = {new: known.tracks[old] for new, old in plan.moved.items()}
         states |= {name: known.tracks[name] for name in plan.touched}
-        files.put({name: _dated(record, scan.files[name]) for name, record in states.items()})
+        files.put({name: replace(record, state=scan.files[name]) for name, record in states.items()})
         # What is gone is forgotten only when the user says so.
         if self._options.prune:
             gone = [*plan.missing, *plan.still_missing]
@@ -193,6 +197,7 @@ class Update:
         used = {name: track for name, track in batch.items() if track.vector is not None}
         unusable = {name: track for name, track in batch.items() if track.vector is None}
         self.summary.failures |= {name: track.reason for name, track in unusable.items()}
+        # The first usable track makes the index.
         if self.index is None and used:
             self.index = Index.create(
                 self._catalog.path, self._source, name=self.database, settings={CATALOG: self._catalog.to_json()}
@@ -202,13 +207,16 @@ class Update:
             return
         index.begin()
         files = FileTable(index.table.database)
+        # A file that can no longer be used takes its track with it.
         removed = list(index.table.rows(list(unusable), missing=True))
         index.set_missing(removed, False)
         index.remove(removed)
         self.summary.removed += len(removed)
         # Annotations are looked up by the records of before, so the new records come last.
         self._put(index, used)
-        files.put({name: _record(track) for name, track in batch.items()})
+        files.put(
+            {name: FileRecord(track.state, track.sha256, track.reason, track.notes) for name, track in batch.items()}
+        )
         index.save()
         batch.clear()
 
@@ -217,6 +225,7 @@ class Update:
         metadata = {
             name: annotated(track.metadata, self._annotations_before(name, track)) for name, track in tracks.items()
         }
+        # A missing track whose file is embedded is back.
         present = index.table.rows(list(tracks), missing=True)
         index.set_missing(present, False)
         source = self._source
@@ -242,6 +251,7 @@ class Update:
         return {key: old[key] for key in ("tempo", "key") if same and key in old}
 
     def _annotate(self) -> None:
+        """Estimates tempo and key of every track, those of earlier runs from their database."""
         from msim_tf.database import Database
         from msim_tf.labels.annotate import annotate_folder
         from msim_tf.labels.annotations import ANNOTATIONS, annotation_labels
@@ -252,6 +262,7 @@ class Update:
             annotations, failures = annotate_folder(
                 self._music, sorted(metadata), database, progress=self._stage("annotate")
             )
+        # Only what differs is written.
         labels = annotation_labels(annotations).values
         changed = {}
         for name, old in metadata.items():
@@ -268,18 +279,9 @@ class Update:
         """Builds the engine if another is chosen, or it has outgrown what it was trained on."""
         assert self.index is not None
         engine, chosen = self.index.engine, self._options.engine
+        # An approximate engine is calibrated on the tracks of its time, and loses recall as the library outgrows them.
         outgrown = isinstance(engine, FaissEngine) and len(self.index) > _GROWN * engine.calibration.rows
         if outgrown or chosen not in ("auto", engine.name):
             self.index.build_engine(chosen)
         elif chosen == "auto" and not isinstance(engine, FaissEngine):
             self.index.build_engine("auto")
-
-
-def _record(track: PartTrack) -> FileRecord:
-    """What is remembered of the file of a track."""
-    return FileRecord(track.state, track.sha256, track.reason, track.notes)
-
-
-def _dated(record: FileRecord, state: FileState) -> FileRecord:
-    """The record of a file whose contents are as they were."""
-    return FileRecord(state, record.sha256, record.failure, record.notes)

@@ -61,6 +61,7 @@ def settled_changes(
         stop_event=stop,
         ignore_permission_denied=True,
     )
+    # A round without changes after some with them: the folder has come to rest.
     waiting = True
     for changes in rounds:
         if changes:
