@@ -20,7 +20,14 @@ from msim_tf.model.training import train
 
 pytestmark = pytest.mark.usefixtures("thin_blocks")
 
-NETWORK = dataclasses.replace(NETWORK_PRESETS["multi384"], width=0.03, subspace_width=4, time_averaged_heads=True)
+# One dimension is a mask on the whole, two are heads.
+NETWORK = dataclasses.replace(
+    NETWORK_PRESETS["multi384"],
+    dimensions=("genre", "tempo", "key"),
+    width=0.03,
+    subspace_width=4,
+    time_averaged_heads=True,
+)
 PARAMS = TrainParams(
     network=NETWORK,
     epochs=1,

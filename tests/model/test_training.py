@@ -48,10 +48,12 @@ PARAMS = TrainParams(
 )
 
 
-# Tracing the multi-input network takes most of a test's time; one input is enough where the network is not the point.
+# Tracing takes most of a test's time; one input is enough where the network is not the point, and three dimensions
+# where the labels are not.
 SINGLE = dataclasses.replace(
     PARAMS, network=dataclasses.replace(NETWORK_PRESETS["single384"], width=0.03, subspace_width=4)
 )
+FEW = dataclasses.replace(SINGLE, network=dataclasses.replace(SINGLE.network, dimensions=("genre", "mood", "era")))
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +291,7 @@ def test_mixed_precision_trains_and_restores_the_policy(labelled_store, tmp_path
     run = train(
         labelled_store,
         tmp_path / "run",
-        dataclasses.replace(SINGLE, epochs=1, mixed_precision=True),
+        dataclasses.replace(FEW, epochs=1, mixed_precision=True),
         strategy=one_device(),
     )
     assert np.isfinite(run.summary["val_loss"])
@@ -316,7 +318,7 @@ def test_the_model_of_the_best_or_of_the_last_epoch_is_kept(always, kept, tmp_pa
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_the_summary_is_of_the_epoch_that_is_kept(keep, labelled_store, tmp_path):
     params = dataclasses.replace(
-        SINGLE, epochs=3, steps_per_epoch=2, learning_rate=0.3, keep=keep
+        FEW, epochs=3, steps_per_epoch=2, learning_rate=0.3, keep=keep
     )  # too large: losses rise
     run = train(labelled_store, tmp_path / "run", params, strategy=one_device())
     losses = [row["val_loss"] for row in history(run.path)]
@@ -368,17 +370,13 @@ def test_learns_from_a_teacher_and_from_other_tempi_and_keys(taught_store, tmp_p
 
 
 def test_a_small_corpus_is_learned(labelled_store, tmp_path, inception_blocks):
-    params = dataclasses.replace(SINGLE, epochs=15, steps_per_epoch=4, schedule="cosine", learning_rate=3e-3)
+    params = dataclasses.replace(FEW, epochs=15, steps_per_epoch=4, schedule="cosine", learning_rate=3e-3)
     run = train(labelled_store, tmp_path / "run", params, strategy=one_device())
     rows = history(run.path)
     assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
 
 
 def test_a_dimension_nobody_labels_is_an_error_unless_allowed(labelled_store, tmp_path, store):
-    import shutil
-
-    from msim_tf.data.store import FeatureStore
-
     shutil.copytree(store.path, tmp_path / "store")
     labels = labelled_store.labels.to_json()
     for known in labels["values"].values():
@@ -387,7 +385,7 @@ def test_a_dimension_nobody_labels_is_an_error_unless_allowed(labelled_store, tm
     partly = FeatureStore(tmp_path / "store")
     with pytest.raises(InputError, match="no track has a label in era"):
         train(partly, tmp_path / "run", PARAMS)
-    params = dataclasses.replace(SINGLE, epochs=1)
+    params = dataclasses.replace(FEW, epochs=1)
     run = train(partly, tmp_path / "run", params, allow_unlabelled=True, strategy=one_device())
     assert run.summary["era_valid_pairs"] == 0 and run.summary["era_loss"] == 0
 
