@@ -141,11 +141,19 @@ def annotate_folder(
     require("madmom")
     root = Path(root)
     tracks = list(dict.fromkeys(identifiers))
+
+    # Records of files that have not changed since count as done.
     stored = load_records(database)
-    records = {
-        track: stored[track] for track in tracks if track in stored and _is_current(root, stored[track], seconds)
-    }
-    # What is current counts as done; every other record is saved as it comes, so a kill costs the tracks under way.
+    records: dict[str, AnnotationRecord] = {}
+    for track in tracks:
+        earlier = stored.get(track)
+        if earlier is None or earlier.seconds != seconds:
+            continue
+        with contextlib.suppress(OSError):
+            if _state(root / track) == (earlier.size, earlier.modified):
+                records[track] = earlier
+
+    # Every other record is saved as it comes, so a kill costs only the tracks under way.
     remaining = [track for track in tracks if track not in records]
     report = progress or (lambda done, total: None)
     report(len(records), len(tracks))
@@ -153,6 +161,8 @@ def annotate_folder(
         save_records(database, [record])
         records[record.track] = record
         report(len(records), len(tracks))
+
+    # Successes and failures apart, in the order of the tracks.
     outcomes = {track: records[track].outcome for track in tracks}
     failures = {track: outcome for track, outcome in outcomes.items() if isinstance(outcome, str)}
     return {track: outcome for track, outcome in outcomes.items() if isinstance(outcome, Annotation)}, failures
@@ -162,13 +172,6 @@ def _state(path: Path) -> tuple[int, int]:
     """Size and modification time, by which a changed file is noticed."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def _is_current(root: Path, record: AnnotationRecord, seconds: float) -> bool:
-    try:
-        return record.seconds == seconds and _state(root / record.track) == (record.size, record.modified)
-    except OSError:
-        return False
 
 
 def _annotated(root: Path, tracks: list[str], workers: int, seconds: float) -> Iterator[AnnotationRecord]:

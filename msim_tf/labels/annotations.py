@@ -87,16 +87,17 @@ def load_records(database: Database) -> dict[str, AnnotationRecord]:
 
 def save_records(database: Database, records: Iterable[AnnotationRecord]) -> None:
     """Adds rows to the table, in the place of older ones of the same tracks, in one transaction."""
-    database.executemany("INSERT OR REPLACE INTO annotations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, records))
-
-
-def _row(record: AnnotationRecord) -> tuple:
-    state = (record.track, record.size, record.modified, record.seconds)
-    if isinstance(record.outcome, str):
-        return (*state, None, None, None, None, record.outcome)
-    annotation = record.outcome
-    values = (annotation.tempo, annotation.tempo_confidence, annotation.key, annotation.key_confidence)
-    return (*state, *values, None)
+    rows: list[tuple] = []
+    for record in records:
+        state = (record.track, record.size, record.modified, record.seconds)
+        # Either the estimates or the reason why there are none; the other columns are NULL.
+        if isinstance(record.outcome, str):
+            rows.append((*state, None, None, None, None, record.outcome))
+        else:
+            estimates = record.outcome
+            values = (estimates.tempo, estimates.tempo_confidence, estimates.key, estimates.key_confidence)
+            rows.append((*state, *values, None))
+    database.executemany("INSERT OR REPLACE INTO annotations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def annotation_labels(

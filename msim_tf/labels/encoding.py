@@ -145,12 +145,20 @@ def encode(
     arrays: dict[str, np.ndarray] = {}
     vocabularies: dict[str, tuple[str, ...]] = {}
     for name in dimensions:
-        # One tuple of values per track, () where unknown; then one row per track, of the type that the kind needs.
+        # One tuple of values per track, () where unknown. Of a tempo or key it becomes one number, [tracks].
         kind = dims.dimension(name).kind
         values = [labels.values.get(track, {}).get(name, ()) for track in tracks]
         if kind == "tag":
-            vocabularies[name] = _vocabulary(name, values)
-            arrays[name] = _multi_hot(values, vocabularies[name])
+            # The tags that occur: those of the taxonomy in its order, then others by name.
+            occurring = {tag for own in values for tag in own}
+            listed = [tag for tag in taxonomy.tags(name) if tag in occurring]
+            vocabularies[name] = (*listed, *sorted(occurring.difference(listed)))
+
+            # [tracks, vocabulary] bool, True where a track has a tag.
+            columns = {tag: column for column, tag in enumerate(vocabularies[name])}
+            arrays[name] = np.zeros((len(tracks), len(columns)), bool)
+            for row, own in enumerate(values):
+                arrays[name][row, [columns[tag] for tag in own]] = True
         elif kind == "tempo":
             arrays[name] = np.array([float(own[0]) if own else math.nan for own in values], np.float32)
         else:
@@ -158,22 +166,6 @@ def encode(
     scores = teacher_tags(teacher, tracks, dimensions) if teacher else {}
     targets = regression_targets(regression, tracks) if regression else None
     return EncodedLabels(tracks, arrays, vocabularies, scores, targets)
-
-
-def _vocabulary(name: str, labels: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """The tags that occur: those of the taxonomy in its order, then others by name."""
-    occurring = {tag for tags in labels for tag in tags}
-    ordered = [tag for tag in taxonomy.tags(name) if tag in occurring]
-    return (*ordered, *sorted(occurring.difference(ordered)))
-
-
-def _multi_hot(labels: Sequence[tuple[str, ...]], vocabulary: tuple[str, ...]) -> np.ndarray:
-    """[tracks, vocabulary] bool, True where a track has a tag."""
-    columns = {value: column for column, value in enumerate(vocabulary)}
-    array = np.zeros((len(labels), len(vocabulary)), bool)
-    for row, tags in enumerate(labels):
-        array[row, [columns[tag] for tag in tags]] = True
-    return array
 
 
 def split_by_group(

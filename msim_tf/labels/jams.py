@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -46,38 +46,31 @@ def read_labels_jams(path: str | Path, identifiers: Iterable[str] | None = None)
     root, files = (path, sorted(path.rglob("*.jams"))) if path.is_dir() else (path.parent, [path])
     if not files:
         raise InputError(f"{path}: holds no .jams file")
+
+    # Tracks by their path without suffix, and by "*/stem" for a file that lies elsewhere than its track.
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for identifier in identifiers or ():
+        track = PurePosixPath(identifier)
+        by_name[str(track.with_suffix(""))].append(identifier)
+        by_name[f"*/{track.stem}"].append(identifier)
+
     # Each file is matched to a track by its name, then added value by value.
-    by_name = None if identifiers is None else _by_name(identifiers)
     table = LabelTable()
     for file in files:
-        track = _track(PurePosixPath(file.relative_to(root).as_posix()), by_name, file)
+        relative = PurePosixPath(file.relative_to(root).as_posix())
+        same_path = str(relative.with_suffix(""))
+        matches = [same_path]
+        if identifiers is not None:
+            matches = by_name.get(same_path) or by_name.get(f"*/{relative.stem}") or []
+        if len(matches) != 1:
+            what = f"{len(matches)} tracks ({', '.join(matches[:3])})" if matches else "no track"
+            raise InputError(f"{file}: {what} named {relative.stem!r}; name each .jams file as its sound file")
         for name, value in _values(file):
             try:
-                table.add(track, name, value)
+                table.add(matches[0], name, value)
             except InputError as error:
                 raise InputError(f"{file}: {error}") from error
     return table.labels()
-
-
-def _by_name(identifiers: Iterable[str]) -> dict[str, list[str]]:
-    """Identifiers by their path without suffix, and by "*/stem"."""
-    tracks: dict[str, list[str]] = defaultdict(list)
-    for identifier in identifiers:
-        path = PurePosixPath(identifier)
-        tracks[str(path.with_suffix(""))].append(identifier)
-        tracks[f"*/{path.stem}"].append(identifier)
-    return tracks
-
-
-def _track(relative: PurePosixPath, by_name: dict[str, list[str]] | None, file: Path) -> str:
-    """The track of a file: of the same path, else the only one of the same stem, wherever it lies."""
-    if by_name is None:
-        return str(relative.with_suffix(""))
-    tracks = by_name.get(str(relative.with_suffix(""))) or by_name.get(f"*/{relative.stem}") or []
-    if len(tracks) != 1:
-        what = f"{len(tracks)} tracks ({', '.join(tracks[:3])})" if tracks else "no track"
-        raise InputError(f"{file}: {what} named {relative.stem!r}; name each .jams file as its sound file")
-    return tracks[0]
 
 
 def _values(file: Path) -> Iterator[tuple[str, str]]:
@@ -98,7 +91,13 @@ def _values(file: Path) -> Iterator[tuple[str, str]]:
     # Tempo and key: the most trusted of all annotators' observations.
     for namespace, name in (("tempo", "tempo"), ("key_mode", "key")):
         observations = [seen for space, data in annotated if space == namespace for seen in data]
-        yield from _one_observation(name, observations)
+        if not observations:
+            continue
+        best = max(observations, key=lambda seen: (_finite(seen.confidence), _finite(seen.duration)))
+        try:
+            yield name, canonical_label(name, str(best.value))
+        except InputError:  # tempo 0, key "N": the annotator found none
+            continue
 
     # Tags: every one, in the dimension of its namespace or of the taxonomy.
     for namespace, data in annotated:
@@ -108,17 +107,6 @@ def _values(file: Path) -> Iterator[tuple[str, str]]:
             dimension = _TAG_DIMENSIONS.get(namespace) or taxonomy.dimension_of(tag)
             if dimension and tag.strip():
                 yield dimension, tag
-
-
-def _one_observation(name: str, observations: Sequence[Any]) -> Iterator[tuple[str, str]]:
-    """The most trusted observation, if it says anything."""
-    if not observations:
-        return
-    best = max(observations, key=lambda seen: (_finite(seen.confidence), _finite(seen.duration)))
-    try:
-        yield name, canonical_label(name, str(best.value))
-    except InputError:  # tempo 0, key "N": the annotator found none
-        return
 
 
 def _finite(value: Any) -> float:

@@ -224,6 +224,7 @@ def load_passages(path: str | Path) -> Passages:
     Raises:
         InputError: if it is missing or not such a file.
     """
+    # First arrays that are missing, then another format, then values that do not fit together.
     arrays = load_arrays(Path(path))
     absent = [name for name in _ARRAYS if name not in arrays]
     if absent:

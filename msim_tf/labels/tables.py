@@ -92,7 +92,14 @@ class LabelTable:
             self.groups[track].add(value)
             return
         if name == "tag":
-            name = _tag_dimension(value)
+            # Only the taxonomy can tell the dimension of a bare tag.
+            dimension = taxonomy.dimension_of(value)
+            if dimension is None:
+                tags = ", ".join(tag for name in dims.TAG_DIMENSION_NAMES for tag in taxonomy.tags(name))
+                raise InputError(
+                    f"tag {value!r} is not in the taxonomy; name its dimension instead of 'tag', or use one of {tags}"
+                )
+            name = dimension
         # Several tags may be true of a track, but only one tempo and one key.
         canonical = canonical_label(name, value)
         present = self.values[track][name]
@@ -107,17 +114,6 @@ class LabelTable:
             for track, own in sorted(self.values.items())
         }
         return Labels(values, {track: joined_groups(names) for track, names in sorted(self.groups.items())})
-
-
-def _tag_dimension(tag: str) -> str:
-    """The dimension of a bare tag, which only the taxonomy can tell."""
-    name = taxonomy.dimension_of(tag)
-    if name is None:
-        listed = ", ".join(tag for name in dims.TAG_DIMENSION_NAMES for tag in taxonomy.tags(name))
-        raise InputError(
-            f"tag {tag!r} is not in the taxonomy; name its dimension instead of 'tag', or use one of {listed}"
-        )
-    return name
 
 
 def canonical_label(name: str, value: str) -> str:

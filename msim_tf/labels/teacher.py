@@ -115,7 +115,14 @@ def teacher_tags(teacher: Embeddings, identifiers: Sequence[str], dimensions: It
             # Each teacher's side has length 1, all of them together the square root of their number: made 1 again, the
             # cosine of two tracks is the mean of the teachers' cosines.
             vectors[scored] = _unit(np.concatenate(sides, axis=1))
-            calibrated[name] = TeacherTags(vectors, *_thresholds(vectors[scored]))
+
+            # Above one cosine lie the most alike pairs, below another the least alike: quantiles over random pairs of
+            # two different tracks, [pairs, tags] -> [pairs], since all pairs would be a square.
+            own = vectors[scored]
+            a, b = np.random.default_rng(0).integers(len(own), size=(2, _PAIRS))
+            cosine = np.einsum("ij,ij->i", own[a], own[b])[a != b]
+            similar, dissimilar = np.quantile(cosine, [1.0 - SIMILAR_SHARE, DISSIMILAR_SHARE])
+            calibrated[name] = TeacherTags(vectors, float(similar), float(dissimilar))
     return calibrated
 
 
@@ -204,16 +211,3 @@ def standardised(scores: np.ndarray) -> np.ndarray:
 def _unit(vectors: np.ndarray) -> np.ndarray:
     """Every row with length 1; a row of zeros stays."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def _thresholds(vectors: np.ndarray) -> tuple[float, float]:
-    """Cosines above which the most alike pairs lie, and below which the least alike; equal tracks give equal ones.
-
-    Args:
-        vectors: [heard, tags] of length 1.
-    """
-    # Quantiles over random pairs of two different tracks: [pairs, tags] -> [pairs]; all pairs would be a square.
-    a, b = np.random.default_rng(0).integers(len(vectors), size=(2, _PAIRS))
-    cosine = np.einsum("ij,ij->i", vectors[a], vectors[b])[a != b]
-    similar, dissimilar = np.quantile(cosine, [1.0 - SIMILAR_SHARE, DISSIMILAR_SHARE])
-    return float(similar), float(dissimilar)
