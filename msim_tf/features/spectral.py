@@ -39,9 +39,17 @@ def frame_features(y: tf.Tensor, params: FeatureParams) -> tuple[tf.Tensor, tf.T
     centre = y[..., margin : tf.shape(y)[-1] - margin] if margin else y
     power = _power_spectrogram(centre, params)
 
-    # [..., frames, 1 + n_fft // 2] -> [..., frames, n_mels], twice. The network takes log10(1 + gain * S) of the
-    # magnitude (paper, section 3.1); onsets are found in 10 log10 of the power, as librosa.power_to_db computes it.
-    magnitude, energy = _mel_sums(power, params)
+    # [..., frames, 1 + n_fft // 2] -> [..., frames, n_mels] of the magnitude and of the power. A group of mel filters
+    # at a time is multiplied with the bins that it covers: [..., frames, bins] @ [bins, filters].
+    magnitudes, energies = [], []
+    for start, basis in _mel_bands(params):
+        band = power[..., start : start + len(basis)]
+        magnitudes.append(tf.matmul(tf.sqrt(band), basis))
+        energies.append(tf.matmul(band, basis))
+    magnitude, energy = tf.concat(magnitudes, -1), tf.concat(energies, -1)
+
+    # The network takes log10(1 + gain * S) of the magnitude (paper, section 3.1); onsets are found in 10 log10 of the
+    # power, as librosa.power_to_db computes it.
     mel = tf.math.log(1.0 + params.mel_gain * magnitude) / np.float32(np.log(10.0))
     mel_db = tf.math.log(tf.maximum(energy, _DB_FLOOR)) * np.float32(10.0 / np.log(10.0))
 
@@ -73,17 +81,6 @@ def _power_spectrogram(y: tf.Tensor, params: FeatureParams) -> tf.Tensor:
     # One pass, where a product with its conjugate takes two; always on the processor, since complex numbers have no GPU
     # kernel of it.
     return tf.math.real(tf.math.squared_difference(spectrum, tf.constant(0, spectrum.dtype)))
-
-
-def _mel_sums(power: tf.Tensor, params: FeatureParams) -> tuple[tf.Tensor, tf.Tensor]:
-    """[..., frames, 1 + n_fft // 2] -> mel of the magnitude, mel of the power, both [..., frames, n_mels]."""
-    # A group of filters at a time, with the bins that it covers: [..., frames, bins] @ [bins, filters].
-    magnitude, energy = [], []
-    for start, basis in _mel_bands(params):
-        band = power[..., start : start + len(basis)]
-        magnitude.append(tf.matmul(tf.sqrt(band), basis))
-        energy.append(tf.matmul(band, basis))
-    return tf.concat(magnitude, -1), tf.concat(energy, -1)
 
 
 @functools.cache

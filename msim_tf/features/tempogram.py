@@ -25,8 +25,17 @@ def tempogram(onset: tf.Tensor, *, lags: int, stride: int = 1) -> tf.Tensor:
     """
     import scipy.fft
 
-    # [..., frames + lags - 1] -> [..., frames / stride, lags]: the envelope around each frame, faded out by the window.
-    windowed = _sliding_windows(onset, lags, stride) * tf.constant(hann(lags))
+    # [..., n] -> [..., count, n + stride], with n = frames + lags - 1: the envelope is repeated, and the repetition cut
+    # into rows. Row i begins at i * (n + stride) = i * stride modulo n: every ``stride``-th window, without a gather.
+    n = tf.shape(onset)[-1]
+    count = (n - lags) // stride + 1
+    lead = tf.shape(onset)[:-1]
+    repeated = tf.tile(onset, tf.concat([tf.ones_like(lead), [count * (n + stride) // n + 1]], 0))
+    rows = tf.reshape(repeated[..., : count * (n + stride)], tf.concat([lead, [count, n + stride]], 0))
+
+    # -> [..., count, lags]: the envelope around each frame, faded out by the window.
+    windows = tf.ensure_shape(rows[..., :lags], [*onset.shape[:-1], None, lags])
+    windowed = windows * tf.constant(hann(lags))
 
     # Same shape: the autocorrelation is the inverse transform of the power spectrum (Wiener and Khinchin). Zeros up to
     # twice the length keep it from wrapping around; a length 2^a 3^b 5^c suits every FFT implementation.
@@ -36,18 +45,3 @@ def tempogram(onset: tf.Tensor, *, lags: int, stride: int = 1) -> tf.Tensor:
 
     # -> [..., lags, frames / stride]: the maximum of each frame, which is at lag 0, becomes 1.
     return tf.linalg.matrix_transpose(normalise(correlation, tf.reduce_max(tf.abs(correlation), -1, keepdims=True)))
-
-
-def _sliding_windows(values: tf.Tensor, length: int, stride: int) -> tf.Tensor:
-    """[..., n] -> [..., ceil((n - length + 1) / stride), length]: every ``stride``-th window.
-
-    Repeating the values and cutting the repetition into rows that are ``stride`` values longer shifts each row by as
-    many: no gather, no matrix product.
-    """
-    # Cut after n + stride values, row i of the repetition begins at i * (n + stride) = i * stride modulo n.
-    n = tf.shape(values)[-1]
-    count = (n - length) // stride + 1
-    lead = tf.shape(values)[:-1]
-    repeated = tf.tile(values, tf.concat([tf.ones_like(lead), [count * (n + stride) // n + 1]], 0))
-    rows = tf.reshape(repeated[..., : count * (n + stride)], tf.concat([lead, [count, n + stride]], 0))
-    return tf.ensure_shape(rows[..., :length], [*values.shape[:-1], None, length])
