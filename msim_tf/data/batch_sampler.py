@@ -201,24 +201,27 @@ class BatchSampler:
         Returns:
             For each name [blocks * block, block] int8, +1 similar, -1 dissimilar, 0 unknown.
         """
-        # Members are compared inside their own block only: [block, block] each, stacked along the batch axis.
-        size = self.params.batch_size
-        blocks = [batch.rows(slice(start, start + size)) for start in range(0, len(batch.clips), size)]
-        return {name: np.concatenate([self._relation(name, block) for block in blocks]) for name in self.targets}
+        key_relation, size = self.params.key_relation, self.params.batch_size
+        relations: dict[str, list[np.ndarray]] = {name: [] for name in self.targets}
+        for start in range(0, len(batch.clips), size):
+            # Members are compared inside their own block only.
+            block = batch.rows(slice(start, start + size))
+            clips = block.clips
+            for name, of_blocks in relations.items():
+                # [block, block]: by identity of the clips, by labels changed with the sound, or by labels as they are.
+                if name == TRACK:
+                    relation = np.where(clips[:, None] == clips, 1, -1).astype(np.int8)
+                elif name in self._augmented:
+                    augmented = augmentation.AugmentedClips(clips, block.stretch, block.transpose)
+                    relation = augmentation.relation(name, self.labels, augmented, key_relation)
+                else:
+                    relation = self.labels.relation(name, clips, clips, key_relation=key_relation)
+                # A member is similar to itself, but no positive of itself.
+                np.fill_diagonal(relation, 0)
+                of_blocks.append(relation)
 
-    def _relation(self, name: str, block: Batch) -> np.ndarray:
-        """[block, block] int8 for one block; 0 on the diagonal."""
-        # [block, block]: by identity of the clips, by labels changed with the sound, or by the labels as they are.
-        if name == TRACK:
-            relation = np.where(block.clips[:, None] == block.clips, 1, -1).astype(np.int8)
-        elif name in self._augmented:
-            augmented = augmentation.AugmentedClips(block.clips, block.stretch, block.transpose)
-            relation = augmentation.relation(name, self.labels, augmented, self.params.key_relation)
-        else:
-            relation = self.labels.relation(name, block.clips, block.clips, key_relation=self.params.key_relation)
-        # A member is similar to itself, but no positive of itself.
-        np.fill_diagonal(relation, 0)
-        return relation
+        # The blocks stacked along the batch axis.
+        return {name: np.concatenate(of_blocks) for name, of_blocks in relations.items()}
 
     def teacher(self, batch: Batch) -> dict[str, np.ndarray]:
         """The teacher's tags: for each target [batch, tags] float32 of length 1, or 0 where it has no score."""

@@ -114,6 +114,7 @@ def _groups(candidates: Sequence[_Candidate]) -> list[list[_Candidate]]:
 
 
 def _join(store: Path, database: StoreDatabase, group: Sequence[_Candidate]) -> None:
+    """Copies the clips of a group into one new shard, which takes the place of theirs."""
     # The new shard is written whole, under a number that no shard has, before the database names it.
     number = 1 + max(
         database.value("SELECT max(number) FROM shards"), database.value("SELECT coalesce(max(shard), 0) FROM clips")

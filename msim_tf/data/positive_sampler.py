@@ -71,22 +71,20 @@ class PositiveSampler:
             # [n]: one tag of each tagged anchor, then another clip with that tag.
             drawn, tagged = np.full(len(anchors), _NONE), tags.sizes[anchors] > 0
             drawn[tagged] = clips.draw(tags.draw(anchors[tagged], rng), rng, but=anchors[tagged])
-            # Anchors without a tag are here because a teacher has scored them.
-            if not tagged.all():
-                drawn[~tagged] = self._similar_by_teacher(name, anchors[~tagged], rng)
+            if tagged.all():
+                return drawn
+
+            # Anchors without a tag are here because a teacher has scored them. They share one random sample of clips:
+            # [untagged, _COMPARED] relations are one matrix product.
+            teacher, untagged = self._labels.teacher[name], anchors[~tagged]
+            others = rng.integers(len(teacher.vectors), size=_COMPARED)
+            similar = (teacher.relation(untagged, others) > 0) & (others != untagged[:, None])
+            # The largest of random numbers picks one of the similar clips at random.
+            choice = np.where(similar, rng.random(similar.shape, np.float32), -1).argmax(1)
+            drawn[~tagged] = np.where(similar.any(1), others[choice], _NONE)
             return drawn
 
         return positives
-
-    def _similar_by_teacher(self, name: str, anchors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """[n]: for each anchor a random one of those among some random clips whose teacher's scores are similar."""
-        # All anchors share one random sample: [n, _COMPARED] scores are one matrix product.
-        teacher = self._labels.teacher[name]
-        others = rng.integers(len(teacher.vectors), size=_COMPARED)
-        # [n, _COMPARED]; the largest of random numbers picks one of the similar clips at random.
-        similar = (teacher.relation(anchors, others) > 0) & (others != anchors[:, None])
-        choice = np.where(similar, rng.random(similar.shape, np.float32), -1).argmax(1)
-        return np.where(similar.any(1), others[choice], _NONE)
 
 
 def _key_draw(values: np.ndarray, key_relation: str) -> _Draw:

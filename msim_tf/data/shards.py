@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -174,7 +173,19 @@ class ShardWriter:
             temporary.publish(array_path(self._store, stem, name))
         # From here on the shard is finished for all others.
         shard = Shard(self._number, stem, self._params.digest, tuple(self._clips), dict(self._sizes), checksums)
-        save_checked_json(description_path(self._store, self._number), _to_json(shard))
+        description = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "number": shard.number,
+            "stem": shard.stem,
+            "digest": shard.digest,
+            "arrays": {
+                name: {"bytes": shard.sizes[name], "checksums": checksums[name].astype(">u4").tobytes().hex()}
+                for name in ARRAYS
+            },
+            "clips": [vars(clip) for clip in shard.clips],
+        }
+        save_checked_json(description_path(self._store, self._number), description)
         return shard
 
     def close(self) -> None:
@@ -198,40 +209,20 @@ def load_shard(store: str | Path, number: int) -> Shard:
     cure = f"remove it and run msim extract again, or {CURE}"
     value = load_checked_json(path, "the description of a shard", cure=cure, header=(FORMAT, FORMAT_VERSION))
     try:
-        shard = _from_json(value)
+        arrays = value["arrays"]
+        shard = Shard(
+            number=value["number"],
+            stem=value["stem"],
+            digest=value["digest"],
+            clips=tuple(ShardClip(**clip) for clip in value["clips"]),
+            sizes={name: arrays[name]["bytes"] for name in ARRAYS},
+            checksums={name: np.frombuffer(bytes.fromhex(arrays[name]["checksums"]), ">u4") for name in ARRAYS},
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: not the description of a shard ({error!r}); {CURE}") from error
     if shard.number != number or not _STEM.fullmatch(shard.stem):
         raise InputError(f"{path}: describes shard {shard.number} in files {shard.stem!r}; {CURE}")
     return shard
-
-
-def _to_json(shard: Shard) -> dict[str, Any]:
-    arrays = {
-        name: {"bytes": shard.sizes[name], "checksums": shard.checksums[name].astype(">u4").tobytes().hex()}
-        for name in ARRAYS
-    }
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "number": shard.number,
-        "stem": shard.stem,
-        "digest": shard.digest,
-        "arrays": arrays,
-        "clips": [vars(clip) for clip in shard.clips],
-    }
-
-
-def _from_json(value: dict[str, Any]) -> Shard:
-    arrays = value["arrays"]
-    return Shard(
-        number=value["number"],
-        stem=value["stem"],
-        digest=value["digest"],
-        clips=tuple(ShardClip(**clip) for clip in value["clips"]),
-        sizes={name: arrays[name]["bytes"] for name in ARRAYS},
-        checksums={name: np.frombuffer(bytes.fromhex(arrays[name]["checksums"]), ">u4") for name in ARRAYS},
-    )
 
 
 def open_array(path: Path, size: int, width: int) -> np.ndarray:

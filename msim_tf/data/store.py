@@ -87,7 +87,13 @@ class FeatureStore:
         self.shards, self._row, self._onset_row = clips.shards, clips.rows, clips.onset_rows
         self._validate_rows(shards)
         used = {number: shards[number] for number in np.unique(self.shards).tolist()}
-        self._arrays = {number: self._open_shard(shard) for number, shard in used.items()}
+        # Shard -> array -> its mapped rows.
+        self._arrays: dict[int, dict[str, np.ndarray]] = {}
+        for number, shard in used.items():
+            paths = {name: array_path(self.path, shard.stem, name) for name in ARRAYS}
+            self._arrays[number] = {
+                name: open_array(path, shard.sizes[name], row_width(self.params, name)) for name, path in paths.items()
+            }
         self._blocks = {name: _Blocks(self.path, name, used, self._arrays) for name in ARRAYS}
 
     def _validate_rows(self, shards: Mapping[int, Shard]) -> None:
@@ -112,12 +118,6 @@ class FeatureStore:
         if not np.all(sound):
             wrong = self.identifiers[int(np.flatnonzero(~np.broadcast_to(sound, len(self.identifiers)))[0])]
             raise InputError(f"{database_path(self.path)}: the rows of {wrong} are not in its shard; {CURE}")
-
-    def _open_shard(self, shard: Shard) -> dict[str, np.ndarray]:
-        return {
-            name: open_array(array_path(self.path, shard.stem, name), shard.sizes[name], row_width(self.params, name))
-            for name in ARRAYS
-        }
 
     def __len__(self) -> int:
         return len(self.identifiers)
@@ -197,9 +197,20 @@ class FeatureStore:
         empty = memory.empty if memory else np.empty
         batch = {name: empty(shape, np.float16) for name, shape in shapes.items()}
 
-        # Most segments are copied as they are; those at another speed are interpolated, one shard at a time.
+        # Most segments are copied as they are, each from its own shard. Lists, because one number of a list is cheaper
+        # to read in a loop than one of an array.
         stretched = stretch != 1
-        self._copy(batch, np.flatnonzero(~stretched), clips, starts)
+        plain = np.flatnonzero(~stretched)
+        plain_clips, plain_starts = clips[plain], starts[plain]
+        shards = self.shards[plain_clips].tolist()
+        for name, values in batch.items():
+            first = (plain_starts + (self._onset_row if name == "onset" else self._row)[plain_clips]).tolist()
+            length = values.shape[-1]
+            for row, shard, start in zip(plain.tolist(), shards, first):
+                # [frames, bands] as stored -> [bands, frames] as the model takes it.
+                values[row] = self._arrays[shard][name][start : start + length].T
+
+        # Those at another speed are interpolated, one shard at a time.
         for shard in np.unique(self.shards[clips[stretched]]).tolist():
             rows = np.flatnonzero(stretched & (self.shards[clips] == shard))
             part = self._gather_stretched(shard, clips[rows], starts[rows], stretch[rows], names)
@@ -221,17 +232,6 @@ class FeatureStore:
                 first = self._onset_row[clips] + np.maximum(low, 0)
                 stop = self._onset_row[clips] + np.minimum(high, self.frames[clips] + 2 * half)
             self._blocks[name].verify(self.shards[clips], first, stop)
-
-    def _copy(self, batch: dict[str, np.ndarray], rows: np.ndarray, clips: np.ndarray, starts: np.ndarray) -> None:
-        """Fills ``rows`` of the batch with segments as they are: one copy for each, from any shard."""
-        # Lists, because one number of a list is cheaper to read in a loop than one of an array.
-        shards, starts, clips = self.shards[clips[rows]].tolist(), starts[rows], clips[rows]
-        for name, values in batch.items():
-            first = (starts + (self._onset_row if name == "onset" else self._row)[clips]).tolist()
-            length = values.shape[-1]
-            for row, shard, start in zip(rows.tolist(), shards, first):
-                # [frames, bands] as stored -> [bands, frames] as the model takes it.
-                values[row] = self._arrays[shard][name][start : start + length].T
 
     def _gather_stretched(
         self, shard: int, clips: np.ndarray, starts: np.ndarray, stretch: np.ndarray, names: Sequence[str]
@@ -294,18 +294,16 @@ class _Blocks:
         new = np.unique(spans[self._unverified[spans]])
         for position in np.unique(np.searchsorted(self._bases, new, side="right") - 1).tolist():
             own = new[(new >= self._bases[position]) & (new < self._bases[position + 1])]
-            self._verify_shard(int(self._numbers[position]), own - self._bases[position])
+            number = int(self._numbers[position])
+            data = self._arrays[number][self._name].reshape(-1).view(np.uint8)
+            checksums = self._shards[number].checksums[self._name]
+            damaged = damaged_blocks(data, checksums, own - self._bases[position])
+            if damaged.size:
+                path = array_path(self._store, self._shards[number].stem, self._name)
+                raise InputError(f"{path}: damaged at byte {int(damaged[0]) * BLOCK_BYTES} or after; {CURE}")
             self._unverified[own] = False
         if new.size:
             self._left = int(self._unverified.sum())
-
-    def _verify_shard(self, number: int, blocks: np.ndarray) -> None:
-        shard = self._shards[number]
-        data = self._arrays[number][self._name].reshape(-1).view(np.uint8)
-        damaged = damaged_blocks(data, shard.checksums[self._name], blocks)
-        if damaged.size:
-            path = array_path(self._store, shard.stem, self._name)
-            raise InputError(f"{path}: damaged at byte {int(damaged[0]) * BLOCK_BYTES} or after; {CURE}")
 
 
 def _interpolated(array: np.ndarray, first: np.ndarray, positions: np.ndarray) -> np.ndarray:
