@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from thin_network import thin_blocks
 
 from msim_tf.errors import InputError
 from msim_tf.export import export
@@ -121,7 +122,8 @@ def test_metadata_and_warmup_are_there(base, small_params):
 
 def test_single_input_models_take_mel_only(small_params, tmp_path):
     network = dataclasses.replace(NETWORK_PRESETS["baseline"], width=0.03, subspace_width=6)
-    model = build_network(network, small_params)
+    with thin_blocks():
+        model = build_network(network, small_params)
     version = export.export_model(model, network, small_params, tmp_path / "mel_only", training={})
     loaded = Servable.load(version)
     mel = random_segments(small_params, 2)["mel"]
