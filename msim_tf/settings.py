@@ -90,7 +90,7 @@ def _configured(name: str) -> Path | None:
 def _file_settings(file: Path) -> dict[str, str]:
     """The settings in a configuration file; none if a file at the default place is not there."""
     try:
-        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+        settings: dict[str, str] = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if "MSIM_CONFIG" in os.environ:
             raise InputError(f"{file}: not found; MSIM_CONFIG names it") from None

@@ -121,11 +121,13 @@ def joined_words(probabilities: np.ndarray) -> np.ndarray:
     """[segments, words] -> [words]: the probability at the mean of the segments' logits."""
     # sigmoid(mean(logit(p))), as if the model had averaged its logits over the track.
     p = np.clip(np.asarray(probabilities, np.float64), _EDGE, 1 - _EDGE)
-    return 1 / (1 + np.exp(-np.mean(np.log(p) - np.log1p(-p), axis=0)))
+    joined: np.ndarray = 1 / (1 + np.exp(-np.mean(np.log(p) - np.log1p(-p), axis=0)))
+    return joined
 
 
 def joined_classes(probabilities: np.ndarray) -> np.ndarray:
     """[segments, classes] -> [classes]: the geometric mean, made to sum to 1."""
     # The softmax of the mean logits: the sum that each segment's softmax was divided by cancels.
     mean = np.exp(np.log(np.maximum(np.asarray(probabilities, np.float64), _EDGE)).mean(axis=0))
-    return mean / mean.sum()
+    joined: np.ndarray = mean / mean.sum()
+    return joined

@@ -49,7 +49,7 @@ class TrackEmbedding:
 
     def __getattr__(self, name: str) -> np.ndarray:
         # Dataclass fields are found before this is asked; while one is being unpickled there is no layout yet.
-        layout = self.__dict__.get("layout")
+        layout: EmbeddingLayout | None = self.__dict__.get("layout")
         if layout is None or name not in layout.names:
             raise AttributeError(f"{type(self).__name__} has no {name!r}")
         return self.vector[layout.slices[name]]

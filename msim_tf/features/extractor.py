@@ -55,7 +55,7 @@ class Features:
     @property
     def frames(self) -> int:
         """Number of frames."""
-        return self.mel.shape[1]
+        return int(self.mel.shape[1])
 
 
 def clip_features(mel_db: tf.Tensor, chroma: tf.Tensor, params: FeatureParams) -> tuple[tf.Tensor, tf.Tensor]:

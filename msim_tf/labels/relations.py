@@ -101,4 +101,5 @@ def relation(name: str, a: np.ndarray, b: np.ndarray, *, key_relation: str = "pa
 def _relation(similar: np.ndarray, labelled_a: np.ndarray, labelled_b: np.ndarray) -> np.ndarray:
     """+1 or -1 where both tracks are labelled, else 0: [n, m] int8 from [n, m], [n] and [m] bool."""
     signs = np.where(similar, np.int8(1), np.int8(-1))
-    return np.where(labelled_a[:, None] & labelled_b[None, :], signs, np.int8(0))
+    related: np.ndarray = np.where(labelled_a[:, None] & labelled_b[None, :], signs, np.int8(0))
+    return related

@@ -117,7 +117,9 @@ def embedding_function(model: keras.Model) -> Callable[[Mapping[str, np.ndarray]
     names = tuple(model.input)
 
     def embedded(segments: Mapping[str, np.ndarray]) -> np.ndarray:
-        return embed({name: tf.cast(segments[name], tf.float32) for name in names}, training=False).numpy()
+        features = {name: tf.cast(segments[name], tf.float32) for name in names}
+        vectors: np.ndarray = embed(features, training=False).numpy()
+        return vectors
 
     return embedded
 

@@ -234,7 +234,7 @@ def query_weights(index: Tracks, query: Query, weights: Mapping[str, float] | No
 def allowed_rows(index: Index, filters: Filters | None, exclude: Iterable[str] = ()) -> np.ndarray:
     """Which rows may be found: [rows] bool."""
     # The database answers with rows that pass; they are marked in a mask that the engine reads.
-    allowed = index.alive.copy()
+    allowed: np.ndarray = index.alive.copy()
     if filters is not None and filters != Filters():
         passing = index.table.passing(filters)
         # Rows that another process has added since the index was opened are not in its maps.
