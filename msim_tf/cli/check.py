@@ -8,19 +8,31 @@ import click
 
 from msim_tf.cli.options import import_tensorflow, printable
 from msim_tf.errors import InputError
+from msim_tf.export.documents import record_documents
 from msim_tf.export.metadata import METADATA_FILE, check_export, version_directories
 
 
 @click.command()
 @click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option(
+    "--record",
+    is_flag=True,
+    help="First take the files beside the versions of exported models, such as tables of their evaluation, as they are "
+    "now; later checks compare them.",
+)
 @click.pass_context
-def check(ctx: click.Context, paths: tuple[Path, ...]) -> None:
+def check(ctx: click.Context, paths: tuple[Path, ...], record: bool) -> None:
     """Verify every byte of PATH that counts.
 
-    PATH is a library, a feature store, a run, an exported model, embeddings (.npz), or a profile of weights (.json).
+    PATH is a library, a feature store, a run, an exported model (saved_models/NAME with all versions, or one version),
+    embeddings (.npz), or a profile of weights (.json).
 
     Each fault is a line that names the file and says what to do. The exit status is 1 if there is one.
     """
+    for path in paths if record else ():
+        if not (path.is_dir() and version_directories(path)):
+            raise InputError(f"{path}: --record is for exported models, directories like saved_models/NAME")
+        click.echo(f"{path}: recorded {', '.join(map(printable, record_documents(path))) or 'nothing'}")
     faulty = False
     for path in paths:
         faults = _faults(path)
@@ -47,6 +59,7 @@ def _faults(path: Path) -> list[str]:
 
         return check_library(path)
     if is_store(path):
+        import_tensorflow()
         from msim_tf.data.store import check_store
 
         return check_store(path)

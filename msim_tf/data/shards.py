@@ -21,15 +21,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from msim_tf.checksums import BlockChecksums, damaged_blocks, load_checked_json, save_checked_json
 from msim_tf.errors import InputError
-from msim_tf.features.extractor import Features
 from msim_tf.files import TemporaryFile
 from msim_tf.params import FeatureParams
 from msim_tf.performance import row_blocks
+
+if TYPE_CHECKING:  # whose module needs TensorFlow, which nobody who looks into a store does
+    from msim_tf.features.extractor import Features
 
 FORMAT = "msim-shard"
 FORMAT_VERSION = 1
@@ -134,7 +137,7 @@ class ShardWriter:
 
         Features that hold a number which is not finite in float16 become such a reason: a store never holds one.
         """
-        if isinstance(outcome, Features):
+        if not isinstance(outcome, str):
             # [bands, frames] -> [frames, bands]: a segment is then one consecutive piece of the file.
             rows = {"mel": outcome.mel.T, "cens": outcome.cens.T, "onset": outcome.onset}
             if all(_fits_half(values) for values in rows.values()):

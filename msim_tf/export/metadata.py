@@ -13,6 +13,7 @@ from typing import Any
 from msim_tf.checksums import file_checksum, load_checked_json
 from msim_tf.dimensions import DIMENSION_NAMES, EmbeddingLayout
 from msim_tf.errors import InputError
+from msim_tf.export.documents import check_documents
 from msim_tf.files import validate_format
 from msim_tf.params import FeatureParams, validate_digest
 
@@ -132,14 +133,33 @@ def _damaged_files(directory: Path, files: Any) -> list[str]:
                 problems.append(f"{directory / name}: damaged (it does not have its checksum); {_CURE}")
         except OSError as error:
             problems.append(f"{directory / name}: cannot be read ({error.strerror}); {_CURE}")
+        except ValueError:  # a name that no file can have
+            return [f"{directory / METADATA_FILE}: names a file {name!r}; {_CURE}"]
     return problems
 
 
 def check_export(path: str | Path) -> list[str]:
-    """Reads an exported model whole and compares it with its checksums: one line per problem."""
+    """Reads an exported model whole and compares it with its checksums: one line per problem.
+
+    Args:
+        path: a version directory, or ``saved_models/NAME`` with all of its versions and what lies beside them.
+    """
+    path = Path(path)
+    is_version = (path / "saved_model.pb").exists() or (path / METADATA_FILE).exists()
+    versions = {} if is_version or not path.is_dir() else version_directories(path)
+    if not versions:
+        return _check_version(path)
+    problems = [line for number in sorted(versions) for line in _check_version(versions[number])]
+    try:
+        return problems + check_documents(path)
+    except (InputError, OSError) as error:
+        return [*problems, str(error)]
+
+
+def _check_version(directory: Path) -> list[str]:
+    """The problems of one version."""
     # Every damaged file is named; fields are checked only when all files are whole.
     try:
-        directory = version_directory(path)
         value = load_checked_json(directory / METADATA_FILE, _WHAT, cure=_CURE, optional_without="files")
         problems = _damaged_files(directory, value.get("files", {}))
         if not problems:

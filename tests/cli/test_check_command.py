@@ -1,6 +1,8 @@
 """``msim check`` finds the kind of everything that msim writes, and one flipped bit in each."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 from commands import msim
@@ -40,6 +42,43 @@ def test_an_exported_model(tmp_path, name):
     path = shutil.copytree(tiny_model_path(), tmp_path / "tiny")
     check_after(path, next(path.glob(f"*/{name}")))
     assert msim("check", path / "1")[0] == 1
+
+
+def test_every_version_of_a_model_and_what_lies_beside_them(tmp_path):
+    path = tmp_path / "tiny"
+    shutil.copytree(tiny_model_path(), path)
+    shutil.copytree(path / "1", path / "2")
+    for name in ("evaluation.json", "ATTRIBUTION.csv", "CARD.md"):
+        (path / name).write_text("a,b\n1,2\n")
+    assert msim("check", path) == (0, f"{path}: whole\n", "")  # as earlier releases wrote it
+
+    # A recorded file that changes is named, until it is restored or taken as it is.
+    assert msim("check", "--record", path)[:2] == (
+        0,
+        f"{path}: recorded ATTRIBUTION.csv, evaluation.json\n{path}: whole\n",
+    )
+    for name in ("evaluation.json", "ATTRIBUTION.csv", "checksums.json"):
+        assert str(path / name) in check_after(path, path / name)
+        flip(path / name)
+    (path / "evaluation.json").write_text("{}")
+    assert msim("check", path)[0] == 1
+    assert msim("check", "--record", path)[0] == 0
+    (path / "evaluation.json").unlink()
+    assert f"{path / 'evaluation.json'}: missing" in msim("check", path)[2]
+    assert msim("check", "--record", path)[0] == 0
+
+    # An older version counts, too; the one that is served would hide it.
+    check_after(path, path / "1" / "saved_model.pb")
+    assert msim("check", path / "2")[0] == 0
+    status, _, err = msim("check", "--record", path / "2")
+    assert (status, err.count("\n")) == (2, 1) and "--record is for" in err
+
+
+def test_a_model_is_checked_without_tensorflow():
+    """Which takes seconds to import, and prints on standard error when nobody keeps it quiet."""
+    code = "import sys, msim_tf.cli as c\ntry: c.main(sys.argv[1:])\nexcept SystemExit: print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, "check", SHIPPED_MODEL], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"{SHIPPED_MODEL}: whole\nFalse\n", "")
 
 
 def test_several_paths_and_what_is_none(store, tmp_path):

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from msim_tf.dimensions import DIMENSION_NAMES
+from msim_tf.export.documents import DOCUMENTS_FILE, documents
+from msim_tf.export.metadata import check_export
 from msim_tf.export.model import Model
 from msim_tf.export.servable import Servable
+from msim_tf.files import load_json
 from msim_tf.params import FEATURE_PRESETS
 from tools.corpus import card
 
@@ -58,6 +61,11 @@ def test_it_is_small_and_its_features_are_the_papers():
     assert described["digest"] == FEATURE_PRESETS["paper"].digest and described["dimensions"] == list(DIMENSION_NAMES)
     assert described["digest"] in CARD and f"Version {VERSION.name}, made on" in CARD
     assert sum(file.stat().st_size for file in VERSION.rglob("*") if file.is_file()) < 10e6
+
+
+def test_every_file_has_its_checksum():
+    assert {path.name for path in documents(MODEL)} == set(load_json(MODEL / DOCUMENTS_FILE, "checksums")["files"])
+    assert check_export(MODEL) == []
 
 
 def test_equal_tempi_are_nearer_than_others_whatever_clicks(servable):
