@@ -12,6 +12,7 @@ import click
 
 from msim_tf.cli.engines import list_faults, run_jobs
 from msim_tf.cli.options import (
+    FiniteRange,
     LocalPath,
     SourcePath,
     absolute,
@@ -44,7 +45,7 @@ _PATH = LocalPath(path_type=Path)
     "--prune", is_flag=True, help="Forget clips whose files have left SOURCE; else they wait for their return."
 )
 @click.option(
-    "--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out; default 12 hours."
+    "--max-seconds", type=FiniteRange(min=1), default=43200.0, help="Longer files are left out; default 12 hours."
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; default one per core, with --engine one per job.")
 @step_options("Only take finished jobs into STORE.")
@@ -125,9 +126,7 @@ def _print_extraction(store: Path, done: Extraction, params: FeatureParams) -> N
 @click.argument("source", type=_PATH)
 @click.argument("store", type=_PATH)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; default one per core.")
-@click.option(
-    "--seconds", type=click.FloatRange(min=10), default=120, show_default=True, help="Middle part that is heard."
-)
+@click.option("--seconds", type=FiniteRange(min=10), default=120, show_default=True, help="Middle part that is heard.")
 @click.pass_context
 def annotate(ctx: click.Context, source: Path, store: Path, workers: int | None, seconds: float) -> None:
     """Estimate tempo and key of the clips of STORE with madmom, from the audio in SOURCE, and add them to its labels.

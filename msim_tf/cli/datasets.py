@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from msim_tf.cli.options import LocalPath, import_tensorflow, printable
+from msim_tf.cli.options import FiniteRange, LocalPath, import_tensorflow, printable
 from msim_tf.datasets.catalogue import dataset_facts, datasets
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.errors import InputError
@@ -64,7 +64,7 @@ def list_datasets(names: tuple[str, ...]) -> None:
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 100),
+    type=FiniteRange(0, 100),
     default=50.0,
     show_default=True,
     help="msd: tags weigh more than this.",

@@ -13,6 +13,7 @@ import numpy as np
 
 from msim_tf.cli.listing import print_json
 from msim_tf.cli.options import (
+    FiniteRange,
     LocalPath,
     import_tensorflow,
     list_failures,
@@ -39,7 +40,7 @@ _WORDS_SHOWN = 5  # of a dimension, however unlikely, where one file is describe
 @click.option("--format", "format", type=click.Choice(_FORMATS), default="table", show_default=True)
 @click.option("--pad", is_flag=True, help="Lengthen what is shorter than one segment with silence.")
 @click.option(
-    "--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out; default 12 hours."
+    "--max-seconds", type=FiniteRange(min=1), default=43200.0, help="Longer files are left out; default 12 hours."
 )
 @precision_option
 @click.option("--quiet", is_flag=True, help="No progress bar.")

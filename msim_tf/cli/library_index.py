@@ -13,6 +13,8 @@ import click
 
 from msim_tf.cli.engines import list_faults, run_jobs
 from msim_tf.cli.options import (
+    LONGEST_WAIT,
+    FiniteRange,
     LocalPath,
     import_tensorflow,
     list_failures,
@@ -55,7 +57,7 @@ _RETRY_SECONDS = 60.0
 @click.option("--search-engine", type=click.Choice(["auto", "exact", "faiss"]), default="auto", help="Of queries.")
 @precision_option
 @click.option("--batch", type=click.IntRange(min=1), default=200, help="Tracks between two saves.")
-@click.option("--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out.")
+@click.option("--max-seconds", type=FiniteRange(min=1), default=43200.0, help="Longer files are left out.")
 @click.option("--name", default="", help="What the library is called; at first the folder's name.")
 @click.option(
     "--failures",
@@ -66,7 +68,7 @@ _RETRY_SECONDS = 60.0
 @click.option("--watch", is_flag=True, help="Go on and index what changes, until interrupted.")
 @click.option(
     "--poll-seconds",
-    type=click.FloatRange(min=0.1),
+    type=FiniteRange(0.1, LONGEST_WAIT),
     help="With --watch: look for changes so often. For network mounts, where the system tells of no change.",
     show_default=False,
 )

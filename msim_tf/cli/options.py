@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -46,6 +47,18 @@ def absolute(source: Any) -> str:
     return source if is_uri(source) else str(source.absolute())
 
 
+class FiniteRange(click.FloatRange):
+    """A number within limits. NaN, which passes every comparison with a limit, and infinity are refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The value as a number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+LONGEST_WAIT = 86_400.0  # seconds; a day, which every timer can count
 _SHOWN = 10
 _FILTERS = (
     click.option("--bpm", help="LOWEST-HIGHEST tempo, e.g. 118-124."),
@@ -130,7 +143,7 @@ def preset(presets: dict[str, Any], name: str, what: str) -> Any:
 def list_failures(failures: dict[str, str]) -> None:
     """The first files that were left out, with the reason, on standard error."""
     for identifier, reason in list(failures.items())[:_SHOWN]:
-        click.echo(f"  left out: {identifier}: {reason}", err=True)
+        click.echo(f"  left out: {printable(identifier)}: {printable(reason)}", err=True)
     if len(failures) > _SHOWN:
         click.echo(f"  left out: {len(failures) - _SHOWN} more", err=True)
 

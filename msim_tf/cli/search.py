@@ -10,6 +10,7 @@ import click
 
 from msim_tf.cli.engines import list_faults, run_jobs
 from msim_tf.cli.options import (
+    FiniteRange,
     LocalPath,
     SourcePath,
     absolute,
@@ -40,7 +41,7 @@ _PATH = LocalPath(path_type=Path)
     "--pad", is_flag=True, help="Lengthen clips shorter than one segment with silence instead of leaving them out."
 )
 @click.option(
-    "--max-seconds", type=click.FloatRange(min=1), default=43200.0, help="Longer files are left out; default 12 hours."
+    "--max-seconds", type=FiniteRange(min=1), default=43200.0, help="Longer files are left out; default 12 hours."
 )
 @precision_option
 @step_options("Only join finished jobs to the .npz file.")

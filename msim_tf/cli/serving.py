@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from urllib.parse import quote
 import click
 import numpy as np
 
-from msim_tf.cli.options import LocalPath, import_tensorflow, precision_option, preset
+from msim_tf.cli.options import LONGEST_WAIT, FiniteRange, LocalPath, import_tensorflow, precision_option, preset
 from msim_tf.dimensions import DIMENSION_NAMES
 from msim_tf.errors import InputError
 from msim_tf.params import FEATURE_PRESETS, FeatureParams
@@ -33,7 +34,7 @@ _PATH = LocalPath(path_type=Path)
 @click.option("--grpc-port", type=click.IntRange(0, 65535), default=8500, help="0 takes any free port.")
 @click.option("--rest-port", type=click.IntRange(0, 65535), default=8501, help="0 takes any free port.")
 @click.option(
-    "--poll-seconds", type=click.FloatRange(min=0.05), default=1.0, help="Time between looks for new versions."
+    "--poll-seconds", type=FiniteRange(0.05, LONGEST_WAIT), default=1.0, help="Time between looks for new versions."
 )
 @precision_option
 @click.option("--library", type=_PATH, help="Library made by msim index: adds its search page and HTTP API.")
@@ -117,7 +118,9 @@ def serve(
     models, library = _models_and_library(models, library)
     if (cors_origins or metrics) and not library:
         raise InputError("--cors-origin and --metrics are of a library's API; name one with --library")
-    click.echo(f"starting with {', '.join(path.resolve().name for path in models)}, which takes some seconds")
+    click.echo(
+        f"starting with {', '.join(Path(os.path.realpath(path)).name for path in models)}, which takes some seconds"
+    )
     import_tensorflow()
     from msim_tf.library.api import Access, library_site
     from msim_tf.serving import server
@@ -127,7 +130,7 @@ def serve(
         raise InputError("--subsonic answers from a library; name one with --library")
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", root_path):
         raise InputError(f"--root-path {root_path!r}: expected letters, digits and -._~ between slashes, e.g. /msim")
-    names = {path.resolve().name: path for path in models}
+    names = {Path(os.path.realpath(path)).name: path for path in models}
     if len(names) < len(models):
         raise InputError("two of these models have the same name; serve them from directories of different names")
     if library and not token and not is_loopback(host):
@@ -195,13 +198,21 @@ def _announce(addresses: Addresses, names: list[str], library: Path | None, toke
 @click.option("--grpc", "grpc_address", help="HOST:PORT of the server's gRPC API, e.g. 127.0.0.1:8500.")
 @click.option("--rest", "rest_url", help="URL of the server's REST API, e.g. http://127.0.0.1:8501.")
 @click.option("--signature", "signatures", multiple=True, help="May be repeated; default every signature.")
-@click.option("--seconds", type=float, default=30.0, help="How much of AUDIO is sent, from its beginning.")
+@click.option(
+    "--seconds",
+    type=FiniteRange(min=0, min_open=True),
+    default=30.0,
+    help="How much of AUDIO is sent, from its beginning.",
+)
 @click.option(
     "--features", default="paper", help="Preset of the model's features, to compute the segment that is sent."
 )
 @click.option("--token", default="", help="What the server asks for, if it has a token.")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0.1), default=60.0, help="Seconds to wait for the server and for an answer."
+    "--timeout",
+    type=FiniteRange(0.1, LONGEST_WAIT),
+    default=60.0,
+    help="Seconds to wait for the server and for an answer.",
 )
 def predict(
     audio: Path,

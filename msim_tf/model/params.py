@@ -7,11 +7,13 @@ Every deviation from the paper is a field here with a name of its own; the prese
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from msim_tf.dimensions import DIMENSION_NAMES, TAG_DIMENSION_NAMES, EmbeddingLayout, dimension
 from msim_tf.errors import InputError
+from msim_tf.theory import KEY_RELATIONS
 
 MULTI_INPUT = ("mel", "onset", "cens")
 SUBSPACE_WIDTH = 64  # 384 coordinates for six dimensions, 256 for four (paper, section 3.2)
@@ -61,9 +63,9 @@ class NetworkParams:
         if self.inputs not in (("mel",), MULTI_INPUT):
             raise InputError(f"NetworkParams.inputs is {self.inputs}, expected ('mel',) or {MULTI_INPUT}")
         for name in ("width", "mel_variance"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"NetworkParams.{name} is {getattr(self, name)}, expected > 0")
-        if self.trunk_width < 0:
+        if not 0 <= self.trunk_width < math.inf:
             raise InputError(f"NetworkParams.trunk_width is {self.trunk_width}, expected >= 0")
         if self.slow_stride not in (1, 2, 4):
             raise InputError(f"NetworkParams.slow_stride is {self.slow_stride}, expected 1, 2 or 4")
@@ -128,6 +130,17 @@ NETWORK_PRESETS: dict[str, NetworkParams] = {
     "single384": NetworkParams(inputs=("mel",)),
     "multi384": NetworkParams(),
 }
+
+
+# Fields of TrainParams that are one of a few words, and numbers that may not be 0.
+_WORDS = {
+    "schedule": ("plateau", "cosine"),
+    "objective": ("triplet", "contrastive"),
+    "fallback": ("hardest", "skip"),
+    "key_relation": KEY_RELATIONS,
+    "keep": ("best", "last"),
+}
+_POSITIVE = ("epochs", "batch_size", "learning_rate", "margin", "temperature")
 
 
 def network_preset(name: str) -> NetworkParams:
@@ -219,17 +232,20 @@ class TrainParams:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.schedule not in ("plateau", "cosine"):
-            raise InputError(f"schedule {self.schedule!r}: expected 'plateau' or 'cosine'")
-        if self.objective not in ("triplet", "contrastive"):
-            raise InputError(f"objective {self.objective!r}: expected 'triplet' or 'contrastive'")
-        if self.keep not in ("best", "last"):
-            raise InputError(f"keep {self.keep!r}: expected 'best' or 'last'")
+        for name, words in _WORDS.items():
+            if getattr(self, name) not in words:
+                raise InputError(f"{name} {getattr(self, name)!r}: expected {' or '.join(map(repr, words))}")
         if self.head_epochs and not self.network.heads:
             raise InputError(f"head_epochs is {self.head_epochs}, but this network has no time-averaged heads")
-        for name in ("epochs", "learning_rate", "margin", "temperature"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name} is {getattr(self, name)}, expected > 0")
+        # No number may be negative; NaN fails every comparison.
+        for name, value in vars(self).items():
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if is_number and not (0 < value < math.inf if name in _POSITIVE else 0 <= value < math.inf):
+                raise InputError(f"{name} is {value}, expected {'> 0' if name in _POSITIVE else '>= 0'}")
+        if self.validation >= 1 or self.seed >= 2**32:
+            raise InputError(
+                f"validation is {self.validation} and seed is {self.seed}, expected below 1 and below 2**32"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The parameters as a JSON object."""
