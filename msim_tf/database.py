@@ -24,6 +24,7 @@ import apsw
 import apsw.sqlite_extra
 
 from msim_tf.errors import InputError
+from msim_tf.names import printable
 
 _CHECKSUM_VFS = "cksmvfs"
 _CHECKSUM_BYTES = 8  # of every page
@@ -87,6 +88,10 @@ class Database:
             self._connection = apsw.Connection(":memory:")
             self._create()
             return
+        try:
+            str(self.path.absolute()).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{printable(str(path))}: its name is not valid UTF-8; rename the folder") from None
         missing = not self.path.exists() or self.path.stat().st_size == 0
         if missing and not create:
             raise InputError(f"{self.path} not found; expected the database of {schema.what}")

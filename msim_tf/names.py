@@ -14,6 +14,7 @@ _FEATURING = re.compile(r"\s*[(\[{]?\s*\b(?:feat|ft|featuring)\b\.?\s.*", re.DOT
 # Between artists: a semicolon; a slash with spaces, or between two words of three letters or more ("AC/DC" is one
 # name).
 _SEPARATOR = re.compile(r"\s*;\s*|\s+/\s+|(?<=\w{3})/(?=\w{3})")
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # Characters that show nothing and turn nothing round: zero-width spaces and joiners, byte order mark, soft hyphen.
 _INVISIBLE = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")
 
@@ -49,6 +50,11 @@ def printable(text: str) -> str:
         character if character.isprintable() or character in _INVISIBLE else ascii(character)[1:-1]
         for character in text
     )
+
+
+def xml_characters(text: str) -> str:
+    """``text`` without the characters that no XML document can hold (XML 1.0, section 2.2), as tags of old files do."""
+    return _NOT_IN_XML.sub("", text)
 
 
 def unprintable(text: str) -> str:

@@ -75,16 +75,28 @@ def default_precision() -> str:
 def config_file() -> Path:
     """The configuration file; it need not exist."""
     path = os.environ.get("MSIM_CONFIG")
-    return Path(path).expanduser() if path else platformdirs.user_config_path(_APPLICATION) / "config.toml"
+    return _expanded(path) if path else platformdirs.user_config_path(_APPLICATION) / "config.toml"
 
 
 def _configured(name: str) -> Path | None:
     """A path from the environment or, relative to its folder, from the configuration file."""
     path = os.environ.get(f"MSIM_{name.upper()}")
     if path:
-        return Path(path).expanduser()
+        return _expanded(path)
     path = _file_settings(config_file()).get(name)
-    return config_file().parent / Path(path).expanduser() if path else None
+    return config_file().parent / _expanded(path) if path else None
+
+
+def _expanded(path: str) -> Path:
+    """A path whose ``~`` is the home of a user.
+
+    Raises:
+        InputError: if there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{path}: nobody of this name has a home; write the whole path") from None
 
 
 def _file_settings(file: Path) -> dict[str, str]:
@@ -97,7 +109,7 @@ def _file_settings(file: Path) -> dict[str, str]:
         return {}
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from error
-    except ValueError as error:  # neither UTF-8 nor TOML
+    except (ValueError, RecursionError) as error:  # neither UTF-8 nor TOML, or without an end
         raise InputError(f'{file}: not TOML ({error}); expected lines like library = "/srv/music/library"') from error
     for name, value in settings.items():
         if name not in SETTINGS or not isinstance(value, str):

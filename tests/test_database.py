@@ -48,6 +48,15 @@ def test_what_is_written_is_read_and_one_file_is_left(path):
     assert sqlite3.connect(path).execute("SELECT * FROM numbers ORDER BY number").fetchall() == ROWS
 
 
+def test_a_path_that_is_not_utf_8_is_refused(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    for create in (True, False):
+        with pytest.raises(InputError, match="not valid UTF-8"):
+            Database(folder / "test.db", SCHEMA, create=create)
+    assert list(folder.iterdir()) == []
+
+
 def test_a_transaction_is_done_whole_or_not_at_all(path):
     with Database(path, SCHEMA, writable=True) as database:
         with pytest.raises(ZeroDivisionError), database.transaction():

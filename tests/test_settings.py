@@ -73,6 +73,8 @@ def test_a_file_can_be_named(tmp_path, monkeypatch):
     "text, reason",
     [
         ("library = ", "not TOML"),
+        ("library = " + "[" * 5000, "not TOML"),
+        ("library = '~nobody-of-this-name/music'", "nobody of this name has a home"),
         (b"library = '\xff'", "not TOML"),
         ("library = 3", "library = 3: expected a path"),
         ("libary = '/srv'", "libary = '/srv': expected a path for one of model, library"),

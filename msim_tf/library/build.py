@@ -9,6 +9,7 @@ goes on where it was when it is asked for again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -82,7 +83,7 @@ def update_library(
     """
 
     def tracks(files: Mapping[str, FileState]) -> Iterator[tuple[str, PartTrack]]:
-        return embedded_files(files, music.resolve(), embedder, pad=options.pad)
+        return embedded_files(files, Path(os.path.realpath(music)), embedder, pad=options.pad)
 
     return update_from(music, path, embedder.metadata, tracks, options, progress)
 
@@ -162,7 +163,7 @@ def _rebuilt(update: Update, scan: Scan) -> Summary:
 
 def music_catalog(music: Path, path: Path, options: UpdateOptions) -> Catalog:
     """The catalog to work with: a new one, or the one that is there if it is of this folder."""
-    music = music.resolve()
+    music = Path(os.path.realpath(music))  # which a ring of links does not stop
     if not music.is_dir():
         raise InputError(f"{music}: not a folder; expected a folder of music")
     refuse_old_format(path)

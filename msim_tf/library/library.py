@@ -226,9 +226,11 @@ class Library:
         for name in (str(track), unprintable(str(track))):
             if name in self.index:
                 return name
+        if "\0" in str(track):  # a playlist's address can spell it; no file has such a name
+            return None
         file, music = Path(track).absolute(), self.catalog.music
-        # As it is written, for links in the music folder; then as it is stored.
-        for place in (file, file.resolve()):
+        # As it is written, for links in the music folder; then as it is stored. Path.resolve fails on a ring of links.
+        for place in (file, Path(os.path.realpath(file))):
             if music is not None and place.is_relative_to(music) and place.relative_to(music).as_posix() in self.index:
                 return place.relative_to(music).as_posix()
         return None

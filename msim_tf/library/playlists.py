@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree
 
 from msim_tf.errors import InputError
+from msim_tf.names import xml_characters
 
 FORMATS = ("m3u", "xspf")
 SUFFIXES = (".m3u", ".m3u8", ".pls", ".xspf")
@@ -157,15 +159,15 @@ def _one_line(text: str) -> str:
 def _xspf(entries: Iterable[PlaylistEntry], title: str) -> str:
     playlist = ElementTree.Element("playlist", {"version": "1", "xmlns": _XSPF})
     if title:
-        ElementTree.SubElement(playlist, "title").text = _xml_text(title)
+        ElementTree.SubElement(playlist, "title").text = xml_characters(title)
     tracks = ElementTree.SubElement(playlist, "trackList")
     for entry in entries:
         track = ElementTree.SubElement(tracks, "track")
         ElementTree.SubElement(track, "location").text = _uri(entry.path)
         if entry.title:
-            ElementTree.SubElement(track, "title").text = _xml_text(entry.title)
+            ElementTree.SubElement(track, "title").text = xml_characters(entry.title)
         if entry.artist:
-            ElementTree.SubElement(track, "creator").text = _xml_text(entry.artist)
+            ElementTree.SubElement(track, "creator").text = xml_characters(entry.artist)
         if entry.seconds is not None:
             ElementTree.SubElement(track, "duration").text = str(round(1000 * entry.seconds))  # milliseconds
     ElementTree.indent(playlist)
@@ -179,11 +181,6 @@ def _uri(path: str) -> str:
         return f"file://{escaped}"
     # A colon in the first name of a relative reference would end a scheme (RFC 3986, section 4.2).
     return f"./{escaped}" if ":" in path.split("/", 1)[0] else escaped
-
-
-def _xml_text(text: str) -> str:
-    """Text without the control characters that XML cannot hold."""
-    return "".join(character for character in text if character >= " " or character in "\t\n")
 
 
 def _content(path: Path) -> str:
@@ -207,15 +204,23 @@ def _xspf_locations(content: str, path: Path) -> list[str]:
     if "<!DOCTYPE" in content:
         raise InputError(f"{path}: declares a document type, which playlists have no use for")
     try:
-        root = ElementTree.fromstring(content.lstrip().encode())
+        # As text: its declaration may name another encoding, which ``_content`` has decoded.
+        root = ElementTree.fromstring(content.lstrip())
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise InputError(f"{path}: not XML ({error}); expected an XSPF playlist") from error
     # The first location of each track, whatever namespace the file declares.
     tracks = (element for element in root.iter() if element.tag.rpartition("}")[2] == "track")
     firsts = (next((part for part in track if part.tag.rpartition("}")[2] == "location"), None) for track in tracks)
-    locations = [location.text.strip() for location in firsts if location is not None and location.text]
-    # URI references: a relative one is unescaped here, as paths of the other formats are not.
-    return [uri if urlsplit(uri).scheme else unquote(uri, errors="surrogateescape") for uri in locations]
+    return [_as_uri(location.text.strip()) for location in firsts if location is not None and location.text]
+
+
+def _as_uri(location: str) -> str:
+    """XSPF locations are URI references: a relative one is unescaped here, as paths of the other formats are not."""
+    try:
+        has_scheme = bool(urlsplit(location).scheme)
+    except ValueError:  # brackets that hold no address
+        has_scheme = True
+    return location if has_scheme else unquote(location, errors="surrogateescape")
 
 
 def _pls_locations(content: str, path: Path) -> list[str]:
@@ -228,8 +233,10 @@ def _pls_locations(content: str, path: Path) -> list[str]:
     section = next((parser[name] for name in parser.sections() if name.lower() == "playlist"), None)
     if section is None:
         raise InputError(f"{path}: has no section [playlist]; expected a PLS playlist")
-    numbers = sorted(int(key[4:]) for key in section if key.startswith("file") and key[4:].isdecimal())
-    return [section[f"file{number}"] for number in numbers]
+    # "File2" before "File10"; by length and digits, since numbers may be written with zeros or thousands of digits.
+    keys = [key for key in section if re.fullmatch(r"file[0-9]+", key)]
+    keys.sort(key=lambda key: (len(key[4:].lstrip("0")), key[4:].lstrip("0")))
+    return [section[key] for key in keys]
 
 
 def _file(location: str, folder: Path) -> Path | None:

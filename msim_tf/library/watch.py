@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ def settled_changes(
 
     if not music.is_dir():
         raise InputError(f"{music}: no such folder to watch")
-    music, library = music.resolve(), library.resolve()
+    music, library = Path(os.path.realpath(music)), Path(os.path.realpath(library))
     if poll_seconds is not None:
         # Two looks have to find the same, and they see times of files in whole seconds.
         quiet_seconds = max(quiet_seconds, 2 * poll_seconds + 1)

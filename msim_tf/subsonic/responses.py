@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from starlette.responses import Response
 
 import msim_tf
+from msim_tf.names import xml_characters
 
 PROTOCOL_VERSION = "1.16.1"  # the last of the Subsonic API
 _NAMESPACE = "http://subsonic.org/restapi"
@@ -73,5 +74,4 @@ def _fill(element: ElementTree.Element, content: Mapping[str, Any]) -> None:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    # XML cannot hold control characters, which tags of old files have.
-    return "".join(character for character in str(value) if character >= " " or character in "\t\n")
+    return xml_characters(str(value))

@@ -9,6 +9,7 @@ from tiny_model import tiny_model_path
 
 import msim_tf
 from msim_tf.errors import InputError
+from msim_tf.library.playlists import read_playlist
 from msim_tf.library.update_options import UpdateOptions
 from msim_tf.search.query import examples_query, search, track_query
 
@@ -62,6 +63,15 @@ def test_a_file_from_elsewhere_is_embedded_by_the_librarys_model(library, folder
     nearest = library.similar(str(copy))[0]
     assert nearest.track == library.tracks[3]
     assert nearest.distance == pytest.approx(0, abs=1e-3)
+
+
+def test_names_that_no_file_can_have_are_no_tracks(library, tmp_path):
+    (tmp_path / "list.m3u").write_text("file:///a%00b\n")
+    (tmp_path / "loop").symlink_to("loop")
+    (nul,) = read_playlist(tmp_path / "list.m3u")
+    for name in (nul, "a\0b", tmp_path / "loop"):
+        with pytest.raises(InputError, match="has no track"):
+            library.identify(name)
 
 
 def test_several_tracks_mixes_and_paths(library):

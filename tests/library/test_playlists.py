@@ -55,6 +55,14 @@ def test_every_name_comes_back(tmp_path, format, absolute):
     assert [file.resolve() for file in read_playlist(playlist)] == [file.resolve() for file in files]
 
 
+@pytest.mark.parametrize("character", ["\x00", "\x1b", "\ud800", "\udcff", "\ufffe", "\uffff"])
+def test_xspf_of_tags_that_xml_cannot_hold(character):
+    entry = PlaylistEntry("/m/a.ogg", f"T{character}&", f"A{character}\U0001f3b5")
+    text = playlist_text([entry], format="xspf", title=f"Mix{character}")
+    root = ElementTree.fromstring(text.encode())
+    assert {"Mix", "T&", "A\U0001f3b5"} <= {element.text for element in root.iter()}
+
+
 def test_a_relative_name_of_two_lines_does_not_fit_m3u():
     with pytest.raises(InputError, match="write XSPF"):
         playlist_text([PlaylistEntry("new\nline.ogg")], format="m3u")
@@ -83,6 +91,19 @@ def test_a_prefix_is_replaced_by_whole_names():
             ["/a.ogg", "b.ogg"],
         ),
         ("c.pls", "[Playlist]\nFile1=50%.ogg\nFile1=again.ogg", ["again.ogg"]),
+        (
+            "numbers.pls",
+            f"[playlist]\nFile10=c.ogg\nFile{'9' * 5000}=d.ogg\nFile02=b.ogg\nFile1=a.ogg\nFile\u0663=x.ogg\nFilet=y",
+            ["a.ogg", "b.ogg", "c.ogg", "d.ogg"],
+        ),
+        (
+            "latin.xspf",
+            (
+                '<?xml version="1.0" encoding="ISO-8859-1"?><playlist><trackList>'
+                "<track><location>caf\xe9.mp3</location></track><track><location>http://[</location></track></trackList></playlist>"
+            ).encode("latin-1"),
+            ["café.mp3"],
+        ),
     ],
 )
 def test_playlists_of_other_players(tmp_path, name, content, expected):
