@@ -29,7 +29,7 @@ import numpy as np
 
 from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
-from msim_tf.files import atomic_file
+from msim_tf.files import atomic_file, parse_json
 
 _SHOWN = 5
 _CHECKSUM = "checksum"
@@ -249,13 +249,13 @@ def _layout(path: Path, arrays: dict[str, np.ndarray]) -> EmbeddingLayout | None
         raise InputError(f"{path}: dimensions and widths belong together, only one of them is there")
     try:
         return EmbeddingLayout(_texts(arrays["dimensions"]), tuple(int(width) for width in arrays["widths"].ravel()))
-    except InputError as error:
+    except (ValueError, TypeError, OverflowError) as error:  # an InputError is a ValueError
         raise InputError(f"{path}: {error}") from None
 
 
 def _meta(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     try:
-        meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}
+        meta = parse_json(str(arrays["meta"])) if "meta" in arrays else {}
     except ValueError as error:
         raise InputError(f"{path}: meta is not JSON ({error})") from None
     if not isinstance(meta, dict):

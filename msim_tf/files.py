@@ -33,18 +33,24 @@ class TemporaryFile:
 
     Args:
         path: the name that it is meant for; its parent directory is made when missing.
-        mode: "w" or "wb".
+        mode: "w" or "wb". Text is UTF-8; bytes of names that are not are spelt out as ``names.storable`` does, which
+            JSON reads back.
 
     Attributes:
         file: the open file.
+
+    Raises:
+        InputError: if ``path`` is something else than a file, which the rename would replace: a device, a folder.
     """
 
     def __init__(self, path: str | Path, mode: str = "wb") -> None:
         path = Path(path)
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: not a regular file; give the name of a file to write")
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, self._name = _locked_temporary(path)
-        # close() closes it.
-        self.file: IO[Any] = open(descriptor, mode, encoding=None if "b" in mode else "utf-8")  # noqa: SIM115
+        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
+        self.file: IO[Any] = open(descriptor, mode, **text)  # noqa: SIM115  (close() closes it)
         self._published = False
 
     def publish(self, path: str | Path) -> None:
@@ -186,6 +192,18 @@ def save_json(path: str | Path, value: Any) -> None:
         file.write("\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: for what is no JSON, and for lists in lists so deep that Python cannot follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def load_json(path: str | Path, what: str) -> Any:
     """Reads a JSON file of ours.
 
@@ -197,7 +215,7 @@ def load_json(path: str | Path, what: str) -> Any:
         InputError: if it is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} not found; expected {what}") from None
     except OSError as error:

@@ -66,7 +66,16 @@ def test_a_foreign_file_needs_two_arrays(tmp_path, identifiers):
             {"identifiers": ["a"], "embeddings": np.ones((1, 2)), "dimensions": ["loudness"], "widths": [2]},
             "loudness.*expected some of genre",
         ),
+        (
+            {"identifiers": ["a"], "embeddings": np.ones((1, 2)), "dimensions": ["genre"], "widths": ["two"]},
+            "invalid literal",
+        ),
+        (
+            {"identifiers": ["a"], "embeddings": np.ones((1, 2)), "dimensions": ["genre"], "widths": [np.inf]},
+            "infinity",
+        ),
         ({"identifiers": ["a"], "embeddings": np.ones((1, 2)), "meta": "{"}, "meta is not JSON"),
+        ({"identifiers": ["a"], "embeddings": np.ones((1, 2)), "meta": "[" * 100_000}, "meta is not JSON"),
         ({"identifiers": ["a"], "embeddings": np.ones((1, 2)), "meta": "[1]"}, "expected a JSON object"),
     ],
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from msim_tf.errors import InputError
-from msim_tf.files import TemporaryFile, atomic_file, exclusive, temporary_name
+from msim_tf.files import TemporaryFile, atomic_file, exclusive, load_json, save_json, temporary_name
 
 WRITER = """
 import os, signal, sys
@@ -74,6 +74,25 @@ def test_many_attempts_at_once_in_one_process(tmp_path):
     for number in (1, 2):
         attempts[number].close()
     assert os.listdir(tmp_path) == ["a.bin"] and path.read_bytes() == bytes([4]) * 100
+
+
+def test_what_is_no_file_is_never_replaced(tmp_path):
+    """A rename would put a file in the place of a device such as /dev/stdout, where the user may do that."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "folder").mkdir()
+    before = sorted((path.name, os.lstat(path).st_mode) for path in tmp_path.iterdir())
+    for name in ("pipe", "link", "folder"):
+        with pytest.raises(InputError, match=f"{name}: not a regular file"):
+            save_json(tmp_path / name, {})
+    assert sorted((path.name, os.lstat(path).st_mode) for path in tmp_path.iterdir()) == before
+
+
+def test_names_that_are_not_utf_8_come_back_from_json(tmp_path):
+    name = os.fsdecode(b"caf\xe9 \xc3\xa9.ogg")
+    save_json(tmp_path / "a.json", {name: [name]})
+    assert load_json(tmp_path / "a.json", "names") == {name: [name]}
+    (tmp_path / "a.json").read_bytes().decode("utf-8")
 
 
 def test_an_error_leaves_nothing(tmp_path):

@@ -130,8 +130,8 @@ def main(arguments: list[str] | None = None) -> Any:
             raise
         click.echo(f"msim: {missing}", err=True)
     except InputError as error:
-        click.echo(f"msim: {error}", err=True)
+        click.echo(f"msim: {printable(str(error))}", err=True)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"msim: {where}{error.strerror or error}", err=True)
+        click.echo(f"msim: {printable(f'{where}{error.strerror or error}')}", err=True)
     sys.exit(2)

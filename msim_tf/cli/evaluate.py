@@ -15,7 +15,7 @@ from msim_tf.cli.evaluate_output import (
     print_pairs,
 )
 from msim_tf.cli.evaluate_studies import baselines, report, table1
-from msim_tf.cli.options import LocalPath, import_tensorflow, parse_weights, progress_bar
+from msim_tf.cli.options import LocalPath, import_tensorflow, parse_weights, printable, progress_bar
 from msim_tf.errors import InputError
 
 _PATH = LocalPath(path_type=Path)
@@ -135,7 +135,7 @@ def embed(ctx: click.Context, file: Path, audio: Path, model: Path | None, out: 
     click.echo(f"{out}: {len(identifiers)} {'clips' if clips else 'tracks'}, {metadata.layout.size} coordinates")
     for reason in dict.fromkeys(failures.values()):
         names = [name for name, why in failures.items() if why == reason]
-        click.echo(f"  left out {len(names)}: {reason}: {' '.join(names)}", err=True)
+        click.echo(f"  left out {len(names)}: {reason}: {printable(' '.join(names))}", err=True)
     if failures:
         ctx.exit(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,9 @@ def learn(choices: Path, profile: Path, library: Path, name: str | None) -> None
     click.echo(f"{profile}: {len(present)} choices" + (f", {left_out} left out" if left_out else ""))
     for dimension, weight in learnt.weights.items():
         click.echo(f"  {dimension:<11}{weight:.3f}")
+    if math.isnan(learnt.agreement):
+        click.echo("  choices about one query only: whether the weights help on others is unknown")
+        return
     click.echo(
         f"  explains {learnt.agreement:.0%} of choices it has not seen, on other queries; equal weights "
         f"{learnt.equal_agreement:.0%}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 import numpy as np
 
 from msim_tf.cli.listing import Listing, listing, listing_options, match_json, match_line, print_json
-from msim_tf.cli.options import LocalPath, filter_options, parse_weights, printable, profile_option
+from msim_tf.cli.options import FiniteRange, LocalPath, filter_options, parse_weights, printable, profile_option
 from msim_tf.errors import InputError
 from msim_tf.library.catalog import is_library
 from msim_tf.library.library import Library
@@ -49,9 +50,7 @@ _PATH = LocalPath(path_type=Path)
 @filter_options
 @click.option("--per-artist", type=click.IntRange(min=1), help="Most hits of one artist.")
 @click.option("--per-album", type=click.IntRange(min=1), help="Most hits of one album.")
-@click.option(
-    "--diversity", type=click.FloatRange(0, 1, max_open=True), default=0.0, help="Move hits away from each other."
-)
+@click.option("--diversity", type=FiniteRange(0, 1, max_open=True), default=0.0, help="Move hits away from each other.")
 @click.option("--all-versions", is_flag=True, help="Show versions of one song apart, not as one hit.")
 @click.option("--explain", is_flag=True, help="Say of each hit why.")
 @listing_options
@@ -216,4 +215,7 @@ def _limits(text: str | None, name: str, example: str) -> tuple[float, float] | 
     found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:-\s*([0-9]+(?:\.[0-9]+)?))?\s*", text)
     if not found:
         raise InputError(f"--{name} {text!r}: expected LOWEST-HIGHEST, for example {example}")
-    return float(found[1]), float(found[2] or found[1])
+    limits = float(found[1]), float(found[2] or found[1])
+    if math.isinf(max(limits)):
+        raise InputError(f"--{name} {text[:20]}...: too large a number, expected e.g. {example}")
+    return limits

@@ -12,6 +12,7 @@ import click
 from msim_tf.cli.engines import check_engine, engine_options
 from msim_tf.cli.options import progress_bar
 from msim_tf.errors import InputError
+from msim_tf.files import parse_json
 
 Job = TypeVar("Job")
 
@@ -70,12 +71,13 @@ def do_jobs(
     Raises:
         InputError: naming the line that is no such job, before any is done.
     """
-    jobs = []
-    for number, line in enumerate(lines, 1):
-        try:
-            jobs.append(from_json(json.loads(line)))
-        except (ValueError, InputError) as error:
-            raise InputError(f"--run, line {number}: not a job that msim {command} --plan writes ({error})") from error
+    jobs: list[Job] = []
+    try:
+        for line in lines:  # which fails itself where the file is no text
+            jobs.append(from_json(parse_json(line)))
+    except ValueError as error:
+        where = f"--run, line {len(jobs) + 1}"
+        raise InputError(f"{where}: not a job that msim {command} --plan writes ({error})") from error
     with progress_bar(command, "job") as progress:
         for done, _ in enumerate(do(jobs), 1):
             progress(done, len(jobs))

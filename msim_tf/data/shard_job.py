@@ -52,5 +52,5 @@ class ShardJob:
         try:
             params, files = FeatureParams.from_json(value["feature_params"]), states_from_json(value["files"])
             return cls(int(value["shard"]), params, bool(value["pad"]), files)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(f"not the job of a shard ({error!r}); plan again with msim extract --plan") from error

@@ -10,12 +10,12 @@ et al., ISMIR 2017).
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from msim_tf.datasets.collection import Collection, ReadOptions, era_of_year
 from msim_tf.datasets.tables import find_file, find_folder, read_records
 from msim_tf.errors import InputError
+from msim_tf.files import parse_json
 
 _SIZES = ("small", "medium", "large", "full")
 _PARTS = {"training": "train", "validation": "validation", "test": "test"}
@@ -66,8 +66,8 @@ def _genres(path: Path) -> dict[int, tuple[int, str]]:
 def _titles(row: dict[str, str], genres: dict[int, tuple[int, str]], where: str) -> set[str]:
     """Titles of a track's genres and of everything above them."""
     try:
-        waiting = [int(genre) for genre in json.loads(row["track.genres"] or "[]")]
-    except (ValueError, TypeError) as error:
+        waiting = [int(genre) for genre in parse_json(row["track.genres"] or "[]")]
+    except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{where}: genres are {row['track.genres']!r}, expected a list of numbers") from error
     # Up the tree from each genre; ``seen`` ends it where a table runs in a circle.
     seen: set[int] = set()

@@ -10,7 +10,6 @@ import csv
 import fnmatch
 import io
 import itertools
-import json
 import os
 import sqlite3
 import textwrap
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from msim_tf.errors import InputError
+from msim_tf.files import parse_json
 
 # FMA's biographies are longer than csv's own bound.
 csv.field_size_limit(2**24)
@@ -133,7 +133,7 @@ def read_json(path: Path) -> Any:
         InputError: if it cannot be read or is not JSON.
     """
     try:
-        return json.loads(read_text(path))
+        return parse_json(read_text(path))
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}); half a download?") from error
 

@@ -219,7 +219,7 @@ def number_in(path: Path, row: Row, column: str, number: int, *, unit: str = "ro
     """A cell that must be a finite number; messages count by ``unit``."""
     try:
         value = float(row[column])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise InputError(f"{path}, {unit} {number}: {column} is {row.get(column)!r}, expected a number") from None
     if not math.isfinite(value):
         raise InputError(f"{path}, {unit} {number}: {column} is {row[column]!r}, expected a number")

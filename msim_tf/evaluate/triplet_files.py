@@ -85,7 +85,11 @@ def _text_rows(path: Path) -> list[Row]:
         raise InputError(f"{path}: cannot be read as text ({error}); expected a file of triplets") from error
     # A tab in the first line says what separates cells: names of tracks hold commas, but no tabs.
     delimiter = "\t" if "\t" in text.split("\n", 1)[0] else ","
-    return list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    try:
+        return list(rows)
+    except csv.Error as error:
+        raise InputError(f"{path}, line {rows.line_num}: not a table ({error})") from error
 
 
 def _json_rows(path: Path) -> list[Row]:

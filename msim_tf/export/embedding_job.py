@@ -22,7 +22,7 @@ from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.embeddings import load_arrays, save_arrays
 from msim_tf.errors import InputError
 from msim_tf.export.metadata import METADATA_FILE, ModelMetadata
-from msim_tf.files import validate_format
+from msim_tf.files import parse_json, validate_format
 
 _JOB_FORMAT, _PART_FORMAT, _FORMAT_VERSION = "msim-embedding-job", "msim-embedding-part", 2
 _PLAN_FORMAT, _PLAN_VERSION = "msim-embedding-plan", 2
@@ -97,7 +97,7 @@ class EmbeddingJob:
         validate_format(value, "the job", name=_JOB_FORMAT, version=_FORMAT_VERSION)
         try:
             return cls(int(value["number"]), Recipe(**value["recipe"]), states_from_json(value["files"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"not a job of an embedding ({error!r}); plan again with --plan") from error
 
 
@@ -222,7 +222,7 @@ def load_part(directory: Path, number: int) -> Part:
     path = part_path(directory, number)
     arrays = load_arrays(path)
     try:
-        description = json.loads(str(arrays["part"]))
+        description = parse_json(str(arrays["part"]))
         validate_format(description, path, name=_PART_FORMAT, version=_FORMAT_VERSION)
         vectors = iter(arrays["vectors"])
         tracks = {}

@@ -83,7 +83,7 @@ def _values(file: Path) -> Iterator[tuple[str, str]]:
         annotated = [(annotation.namespace, list(annotation.data)) for annotation in annotations.annotations]
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from error
-    except (jams.JamsError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (jams.JamsError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{file}: not a JAMS file ({error})") from error
     if artist:
         yield "artist", artist
@@ -111,4 +111,7 @@ def _values(file: Path) -> Iterator[tuple[str, str]]:
 
 def _finite(value: Any) -> float:
     """A number to compare by; 0 where an annotator left it out."""
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
+    try:
+        return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
+    except OverflowError:  # a whole number of hundreds of digits
+        return 0.0

@@ -33,7 +33,7 @@ import numpy as np
 
 from msim_tf.embeddings import Embeddings, load_arrays
 from msim_tf.errors import InputError
-from msim_tf.files import atomic_file
+from msim_tf.files import atomic_file, parse_json
 from msim_tf.labels.teacher import standardised
 
 _CLIPPED_AT = 4.0  # standard deviations; what lies further out would outweigh the rest in a squared error
@@ -241,7 +241,7 @@ def load_passages(path: str | Path) -> Passages:
             arrays["vectors"],
             float(arrays["seconds"]),
             tuple(int(width) for width in arrays["widths"]),
-            dict(json.loads(str(arrays["meta"]))),
+            dict(parse_json(str(arrays["meta"]))),
         )
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: not what a teacher says of passages ({error})") from error

@@ -13,7 +13,6 @@ on are refused.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import tensorflow as tf
 
 from msim_tf.data.pipeline import Share, StorePart, make_dataset
 from msim_tf.errors import InputError
+from msim_tf.files import parse_json
 
 TRIED_KERAS = ("3.15",)
 
@@ -140,7 +140,7 @@ def _cluster(text: str) -> tuple[int, int]:
     if not text:
         return 1, 0
     try:
-        config = json.loads(text)
+        config = parse_json(text)
         cluster, task = config.get("cluster", {}), config.get("task", {"type": "worker", "index": 0})
         # The order in which TensorFlow numbers the hosts.
         hosts = [("chief", i) for i in range(len(cluster.get("chief", [])))]
@@ -152,7 +152,7 @@ def _cluster(text: str) -> tuple[int, int]:
         if len(hosts) < 2:
             return 1, 0
         return len(hosts), hosts.index((task["type"], int(task["index"])))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise InputError(
             f"TF_CONFIG is malformed ({error}): expected "
             '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": N}}'

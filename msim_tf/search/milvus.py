@@ -23,7 +23,7 @@ import numpy as np
 
 from msim_tf.embeddings import shortlist
 from msim_tf.errors import InputError
-from msim_tf.files import validate_format
+from msim_tf.files import parse_json, validate_format
 from msim_tf.search.diversity import Diversity
 from msim_tf.search.filters import Filters
 from msim_tf.search.index import Index
@@ -360,7 +360,7 @@ def _source(description: Mapping[str, Any], where: str) -> Source:
     """The source that a collection's properties or description tell of."""
     text = description.get("properties", {}).get(_PROPERTY) or description.get("description") or ""
     try:
-        header = json.loads(text)
+        header = parse_json(text)
     except ValueError:
         header = None
     validate_format(header, where, name=FORMAT, version=FORMAT_VERSION)

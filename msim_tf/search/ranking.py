@@ -10,6 +10,7 @@ relative: they are divided by the sum of their magnitudes. 0 switches a dimensio
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import cache
 
@@ -52,9 +53,12 @@ def weight_vector(weights: Mapping[str, float] | None, layout: EmbeddingLayout) 
         return np.full(len(layout.names), 1.0 / len(layout.names))
     layout.validate(weights)
     # [dimensions] in the order of the layout; a dimension that is not named is off.
-    vector = np.array([weights.get(name, 0.0) for name in layout.names], np.float64)
-    if not np.isfinite(vector).all() or not vector.any():
+    numbers = [weights.get(name, 0.0) for name in layout.names]
+    if not all(abs(number) <= sys.float_info.max for number in numbers) or not any(numbers):
         raise InputError(f"weights {dict(weights)}: expected finite numbers, at least one of them not 0")
+    # Scaled by a power of two, which changes no digit: the sum of huge weights would overflow.
+    vector = np.array(numbers, np.float64)
+    vector = np.ldexp(vector, -np.frexp(np.abs(vector).max())[1])
     return vector / np.abs(vector).sum()
 
 

@@ -14,6 +14,7 @@ steepness), soon nothing if it does.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,11 +246,15 @@ def load_profile(path: str | Path) -> Profile:
     weights = value.get("weights")
     _validate_weights(path, weights)
     assert weights is not None
+    try:
+        choices, figures = int(value.get("choices", 0)), {name: float(value.get(name, "nan")) for name in _FIGURES}
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: choices, {', '.join(_FIGURES)}: expected numbers ({error})") from error
     return Profile(
         name=str(value.get("name", Path(path).stem)),
         weights={name: float(weight) for name, weight in weights.items()},
-        choices=int(value.get("choices", 0)),
-        **{name: float(value.get(name, "nan")) for name in _FIGURES},
+        choices=choices,
+        **figures,
     )
 
 
@@ -260,5 +265,6 @@ def _validate_weights(path: str | Path, weights: Any) -> None:
     unknown = [name for name in weights if name not in DIMENSION_NAMES]
     if unknown:
         raise InputError(f"{path}: weight of {unknown[0]!r}, expected some of {', '.join(DIMENSION_NAMES)}")
-    if not np.isfinite(numbers).all() or min(numbers) < 0 or not any(numbers):
+    # Compared as they are, since a whole number may be too large for a float; NaN fails both comparisons.
+    if not all(0 <= number <= sys.float_info.max for number in numbers) or not any(numbers):
         raise InputError(f"{path}: weights {weights}, expected finite numbers >= 0, at least one above")

@@ -9,6 +9,7 @@ from commands import msim
 from tiny_model import tiny_model_path
 
 from msim_tf.data.shards import ARRAYS
+from msim_tf.settings import SHIPPED_MODEL
 
 
 def flip(path):
@@ -76,7 +77,11 @@ def test_every_version_of_a_model_and_what_lies_beside_them(tmp_path):
 
 def test_a_model_is_checked_without_tensorflow():
     """Which takes seconds to import, and prints on standard error when nobody keeps it quiet."""
-    code = "import sys, msim_tf.cli as c\ntry: c.main(sys.argv[1:])\nexcept SystemExit: print('tensorflow' in sys.modules)"
+    code = (
+        "import sys\nfrom msim_tf.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: print('tensorflow' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code, "check", SHIPPED_MODEL], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == (f"{SHIPPED_MODEL}: whole\nFalse\n", "")
 

@@ -81,6 +81,14 @@ def test_every_command_says_what_it_does():
         (["train", "{store}", "{new}", "--preset", "huge"], "no training preset 'huge'"),
         (["train", "{store}", "{new}", "--dimensions", "genre,colour"], "unknown colour"),
         (["train", "{store}", "{new}", "--learning-rate", "-1"], "learning_rate is -1"),
+        (["train", "{store}", "{new}", "--learning-rate", "nan"], "learning_rate is nan, expected > 0"),
+        (["train", "{store}", "{new}", "--batch-size", "0"], "batch_size is 0, expected > 0"),
+        (["train", "{store}", "{new}", "--steps-per-epoch", "-3"], "steps_per_epoch is -3, expected >= 0"),
+        (["train", "{store}", "{new}", "--validation", "1"], "validation is 1.0"),
+        (["train", "{store}", "{new}", "--seed", "-1"], "seed is -1, expected >= 0"),
+        (["train", "{store}", "{new}", "--seed", "4294967296"], "below 2"),
+        (["train", "{store}", "{new}", "--width", "inf"], "width is inf"),
+        (["train", "{store}", "{new}", "--key-relation", "major"], "key_relation 'major': expected 'parallel' or"),
         (["export", "{empty}", "{store}", "{new}"], "expected a training run"),
         (["serve", "{empty}"], "version"),
         (["predict", "{clip}", "--model", "m"], "no server given"),
@@ -92,10 +100,16 @@ def test_every_command_says_what_it_does():
         (["query", "{embeddings}", "artist/00.ogg", "-w", "mood"], "expected DIMENSION=NUMBER"),
         (["query", "{embeddings}", "artist/00.ogg", "-w", "taste=1"], "not in this embedding"),
         (["query", "{embeddings}", "{clip}"], "name the model with --model"),
+        (["query", "{embeddings}", "artist/00.ogg", "--year", "9" * 400], "--year 9+...: too large a number"),
+        (["query", "{embeddings}", "{empty}/loop"], "too many levels|symbolic link"),
+        (["info", "{embeddings}", "{empty}/loop"], "has no track"),
+        (["index", "{empty}/loop", "{new}"], "not a folder"),
+        (["extract", "{clips}", "{new}", "--run", "{clip}"], "--run, line 1: not a job that msim extract --plan"),
     ],
 )
 def test_wrong_input_is_one_line(arguments, message, tmp_path, store, clips_folder, embeddings):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "loop").symlink_to("loop")
     names = {
         "empty": tmp_path / "empty",
         "new": tmp_path / "new",
@@ -111,8 +125,28 @@ def test_wrong_input_is_one_line(arguments, message, tmp_path, store, clips_fold
     assert len(lines) == 1 and lines[0].startswith("msim: "), errors
     import re
 
-    assert re.search(message, lines[0]), lines[0]
+    assert re.search(message, lines[0], re.IGNORECASE), lines[0]
     assert not (tmp_path / "new" / "store.db").exists() and not (tmp_path / "new" / "run.json").exists()
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["index", "x", "--max-seconds"],
+        ["index", "x", "--watch", "--poll-seconds"],
+        ["describe", "x", "--max-seconds"],
+        ["query", "x", "--diversity"],
+        ["serve", "--poll-seconds"],
+        ["predict", "x", "--model", "m", "--seconds"],
+        ["predict", "x", "--model", "m", "--timeout"],
+    ],
+)
+def test_options_that_are_no_finite_number_are_refused(arguments, number):
+    """NaN passes every comparison with a limit, so that it would reach timers and decoders."""
+    status, _, errors = msim(*arguments, number)
+    assert status == 2
+    assert f"Invalid value for '{arguments[-1]}'" in errors
 
 
 @pytest.mark.parametrize(
@@ -199,6 +233,19 @@ def test_query_ranks_and_explains(embeddings):
         assert {name for name, share in hit["shares"].items() if share} == {"mood", "key"}
     text = CliRunner().invoke(cli, ["query", str(embeddings), "artist/03.ogg", "--each", "-k", "2"]).output
     assert [line for line in text.splitlines() if not line.startswith(" ")] == ["overall", *DIMENSION_NAMES]
+
+
+def test_names_in_errors_are_printable(tmp_path):
+    status, _, errors = msim("list", tmp_path / "a\x1b[31mb\nc")
+    assert status == 2
+    assert "a\\x1b[31mb\\nc" in errors and errors.count("\n") == 1
+
+
+def test_choices_about_one_query_say_nothing_about_others(tmp_path, embeddings):
+    (tmp_path / "choices.csv").write_text("anchor,positive,negative\nartist/00.ogg,artist/01.ogg,artist/02.ogg\n")
+    status, output, _ = msim("learn", tmp_path / "choices.csv", tmp_path / "profile.json", "--library", embeddings)
+    assert status == 0
+    assert "whether the weights help on others is unknown" in output and "nan" not in output
 
 
 def test_other_exceptions_keep_their_traceback(monkeypatch, embeddings):

@@ -163,6 +163,15 @@ def test_unknown_columns_and_empty_or_missing_files(tmp_path):
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(InputError, match="expected a JSON list of triplets"):
         read_triplets(tmp_path / "list.json")
+    (tmp_path / "long.csv").write_text(f"anchor,positive,negative\n{'a' * 200_000},b,c\n")
+    with pytest.raises(InputError, match=r"long\.csv, line 1: not a table \(field larger"):
+        read_triplets(tmp_path / "long.csv")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="deep.json: not valid JSON .nested too deeply"):
+        read_triplets(tmp_path / "deep.json")
+    (tmp_path / "large.json").write_text('[{"query": "q", "candidate": "a", "rating": 1' + "0" * 400 + "}]")
+    with pytest.raises(InputError, match="row 1: rating is 1000"):
+        read_triplets(tmp_path / "large.json")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot be read as text"):
         read_triplets(tmp_path / "binary.csv")

@@ -66,7 +66,7 @@ def test_a_folder_is_matched_by_path_and_then_by_stem(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "not json", "[]", '{"annotations": 3}', '{"file_metadata": [], "annotations": []}']
+    "text", ["", "not json", "[]", "[" * 100_000, '{"annotations": 3}', '{"file_metadata": [], "annotations": []}']
 )
 def test_what_is_no_jams_is_an_error(tmp_path, text):
     (tmp_path / "a.jams").write_text(text)

@@ -35,8 +35,21 @@ def test_distances_are_twice_the_cosine_distance(tracks):
 
 @pytest.mark.parametrize(
     "weights, message",
-    [({"tempi": 1}, "not in this embedding"), ({"genre": 0}, "at least one"), ({"genre": float("nan")}, "finite")],
+    [
+        ({"tempi": 1}, "not in this embedding"),
+        ({"genre": 0}, "at least one"),
+        ({"genre": float("nan")}, "finite"),
+        ({"genre": 10**400}, "finite"),
+    ],
 )
 def test_bad_weights_are_refused(weights, message):
     with pytest.raises(InputError, match=message):
         weight_vector(weights, LAYOUT)
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-300, 1e300, 4e307])
+def test_only_ratios_of_weights_count(scale):
+    """Even where their sum is more than a float can hold, or they are the least that one holds."""
+    found = weight_vector({"genre": scale, "mood": -2 * scale, "era": 4 * scale}, LAYOUT)
+    np.testing.assert_array_equal(found * 7, weight_vector({"genre": 1, "mood": -2, "era": 4}, LAYOUT) * 7)
+    assert np.abs(weight_vector({"genre": 1.7e308, "mood": 1.7e308}, LAYOUT)).sum() == 1

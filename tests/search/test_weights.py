@@ -150,6 +150,11 @@ def test_profiles_are_saved_and_loaded(rng, tracks, tmp_path):
         ({"weights": {"mood": 0}}, "at least one above"),
         ({"weights": {"mood": "1"}}, "expected a number"),
         ({"weights": [1, 2]}, "expected a number"),
+        ({"weights": {"mood": 10**400}}, "expected finite numbers"),
+        ({"weights": {"mood": 10**30, "key": math.nan}}, "expected finite numbers"),
+        ({"choices": "many"}, "choices, .*: expected numbers"),
+        ({"choices": math.inf}, "expected numbers"),
+        ({"agreement": None}, "expected numbers"),
     ],
 )
 def test_foreign_profiles_are_refused(tmp_path, changes, message):
