@@ -45,6 +45,11 @@ class FileState:
     size: int
     modified: int
 
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileState:
+        """The state of a local file; a time before 1678 or after 2262 becomes the nearest one in 64 bits."""
+        return cls(status.st_size, min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1))
+
 
 def states_to_json(files: Mapping[str, FileState]) -> list[list[Any]]:
     """Identifiers and states as a job's JSON has them."""
@@ -211,7 +216,7 @@ def _state_or_reason(path: Path, name: str) -> FileState | str:
         return f"cannot be read ({error.strerror})"
     if not stat.S_ISREG(status.st_mode):
         return "not a regular file"  # opening a pipe would wait for ever
-    return FileState(status.st_size, status.st_mtime_ns)
+    return FileState.of(status)
 
 
 def _is_utf8(name: str) -> bool:

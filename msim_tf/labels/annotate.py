@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from msim_tf.audio import decode
+from msim_tf.audio.scan import FileState
 from msim_tf.database import Database
 from msim_tf.errors import InputError
 from msim_tf.extras import require
@@ -170,8 +171,8 @@ def annotate_folder(
 
 def _state(path: Path) -> tuple[int, int]:
     """Size and modification time, by which a changed file is noticed."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+    state = FileState.of(path.stat())
+    return state.size, state.modified
 
 
 def _annotated(root: Path, tracks: list[str], workers: int, seconds: float) -> Iterator[AnnotationRecord]:

@@ -95,7 +95,7 @@ def _validate(status: os.stat_result, expected: FileState | None, identifier: st
     """
     if not stat.S_ISREG(status.st_mode):
         raise ApiError(404, f"{identifier!r} is not a file")
-    if expected not in (None, FileState(status.st_size, status.st_mtime_ns)):
+    if expected not in (None, FileState.of(status)):
         raise ApiError(
             404, f"{identifier!r} is not in the music folder, nor the file that was indexed there; index again"
         )

@@ -8,6 +8,7 @@ from msim_tf.errors import InputError
 from msim_tf.theory import parse_key
 
 OPEN_BPM = (1.0, 1000.0)  # limits at or beyond which a range of tempi is open to that side
+_FARTHEST_YEAR = 10**6  # a database has no number of hundreds of digits
 _MOST_TAGS = 100  # a condition each, of which a statement holds so many
 
 
@@ -39,6 +40,8 @@ class Filters:
                 raise InputError(
                     f"{name} {limits}: expected the lower limit first" + (", above 0" if lowest == 0 else "")
                 )
+        if self.years is not None and not all(abs(year) <= _FARTHEST_YEAR for year in self.years):
+            raise InputError("years: expected numbers as of a calendar, e.g. 1970 and 1979")
         # A text is a sequence of texts, too: each of its letters would be taken for a condition.
         for name in ("keys", "tags", "artists"):
             if isinstance(getattr(self, name), str):

@@ -24,6 +24,7 @@ from msim_tf.theory import parse_key, within_tempo
 _AT_ONCE = 1000  # values in one statement; SQLite takes some 32,000
 _SEARCHED = ("title", "artist", "album_artist", "album")
 _MOST_WORDS = 200
+_LONGEST_WORD = 10_000  # SQLite refuses a pattern of 50,000 bytes; a wildcard is three when it is quoted
 _GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})  # so that these stand for themselves
 
 
@@ -240,12 +241,15 @@ class TrackTable:
         """Identifiers, in their order, of tracks whose title, artist, album or path contains every word of ``text``.
 
         Raises:
-            InputError: if there are more words than a statement holds.
+            InputError: if there are more words than a statement holds, or longer ones than a pattern.
         """
         # "*word*" finds a word anywhere; the index of trigrams answers it for words of three characters and more.
         words = [plain_text(word).translate(_GLOB) for word in dict.fromkeys(text.casefold().split())]
         if len(words) > _MOST_WORDS:
             raise InputError(f"a search for {len(words)} words: expected at most {_MOST_WORDS}")
+        longest = max(map(len, text.split()), default=0)
+        if longest > _LONGEST_WORD:
+            raise InputError(f"a search for a word of {longest} characters: expected at most {_LONGEST_WORD}")
         condition = " AND ".join(["words.text GLOB ?"] * len(words)) or "TRUE"
         sql = f"SELECT identifier FROM words JOIN tracks ON tracks.id = words.rowid WHERE {condition} AND NOT missing"
         rows = self.database.execute(sql, [f"*{word}*" for word in words])

@@ -6,9 +6,11 @@ import pytest
 from synthetic import write_clip
 
 from msim_tf.audio.scan import content_hash, scan_folder
+from msim_tf.database import Database
 from msim_tf.errors import InputError
-from msim_tf.library.file_table import FileRecord
+from msim_tf.library.file_table import FileRecord, FileTable
 from msim_tf.library.plan import Known, make_plan
+from msim_tf.search.schema import SCHEMA
 
 
 def states(root, scan):
@@ -174,3 +176,17 @@ def test_two_copies_of_one_lost_track_are_one_move_and_one_new(tmp_path):
         (tmp_path / name).write_bytes(content)
     plan = make_plan(tmp_path, scan_folder(tmp_path), known)
     assert plan.moved == {"a.wav": "old.wav"} and plan.new == ["b.wav"] and plan.missing == []
+
+
+def test_a_time_beyond_64_bits_is_kept(tmp_path):
+    """Some file systems hold years after 2262, whose nanoseconds no database does; one such file ended a run."""
+    file = tmp_path / "a.mp3"
+    file.touch()
+    os.utime(file, (10_413_792_000, 10_413_792_000))  # the year 2300
+    if file.stat().st_mtime < 10**10:
+        pytest.skip("this file system does not hold such a time")
+    states = scan_folder(tmp_path).files
+    with Database(None, SCHEMA) as database:
+        table = FileTable(database)
+        table.put({name: FileRecord(state) for name, state in states.items()})
+        assert table.record("a.mp3").state == states["a.mp3"] == scan_folder(tmp_path).files["a.mp3"]

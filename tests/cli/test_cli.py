@@ -101,6 +101,7 @@ def test_every_command_says_what_it_does():
         (["query", "{embeddings}", "artist/00.ogg", "-w", "taste=1"], "not in this embedding"),
         (["query", "{embeddings}", "{clip}"], "name the model with --model"),
         (["query", "{embeddings}", "artist/00.ogg", "--year", "9" * 400], "--year 9+...: too large a number"),
+        (["list", "{embeddings}", "--year", "9" * 40], "expected numbers as of a calendar"),
         (["query", "{embeddings}", "{empty}/loop"], "too many levels|symbolic link"),
         (["info", "{embeddings}", "{empty}/loop"], "has no track"),
         (["index", "{empty}/loop", "{new}"], "not a folder"),

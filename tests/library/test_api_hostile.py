@@ -286,5 +286,9 @@ def test_a_search_for_thousands_of_words_is_answered(http):
     words = "%20".join(f"w{number}" for number in range(5000))
     answer = http.get(f"/api/v1/tracks?search={words}")
     assert answer.status_code == 400 and "at most 200" in answer.json()["error"]
+    for character in "*[?a":
+        answer = http.get("/api/v1/tracks?search=" + character * 20_000)
+        assert answer.status_code == 400 and "at most 10000" in answer.json()["error"]
+        assert http.get("/api/v1/tracks?search=" + character * 10_000).json()["tracks"] == []
     assert http.get(f"/api/v1/artists?search={words}").json()["total"] == 0
     assert http.get("/api/v1/tracks?search=" + "%20".join(f"w{number}" for number in range(200))).status_code == 200
