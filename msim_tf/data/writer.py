@@ -38,6 +38,7 @@ from msim_tf.data.store_database import (
 from msim_tf.errors import InputError
 from msim_tf.features.extractor import Extractor, Features
 from msim_tf.files import exclusive
+from msim_tf.names import storable
 from msim_tf.parallel import counted, in_order
 from msim_tf.params import FeatureParams, validate_digest
 
@@ -248,7 +249,7 @@ def _collect(store: Path, database: StoreDatabase) -> None:
             (
                 (
                     FAILED if clip.reason else OK,
-                    clip.reason,
+                    storable(clip.reason),
                     clip.note,
                     clip.frames,
                     clip.row,

@@ -19,6 +19,7 @@ import msim_tf.dimensions as dims
 from msim_tf.errors import InputError
 from msim_tf.files import atomic_file
 from msim_tf.labels import taxonomy
+from msim_tf.names import storable
 from msim_tf.theory import key_name, parse_bpm, parse_key
 
 # What a terminal would obey, and the separator of groups; no name or tag holds one. A cell may hold tabs and line ends.
@@ -87,7 +88,13 @@ class LabelTable:
         self.groups: dict[str, set[str]] = defaultdict(set)
 
     def add(self, track: str, name: str, value: str) -> None:
-        """Adds one value; ``name`` is a dimension, "tag" or "artist"."""
+        """Adds one value; ``name`` is a dimension, "tag" or "artist".
+
+        Raises:
+            InputError: if the value is none of that dimension, contradicts another, or has no bytes in UTF-8.
+        """
+        if storable(value) != value:  # JSON can spell half a character
+            raise InputError(f"{track}: {name} {value!r} is not valid Unicode")
         if name == "artist":
             self.groups[track].add(value)
             return

@@ -12,6 +12,7 @@ from typing import Any
 
 from msim_tf.audio.scan import FileState
 from msim_tf.database import Database
+from msim_tf.names import storable
 from msim_tf.search.schema import read_name, stored_name
 
 _NEVER_READ = FileState(-1, 0)  # of a name that the scan left out
@@ -71,7 +72,7 @@ class FileTable:
                     record.state.size,
                     record.state.modified,
                     record.sha256,
-                    record.failure or None,
+                    storable(record.failure) or None,
                     json.dumps(record.notes),
                 )
                 for name, record in records.items()

@@ -74,6 +74,14 @@ def test_what_is_no_jams_is_an_error(tmp_path, text):
         read_labels_jams(tmp_path / "a.jams", ["a.ogg"])
 
 
+def test_half_a_character_is_refused(tmp_path):
+    """JSON can spell it, and no database keeps it."""
+    text = '{"file_metadata": {"artist": "a\\ud800", "duration": 1, "jams_version": "0.3.4"}, "annotations": []}'
+    (tmp_path / "a.jams").write_text(text)
+    with pytest.raises(InputError, match=r"a\.jams: a\.ogg: artist 'a.ud800' is not valid Unicode"):
+        read_labels_jams(tmp_path / "a.jams", ["a.ogg"])
+
+
 def test_missing_files_are_an_error(tmp_path):
     with pytest.raises(InputError, match=r"holds no \.jams file"):
         read_labels_jams(tmp_path)
