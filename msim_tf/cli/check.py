@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from msim_tf.cli.options import import_tensorflow, printable
 from msim_tf.errors import InputError
 from msim_tf.export.documents import record_documents
 from msim_tf.export.metadata import METADATA_FILE, check_export, version_directories
+from msim_tf.files import load_json
 
 
 @click.command()
@@ -25,7 +27,7 @@ def check(ctx: click.Context, paths: tuple[Path, ...], record: bool) -> None:
     """Verify every byte of PATH that counts.
 
     PATH is a library, a feature store, a run, an exported model (saved_models/NAME with all versions, or one version),
-    embeddings (.npz), or a profile of weights (.json).
+    embeddings or a teacher's passages (.npz), or a profile of weights or a split (.json).
 
     Each fault is a line that names the file and says what to do. The exit status is 1 if there is one.
     """
@@ -71,29 +73,40 @@ def _faults(path: Path) -> list[str]:
     if (path / METADATA_FILE).exists() or (path.is_dir() and version_directories(path)):
         return check_export(path)
     if path.suffix == ".npz":
-        return _check_embeddings(path)
+        return _check_file(path, _load_arrays)
     if path.suffix == ".json" and path.is_file():
-        return _check_profile(path)
+        return _check_file(path, _load_json)
     raise InputError(
-        f"{path}: expected a library, a feature store, a run, an exported model, embeddings (.npz) or a profile (.json)"
+        f"{path}: expected a library, a feature store, a run, an exported model, embeddings or passages (.npz), a "
+        "profile or a split (.json)"
     )
 
 
-def _check_embeddings(path: Path) -> list[str]:
-    from msim_tf.embeddings import load_embeddings
-
+def _check_file(path: Path, load: Callable[[Path], object]) -> list[str]:
+    """The fault of a single file, whose reader verifies it."""
     try:
-        load_embeddings(path)
+        load(path)
     except InputError as error:
         return [str(error)]
     return []
 
 
-def _check_profile(path: Path) -> list[str]:
+def _load_arrays(path: Path) -> None:
+    from msim_tf.embeddings import load_embeddings
+    from msim_tf.labels.passages import is_passages, load_passages
+
+    if is_passages(path):
+        load_passages(path)
+    else:
+        load_embeddings(path)
+
+
+def _load_json(path: Path) -> None:
+    from msim_tf.labels import splits
     from msim_tf.search.weights import load_profile
 
-    try:
+    value = load_json(path, "a profile of weights or a split")
+    if isinstance(value, dict) and value.get("format") == splits.FORMAT:
+        splits.load_split(path)
+    else:
         load_profile(path)
-    except InputError as error:
-        return [str(error)]
-    return []

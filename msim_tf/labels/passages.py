@@ -31,9 +31,9 @@ from typing import Any
 
 import numpy as np
 
-from msim_tf.embeddings import Embeddings, load_arrays
+from msim_tf.embeddings import Embeddings, load_arrays, save_arrays
 from msim_tf.errors import InputError
-from msim_tf.files import atomic_file, parse_json
+from msim_tf.files import parse_json
 from msim_tf.labels.teacher import standardised
 
 _CLIPPED_AT = 4.0  # standard deviations; what lies further out would outweigh the rest in a squared error
@@ -209,8 +209,7 @@ def save_passages(path: str | Path, passages: Passages) -> None:
         "widths": np.array(passages.widths, np.int64),
         "meta": np.array(json.dumps(passages.meta)),
     }
-    with atomic_file(path) as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    save_arrays(path, arrays)
 
 
 def is_passages(path: str | Path) -> bool:

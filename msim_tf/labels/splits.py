@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from msim_tf.checksums import load_checked_json, save_checked_json
 from msim_tf.errors import InputError
-from msim_tf.files import load_json, save_json, validate_format
 from msim_tf.labels.encoding import groups_of, split_by_group
 
 FORMAT = "msim-split"
 FORMAT_VERSION = 1
+_CHECKED = "checked"
 PARTS: tuple[str, ...] = ("train", "validation", "test")
 
 
@@ -113,19 +114,21 @@ def make_split(source: str, parts: Mapping[str, Iterable[str]]) -> Split:
 
 
 def save_split(path: str | Path, split: Split) -> None:
-    """Writes a split as JSON, atomically."""
-    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "source": split.source}
-    save_json(path, {**header, **{part: list(split.parts.get(part, ())) for part in PARTS}})
+    """Writes a split as JSON with its checksum, atomically."""
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, _CHECKED: True, "source": split.source}
+    save_checked_json(path, {**header, **{part: list(split.parts.get(part, ())) for part in PARTS}})
 
 
 def load_split(path: str | Path) -> Split:
     """Reads what ``save_split`` wrote.
 
     Raises:
-        InputError: if it is missing, no split, or puts a track into two parts.
+        InputError: if it is missing, damaged, no split, or puts a track into two parts.
     """
-    value = load_json(path, "a split (msim dataset labels --split writes one)")
-    validate_format(value, path, name=FORMAT, version=FORMAT_VERSION)
+    # Splits written by hand or by version 0.1 have no checksum, and do not claim one.
+    cure = "write it again, or take 'checksum' and 'checked' away if you have edited it"
+    what = "a split (msim dataset labels --split writes one)"
+    value = load_checked_json(path, what, cure=cure, header=(FORMAT, FORMAT_VERSION), optional_without=_CHECKED)
     parts = {part: value.get(part, []) for part in PARTS}
     for part, tracks in parts.items():
         if not isinstance(tracks, list) or not all(isinstance(track, str) for track in tracks):

@@ -1,14 +1,19 @@
 """``msim check`` finds the kind of everything that msim writes, and one flipped bit in each."""
 
+import json
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from commands import msim
 from tiny_model import tiny_model_path
 
 from msim_tf.data.shards import ARRAYS
+from msim_tf.errors import InputError
+from msim_tf.labels.passages import Passages, load_passages, save_passages
+from msim_tf.labels.splits import load_split, make_split, save_split
 from msim_tf.settings import SHIPPED_MODEL
 
 
@@ -73,6 +78,24 @@ def test_every_version_of_a_model_and_what_lies_beside_them(tmp_path):
     assert msim("check", path / "2")[0] == 0
     status, _, err = msim("check", "--record", path / "2")
     assert (status, err.count("\n")) == (2, 1) and "--record is for" in err
+
+
+def test_a_split_and_passages(tmp_path, rng):
+    split = tmp_path / "split.json"
+    save_split(split, make_split("somewhere", {"train": ["a", "b"], "test": ["c"]}))
+    check_after(split, split)
+    with pytest.raises(InputError, match="damaged|not valid JSON"):
+        load_split(split)
+    # Written by hand, without a checksum.
+    header = {"format": "msim-split", "format_version": 1}
+    split.write_text(json.dumps({**header, "train": ["a"]}))
+    assert msim("check", split)[0] == 0 and load_split(split).parts["train"] == ("a",)
+
+    passages = tmp_path / "passages.npz"
+    vectors = rng.normal(size=(4, 3)).astype(np.float16)
+    save_passages(passages, Passages(("a", "b"), np.array([2, 2]), np.array([0, 3, 0, 3]), vectors, 3.0, (3,)))
+    np.testing.assert_array_equal(load_passages(passages).vectors, vectors)
+    check_after(passages, passages)
 
 
 def test_a_model_is_checked_without_tensorflow():
