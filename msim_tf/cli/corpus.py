@@ -12,6 +12,7 @@ import click
 
 from msim_tf.cli.engines import list_faults, run_jobs
 from msim_tf.cli.options import (
+    LONGEST_WAIT,
     FiniteRange,
     LocalPath,
     SourcePath,
@@ -126,7 +127,9 @@ def _print_extraction(store: Path, done: Extraction, params: FeatureParams) -> N
 @click.argument("source", type=_PATH)
 @click.argument("store", type=_PATH)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; default one per core.")
-@click.option("--seconds", type=FiniteRange(min=10), default=120, show_default=True, help="Middle part that is heard.")
+@click.option(
+    "--seconds", type=FiniteRange(10, LONGEST_WAIT), default=120, show_default=True, help="Middle part that is heard."
+)
 @click.pass_context
 def annotate(ctx: click.Context, source: Path, store: Path, workers: int | None, seconds: float) -> None:
     """Estimate tempo and key of the clips of STORE with madmom, from the audio in SOURCE, and add them to its labels.

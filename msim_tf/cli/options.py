@@ -58,7 +58,7 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-LONGEST_WAIT = 86_400.0  # seconds; a day, which every timer can count
+LONGEST_WAIT = 86_400.0  # seconds; a day, which every timer and sample counter can hold
 _SHOWN = 10
 _FILTERS = (
     click.option("--bpm", help="LOWEST-HIGHEST tempo, e.g. 118-124."),

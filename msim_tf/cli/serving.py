@@ -200,7 +200,7 @@ def _announce(addresses: Addresses, names: list[str], library: Path | None, toke
 @click.option("--signature", "signatures", multiple=True, help="May be repeated; default every signature.")
 @click.option(
     "--seconds",
-    type=FiniteRange(min=0, min_open=True),
+    type=FiniteRange(0, LONGEST_WAIT, min_open=True),
     default=30.0,
     help="How much of AUDIO is sent, from its beginning.",
 )
