@@ -49,8 +49,9 @@ class TemporaryFile:
             raise InputError(f"{path}: not a regular file; give the name of a file to write")
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, self._name = _locked_temporary(path)
-        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
-        self.file: IO[Any] = open(descriptor, mode, **text)  # noqa: SIM115  (close() closes it)
+        encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
+        # close() closes it.
+        self.file: IO[Any] = open(descriptor, mode, encoding=encoding, errors=errors)  # noqa: SIM115
         self._published = False
 
     def publish(self, path: str | Path) -> None:

@@ -75,20 +75,21 @@ def default_precision() -> str:
 def config_file() -> Path:
     """The configuration file; it need not exist."""
     path = os.environ.get("MSIM_CONFIG")
-    return _expanded(path) if path else platformdirs.user_config_path(_APPLICATION) / "config.toml"
+    return _expanded(path, "MSIM_CONFIG") if path else platformdirs.user_config_path(_APPLICATION) / "config.toml"
 
 
 def _configured(name: str) -> Path | None:
     """A path from the environment or, relative to its folder, from the configuration file."""
-    path = os.environ.get(f"MSIM_{name.upper()}")
+    variable = f"MSIM_{name.upper()}"
+    path = os.environ.get(variable)
     if path:
-        return _expanded(path)
+        return _expanded(path, variable)
     path = _file_settings(config_file()).get(name)
-    return config_file().parent / _expanded(path) if path else None
+    return config_file().parent / _expanded(path, config_file()) if path else None
 
 
-def _expanded(path: str) -> Path:
-    """A path whose ``~`` is the home of a user.
+def _expanded(path: str, where: str | Path) -> Path:
+    """A path whose ``~`` is the home of a user; ``where`` it is written, for the error text.
 
     Raises:
         InputError: if there is no such user.
@@ -96,7 +97,7 @@ def _expanded(path: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise InputError(f"{path}: nobody of this name has a home; write the whole path") from None
+        raise InputError(f"{where}: {path}: nobody of this name has a home; write the whole path") from None
 
 
 def _file_settings(file: Path) -> dict[str, str]:

@@ -143,6 +143,7 @@ def test_other_files_are_no_passages(tmp_path, rng, passages):
     save_passages(path, passages)
     with np.load(path) as archive:
         arrays = dict(archive)
+    del arrays["checksum"]  # as an earlier release wrote it
     np.savez(path, **(arrays | {"format_version": np.array(2)}))
     with pytest.raises(InputError, match="passages of format 2; this release reads format 1"):
         load_passages(path)
