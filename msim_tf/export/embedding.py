@@ -150,6 +150,7 @@ def run_jobs(
     progress: Callable[[str], None] = lambda identifier: None,
 ) -> Iterator[Part]:
     """``run_job`` of one job after the other; extraction goes on to the next while one is being embedded."""
+    # What ran before is passed on as it is.
     directory = parts_directory(out)
     unfinished: dict[int, EmbeddingJob] = {}
     for job in jobs:
@@ -159,6 +160,8 @@ def run_jobs(
             unfinished[job.number] = job
         else:
             yield part
+
+    # The tracks of all jobs are one stream, whose features come in its order: those of one job follow each other.
     tracks = [(job, name) for job in unfinished.values() for name in job.files]
     with closing(_features(tracks, source, embedder)) as outcomes:
         for number, of_job in groupby(outcomes, key=lambda item: item[0][0].number):
@@ -169,6 +172,8 @@ def run_jobs(
                 else:
                     done[name] = PartTrack(job.files[name], embedder.embed_features(outcome), notes=outcome.notes)
                 progress(name)
+
+            # A job counts as finished once its part is saved.
             part = Part(number, job.recipe, done)
             save_part(directory, part, embedder.metadata.layout.size)
             yield part
@@ -178,6 +183,7 @@ def _features(
     tracks: list[tuple[EmbeddingJob, str]], source: Source, embedder: Embedder
 ) -> Generator[tuple[tuple[EmbeddingJob, str], Features | str], None, None]:
     """The features of every track, or why it has none, in the order of the tracks."""
+    # All jobs of a plan have one source: a folder, whose files are decoded ahead, or a store.
     if not tracks or not tracks[0][0].recipe.stored:
         root = source_root(source)
         yield from in_order(
@@ -186,6 +192,7 @@ def _features(
             READ_AHEAD,
         )
         return
+
     store = FeatureStore(source)
     embedder.metadata.validate_features(store.params, database_path(source))
     rows = {name: row for row, name in enumerate(store.identifiers)}
@@ -209,6 +216,7 @@ def finish(out: str | Path) -> EmbeddedTracks:
 
 
 def _finish(out: Path) -> EmbeddedTracks:
+    # The tracks of every finished part; as long as a job is left to run, nothing is written.
     directory = parts_directory(out)
     planned = load_plan(directory)
     tracks: dict[str, PartTrack] = {}
@@ -221,6 +229,8 @@ def _finish(out: Path) -> EmbeddedTracks:
             tracks |= {name: part.tracks[name] for name in job.files}
     if pending:
         return EmbeddedTracks([], np.empty((0, planned.layout.size), np.float32), pending=pending)
+
+    # [tracks, size] in the order of their names, beside the reasons of those that have no vector.
     by_name = {name: track.vector for name, track in sorted(tracks.items()) if track.vector is not None}
     names = list(by_name)
     failures = planned.failures | {name: track.reason for name, track in sorted(tracks.items()) if track.reason}
@@ -229,6 +239,8 @@ def _finish(out: Path) -> EmbeddedTracks:
         recipe = planned.jobs[0].recipe
         meta = {"model": recipe.model, "version": recipe.version, "digest": recipe.digest}
         save_embeddings(out, identifiers=names, embeddings=vectors, layout=planned.layout, meta=meta)
+
+    # The parts go once the npz is whole, or where nothing can come of them.
     shutil.rmtree(directory)
     if not names:
         name, reason = next(iter(failures.items()))

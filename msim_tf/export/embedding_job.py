@@ -224,6 +224,7 @@ def load_part(directory: Path, number: int) -> Part:
     try:
         description = parse_json(str(arrays["part"]))
         validate_format(description, path, name=_PART_FORMAT, version=_FORMAT_VERSION)
+        # [embedded tracks, size]: a track without a vector has no row, so rows are taken one by one.
         vectors = iter(arrays["vectors"])
         tracks = {}
         for name, size, modified, has_vector, reason, notes, sha256, metadata in description["tracks"]:

@@ -35,7 +35,6 @@ import tensorflow as tf
 
 import msim_tf
 from msim_tf.checksums import save_checked_json
-from msim_tf.dimensions import EmbeddingLayout
 from msim_tf.errors import InputError
 from msim_tf.export.metadata import FORMAT, FORMAT_VERSION, METADATA_FILE, checksums_of_files, next_version
 from msim_tf.export.servable import Servable
@@ -126,7 +125,19 @@ def export_model(
         (directory / "assets.extra").mkdir(exist_ok=True)
         examples = _examples(network, features)
         _write_warmup(directory, base.name, endpoints, examples)
-        metadata = _metadata(base.name, network, features, training)
+        metadata: dict[str, Any] = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "name": base.name,
+            "digest": features.digest,
+            "feature_params": features.to_json(),
+            **layout(network).to_json(),
+            "inputs": list(network.inputs),
+            "network": network.to_json(),
+            "training": dict(training),
+            "versions": {"msim_tf": msim_tf.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
+            "exported": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        }
         if heads is not None:
             metadata["description"] = heads.to_json()
 
@@ -276,31 +287,13 @@ def _examples(network: NetworkParams, features: FeatureParams) -> dict[str, np.n
     return examples
 
 
-def _metadata(
-    name: str, network: NetworkParams, features: FeatureParams, training: Mapping[str, Any]
-) -> dict[str, Any]:
-    where: EmbeddingLayout = layout(network)
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "name": name,
-        "digest": features.digest,
-        "feature_params": features.to_json(),
-        **where.to_json(),
-        "inputs": list(network.inputs),
-        "network": network.to_json(),
-        "training": dict(training),
-        "versions": {"msim_tf": msim_tf.__version__, "tensorflow": tf.__version__, "keras": keras.__version__},
-        "exported": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
 def _write_warmup(
     directory: Path, name: str, endpoints: Mapping[str, Endpoint], examples: Mapping[str, np.ndarray]
 ) -> None:
     """One request per signature, which the server runs before it says that the model is available."""
     from tensorflow_serving.apis import prediction_log_pb2
 
+    # A TFRecord of PredictionLogs, each with the arguments of one signature.
     path = directory / "assets.extra" / "tf_serving_warmup_requests"
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, (_, specs) in endpoints.items():

@@ -75,6 +75,10 @@ def load_metadata(path: str | Path) -> ModelMetadata:
     file = directory / METADATA_FILE
     validate_format(value, file, name=FORMAT, version=FORMAT_VERSION)
     try:
+        # Dimension -> classes; a model that describes nothing has none.
+        classes = value.get("description", {"classes": {}})["classes"]
+        if not all(name in DIMENSION_NAMES and isinstance(own, list) for name, own in classes.items()):
+            raise TypeError("classes that are no lists of a dimension")
         return ModelMetadata(
             directory=directory,
             name=value["name"],
@@ -82,18 +86,10 @@ def load_metadata(path: str | Path) -> ModelMetadata:
             layout=EmbeddingLayout.from_json(value),
             inputs=tuple(value["inputs"]),
             training=value["training"],
-            classes=_classes(value.get("description", {"classes": {}})),
+            classes=dict(classes),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: not the description of an exported model ({error!r}); {_CURE}") from error
-
-
-def _classes(description: dict[str, Any]) -> dict[str, list[Any]]:
-    """Dimension -> classes; fails as an unreadable field does where they are something else."""
-    classes = description["classes"]
-    if not all(name in DIMENSION_NAMES and isinstance(own, list) for name, own in classes.items()):
-        raise TypeError("classes that are no lists of a dimension")
-    return dict(classes)
 
 
 def load_description(directory: Path) -> dict[str, Any]:

@@ -253,31 +253,24 @@ def tensor_array(proto: Any, *, max_bytes: int = MAX_TENSOR_BYTES) -> np.ndarray
     size = tensor_size(proto)
     if size * np.dtype(dtype.numpy).itemsize > max_bytes:
         raise ValueError(f"a tensor of shape {shape} is larger than {max_bytes} bytes")
-    values = _content_values(proto, dtype) if proto.tensor_content else _typed_values(proto, dtype, size)
+
+    if proto.tensor_content:
+        # [number of values] of the raw content, which is little-endian; a writable copy in the machine's own order.
+        if dtype.name == "string":
+            raise ValueError("strings in tensor_content are not supported")
+        little_endian = np.dtype(dtype.numpy).newbyteorder("<")
+        if len(proto.tensor_content) % little_endian.itemsize:
+            raise ValueError(f"{len(proto.tensor_content)} bytes are no whole number of {dtype.name} values")
+        values = np.frombuffer(proto.tensor_content, little_endian).astype(dtype.numpy)
+    else:
+        # Those of the typed field, ``size`` at most. Half floats come as the integers of their bits.
+        bits = np.array(getattr(proto, dtype.field), np.uint16 if dtype.name == "half" else dtype.numpy)
+        values = (bits.view(dtype.numpy) if dtype.name == "half" else bits)[:size]
+
+        # -> [size]: what is missing repeats the last value, or is zero where there is none.
+        if len(values) < size:
+            last = values[-1] if len(values) else (b"" if dtype.name == "string" else 0)
+            values = np.concatenate([values, np.full(size - len(values), last, dtype.numpy)])
     if len(values) != size:
         raise ValueError(f"{len(values)} values do not fill a tensor of shape {shape}")
     return values.reshape(shape)
-
-
-def _content_values(proto: Any, dtype: DType) -> np.ndarray:
-    """[number of values] of the raw content, which is little-endian; a writable copy in the machine's own order."""
-    if dtype.name == "string":
-        raise ValueError("strings in tensor_content are not supported")
-    little_endian = np.dtype(dtype.numpy).newbyteorder("<")
-    if len(proto.tensor_content) % little_endian.itemsize:
-        raise ValueError(f"{len(proto.tensor_content)} bytes are no whole number of {dtype.name} values")
-    return np.frombuffer(proto.tensor_content, little_endian).astype(dtype.numpy)
-
-
-def _typed_values(proto: Any, dtype: DType, size: int) -> np.ndarray:
-    """[number of values, or ``size`` by the repetition rule] values of the typed field."""
-    # Half floats come as the integers of their bits.
-    field = getattr(proto, dtype.field)
-    bits = np.array(field, np.uint16 if dtype.name == "half" else dtype.numpy)
-    values = bits.view(dtype.numpy) if dtype.name == "half" else bits
-
-    # TensorFlow's rules: values that are too many are dropped, those that are missing repeat the last one.
-    if len(values) >= size:
-        return values[:size]
-    last = values[-1] if len(values) else (b"" if dtype.name == "string" else 0)
-    return np.concatenate([values, np.full(size - len(values), last, dtype.numpy)])

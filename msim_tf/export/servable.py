@@ -107,15 +107,26 @@ class Servable:
         # In the order of the real server: an unknown signature, then inputs, then outputs; nothing runs before.
         chosen = self.signature(signature)
         validate_input_names(chosen, feeds)
-        names = _output_names(chosen, output_filter)
+        for position, name in enumerate(output_filter):
+            if name not in chosen.outputs:
+                raise texts.UNKNOWN_OUTPUT.error(name=name, expected=",".join(sorted(chosen.outputs)))
+            if name in output_filter[:position]:
+                raise texts.REPEATED_OUTPUT.error(name=name)
+        names = list(output_filter) or list(chosen.outputs)
 
-        # From names of the signature to names in the graph, and back.
-        tensors = {name: _fed(feeds[name]) for name in chosen.inputs}
-        values = self._run_session(
-            {chosen.inputs[name].tensor_name: tensor for name, tensor in tensors.items()},
-            [chosen.outputs[name].tensor_name for name in names],
-            timeout,
-        )
+        # By names in the graph, arrays that the C API takes. Strings go into an array of objects: made from a list of
+        # bytes, an array has a fixed width and drops zero bytes at the end.
+        tensors: dict[str, np.ndarray] = {}
+        for name, tensor in chosen.inputs.items():
+            array = np.asarray(feeds[name])
+            if array.dtype.kind in "SUO":
+                flat = np.empty(array.size, object)
+                flat[:] = byte_strings(array)
+                array = flat.reshape(array.shape)
+            tensors[tensor.tensor_name] = array
+
+        # From names in the graph back to names of the signature.
+        values = self._run_session(tensors, [chosen.outputs[name].tensor_name for name in names], timeout)
         return {
             name: np.asarray(value, chosen.outputs[name].dtype or None)
             for name, value in zip(names, values, strict=True)
@@ -177,9 +188,14 @@ def _load_session(path: Path, precision: str) -> tuple[tf.compat.v1.Session, Any
         raise InputError(f"{path} not found; expected the directory of a model version, e.g. saved_models/NAME/1")
     if not (path / "saved_model.pb").is_file():
         raise texts.NO_SAVED_MODEL.error(path=path)
+    # The options that the process has set, and the rewriter to bfloat16 if that is the precision.
+    config = context.context().config
+    if precision == "bfloat16":
+        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = RewriterConfig.ON
+
     # Each version has a graph of its own, final once it is loaded: a request can add nothing to it.
     graph = tf.Graph()
-    session = tf.compat.v1.Session(graph=graph, config=_session_config(precision))
+    session = tf.compat.v1.Session(graph=graph, config=config)
     try:
         with graph.as_default():
             meta_graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(path))
@@ -192,14 +208,6 @@ def _load_session(path: Path, precision: str) -> tuple[tf.compat.v1.Session, Any
         first_line = next(iter(message.strip().splitlines()), type(error).__name__)
         raise ServingError(code, f"{path} cannot be loaded: {first_line}") from error
     return session, meta_graph
-
-
-def _session_config(precision: str) -> Any:
-    """What the process has set, and the rewriter to bfloat16 if that is the precision."""
-    config = context.context().config
-    if precision == "bfloat16":
-        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = RewriterConfig.ON
-    return config
 
 
 @contextmanager
@@ -236,27 +244,6 @@ def validate_input_names(signature: Signature, names: Iterable[str]) -> None:
     for name in expected:
         if name not in sent:
             raise texts.MISSING_INPUT.error(name=name, tensor=signature.inputs[name].tensor_name, sent=",".join(sent))
-
-
-def _output_names(signature: Signature, output_filter: Sequence[str]) -> list[str]:
-    """The outputs that a request wants, in its order; each must exist and be named once."""
-    for position, name in enumerate(output_filter):
-        if name not in signature.outputs:
-            raise texts.UNKNOWN_OUTPUT.error(name=name, expected=",".join(sorted(signature.outputs)))
-        if name in output_filter[:position]:
-            raise texts.REPEATED_OUTPUT.error(name=name)
-    return list(output_filter) or list(signature.outputs)
-
-
-def _fed(value: Any) -> np.ndarray:
-    """An array that the C API takes: strings become ``object`` arrays of bytes."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "SUO":
-        return array
-    # Into an array of objects: made from a list of bytes, an array has a fixed width and drops zero bytes at the end.
-    flat = np.empty(array.size, object)
-    flat[:] = byte_strings(array)
-    return flat.reshape(array.shape)
 
 
 def _code_name(error: tf.errors.OpError) -> str:
