@@ -65,6 +65,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
+        # Only this command's module is imported, so the help of one costs nothing of the others.
         function = f"{cmd_name}_" if cmd_name in _RESERVED else cmd_name
         return getattr(importlib.import_module(f"msim_tf.cli.{_COMMANDS[cmd_name][0]}"), function)
 
@@ -124,6 +125,7 @@ def main(arguments: list[str] | None = None) -> Any:
             sys.stderr.flush()
             os._exit(0)
         raise
+    # What a user can mend is one line, without a traceback.
     except ModuleNotFoundError as error:
         missing = missing_extra(error)
         if missing is None:

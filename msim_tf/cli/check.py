@@ -35,6 +35,7 @@ def check(ctx: click.Context, paths: tuple[Path, ...], record: bool) -> None:
         if not (path.is_dir() and version_directories(path)):
             raise InputError(f"{path}: --record is for exported models, directories like saved_models/NAME")
         click.echo(f"{path}: recorded {', '.join(map(printable, record_documents(path))) or 'nothing'}")
+    # Every path is checked, whatever is wrong with those before it.
     faulty = False
     for path in paths:
         faults = _faults(path)
@@ -56,6 +57,7 @@ def _faults(path: Path) -> list[str]:
     from msim_tf.data.store_database import is_store
     from msim_tf.search.schema import DATABASE
 
+    # Directories, each by the file that every one of its kind has.
     if (path / DATABASE).exists():
         from msim_tf.library.check import check_library
 

@@ -72,6 +72,7 @@ def extract(ctx: click.Context, source: Path | str, store: Path, **options: Any)
     from msim_tf.engines.work import ExtractWork
 
     limits = DecodeLimits(max_seconds=options["max_seconds"])
+    # The steps for several machines: list what is to do; do a part of it; take the results into the store.
     if options["plan_file"]:
         _, listing = writer.list_source(source)
         jobs = writer.plan(listing, store, params, pad=options["pad"], prune=options["prune"])
@@ -83,6 +84,7 @@ def extract(ctx: click.Context, source: Path | str, store: Path, **options: Any)
     if options["only_finish"]:
         done, params = writer.finish(store), store_params(store)
     elif options["engine"]:
+        # All three steps here, the middle one on a cluster.
         root, listing = writer.list_source(source)
         jobs = writer.plan(listing, store, params, pad=options["pad"], prune=options["prune"])
         threads = options["workers"] or 1
@@ -90,6 +92,7 @@ def extract(ctx: click.Context, source: Path | str, store: Path, **options: Any)
         list_faults(run_jobs(options, work, jobs, store))
         done = dataclasses.replace(writer.finish(store), notices=tuple(listing.notices()))
     else:
+        # All of it on this machine.
         with progress_bar("extract") as progress:
             settings = {name: options[name] for name in ("pad", "prune", "workers")}
             done = writer.extract_folder(source, store, params, **settings, limits=limits, progress=progress)
@@ -143,6 +146,7 @@ def annotate(ctx: click.Context, source: Path, store: Path, workers: int | None,
     from msim_tf.labels.annotate import annotate_folder
     from msim_tf.labels.annotations import annotation_labels
 
+    # Estimates are saved one by one, so that an interrupted run goes on; labels of the store win over them.
     opened = FeatureStore(store)
     root = source if source.is_dir() else source.parent
     with progress_bar("annotate") as progress, StoreDatabase(store, writable=True) as database:
@@ -177,6 +181,7 @@ def label(store: Path, labels: tuple[Path, ...]) -> None:
     from msim_tf.data.store_database import write_labels
     from msim_tf.labels.encoding import read_labels_csv, read_labels_jams, validate_tracks
 
+    # Tables are merged in memory and written at the end, so a wrong one changes no label; a teacher is saved at once.
     opened = FeatureStore(store)
     merged = opened.labels
     for path in labels:
@@ -200,8 +205,9 @@ def _add_teacher(store: Path, tracks: list[str], path: Path) -> str:
     if is_passages(path):
         return f"what a teacher says of passages of {write_passages(store, tracks, load_passages(path))} tracks"
     teacher = load_embeddings(path)
-    held = write_teacher(store, tracks, teacher)
-    return f"a teacher's {'tags' if 'tags' in teacher.meta else 'vectors'} of {held} tracks"
+    count = write_teacher(store, tracks, teacher)
+    # Vectors whose columns have names are scores of tags.
+    return f"a teacher's {'tags' if 'tags' in teacher.meta else 'vectors'} of {count} tracks"
 
 
 def _print_coverage(store: Path, values: dict[str, dict[str, tuple[str, ...]]], identifiers: list[str]) -> None:

@@ -15,7 +15,6 @@ from msim_tf.errors import InputError
 
 if TYPE_CHECKING:
     from msim_tf.datasets.collection import DatasetLabels
-    from msim_tf.labels.tables import Labels
 
 _PATH = LocalPath(path_type=Path)
 _SHOWN = 3
@@ -105,6 +104,7 @@ def labels(
         raise InputError("nothing to write: give --out, --store or --split")
     if store is not None and audio is not None:
         raise InputError("--audio and --store both name tracks; give one of them")
+    # What tracks are called: as in the store, or by the audio files below a folder.
     if store is not None:
         import_tensorflow()
         from msim_tf.data.store import FeatureStore
@@ -121,6 +121,7 @@ def labels(
             tracks = tracks_below(audio or root)
         except InputError as error:
             raise error if audio else InputError(f"{error}; if it lies elsewhere: --audio FOLDER") from error
+    # All is read before anything is written.
     options = ReadOptions(threshold=threshold, era_from_year=era_from_year, split_number=split_number)
     read = read_dataset(facts.name, root, tracks, options=options, by_artist=not as_published)
     if split is not None and read.split is None:
@@ -135,13 +136,16 @@ def labels(
         write_labels(store, opened.labels.merge(read.labels))
     if left_out is not None:
         _write_left_out(left_out, read)
-    _print(facts.name, len(tracks.identifiers), read)
+    _print_labels(facts.name, len(tracks.identifiers), read)
     if any(read.left_out.get(reason) for reason in read.faults):
         ctx.exit(1)
 
 
-def _print(name: str, tracks: int, read: DatasetLabels) -> None:
-    counts = _counts(read.labels)
+def _print_labels(name: str, tracks: int, read: DatasetLabels) -> None:
+    """How many of the tracks are labelled, and with what; the split; what was left out, and why."""
+    # How many tracks have a label in each dimension, and an artist.
+    counts = Counter(dimension for values in read.labels.values.values() for dimension in values if values[dimension])
+    counts["artist"] = len(read.labels.groups)
     shown = ", ".join(f"{dimension} {counts[dimension]}" for dimension in DIMENSION_NAMES if counts[dimension])
     click.echo(f"{name}: {len(read.labels.values)} of {tracks} tracks labelled: {shown}; artists of {counts['artist']}")
     if read.split:
@@ -152,13 +156,6 @@ def _print(name: str, tracks: int, read: DatasetLabels) -> None:
     for reason, items in read.left_out.items():
         names = ", ".join(printable(item) for item in items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")
         click.echo(f"  left out {len(items)}: {reason}: {names}", err=True)
-
-
-def _counts(found: Labels) -> Counter[str]:
-    """How many tracks have a label in each dimension, and an "artist"."""
-    counts = Counter(dimension for values in found.values.values() for dimension, held in values.items() if held)
-    counts["artist"] = len(found.groups)
-    return counts
 
 
 def _write_left_out(path: Path, read: DatasetLabels) -> None:

@@ -59,6 +59,7 @@ def describe(
     from msim_tf.audio.sandbox import DecodeLimits
     from msim_tf.export.embedder import Embedder
 
+    # Lines and CSV are printed as soon as a track is described; what is wrong with others is listed at the end.
     embedder = Embedder(model or settings.default_model(), DecodeLimits(max_seconds=max_seconds))
     failures: dict[str, str] = {}
     notes: dict[str, str] = {}
@@ -90,6 +91,7 @@ def _descriptions(
     failures |= scan.failures
     for notice in scan.notices():
         click.echo(f"  left out, {notice}", err=True)
+    # Files are decoded ahead in threads while the model describes the one before.
     names = list(scan.files)
     with progress_bar("describe", disable=quiet) as progress:
         for done, (name, features) in enumerate(embedder.extract_all(scan.root, names, pad=pad), 1):
@@ -128,6 +130,7 @@ def _print_csv(descriptions: Iterator[tuple[str, Description]]) -> None:
     columns = ["track", "musical", *TAG_DIMENSION_NAMES, "bpm", "bpm_probability", "key", "key_probability"]
     click.echo(_csv_line(columns), nl=False)
     for name, description in descriptions:
+        # Tempo and key of what is not music mean nothing.
         bpm, bpm_probability = description.tempo[0] if description.musical and description.tempo else ("", "")
         key, key_probability = description.key[0] if description.musical and description.key else ("", "")
         row = [

@@ -74,7 +74,12 @@ def run_jobs(options: dict[str, Any], work: Work, jobs: Sequence[Any], target: P
     if options["engine"] == "spark":
         from msim_tf.engines.spark import run_on_spark
 
-        settings = dict(_pair(text) for text in options["engine_settings"])
+        settings = {}
+        for text in options["engine_settings"]:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise InputError(f"--option {text}: expected NAME=VALUE, e.g. spark.executor.memory=4g")
+            settings[name] = value
         with progress_bar(options["engine"], "job") as progress:
             results = run_on_spark(work, lines, master=options["master"], settings=settings, progress=progress)
         return [result for result in results if result.fault]
@@ -98,10 +103,3 @@ def list_faults(faults: Sequence[JobResult]) -> None:
         click.echo(f"  job {result.number} could not run: {result.fault}", err=True)
     if faults:
         click.echo(f"  {len(faults)} jobs are left; give the same command again", err=True)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise InputError(f"--option {text}: expected NAME=VALUE, e.g. spark.executor.memory=4g")
-    return name, value

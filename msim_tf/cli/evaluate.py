@@ -78,12 +78,14 @@ def triplets(
         raise InputError(
             "--out writes every subset of the dimensions, which leaves nothing to weigh; give --weight without it"
         )
+    # All systems are scored on the triplets that all of them have vectors for.
     chosen, dropped = read_judgements(file, agreement=agreement, clips=clips)
     systems = [in_words_of(chosen, load_system(text)) for text in embeddings]
     results = score_systems(chosen, systems, metric=metric, weights=parse_weights(weights) or None)
     baseline = baseline or results[-1].name
     if baseline not in {result.name for result in results}:
         raise InputError(f"--baseline {baseline}: expected one of {', '.join(result.name for result in results)}")
+    # On the terminal: what was left out, then score by score, then differences between systems.
     print_dropped(dropped + results[0].dropped)
     for result, system in zip(results, systems):
         click.echo(result.lines()[0])
@@ -133,6 +135,7 @@ def embed(ctx: click.Context, file: Path, audio: Path, model: Path | None, out: 
     meta = {"model": metadata.name, "version": metadata.directory.name, "digest": metadata.features.digest}
     save_embeddings(out, identifiers=identifiers, embeddings=vectors, layout=metadata.layout, meta=meta)
     click.echo(f"{out}: {len(identifiers)} {'clips' if clips else 'tracks'}, {metadata.layout.size} coordinates")
+    # One line for each reason, with all tracks that it concerns.
     for reason in dict.fromkeys(failures.values()):
         names = [name for name, why in failures.items() if why == reason]
         click.echo(f"  left out {len(names)}: {reason}: {printable(' '.join(names))}", err=True)

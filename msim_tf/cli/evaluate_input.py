@@ -32,6 +32,7 @@ def load_system(text: str) -> Embeddings:
     """``FILE.npz`` or ``NAME=FILE.npz``."""
     from msim_tf.embeddings import load_embeddings
 
+    # A file whose own name holds "=" is that file.
     name, equals, path = text.partition("=")
     if equals and not Path(text).exists():
         return load_embeddings(path, name=name)
@@ -43,8 +44,8 @@ def read_judgements(file: Path, *, agreement: float | None, clips: bool) -> tupl
     from msim_tf.evaluate.triplet_files import read_triplets
     from msim_tf.evaluate.triplets import agreeing, clip_reading
 
-    found, dropped = read_triplets(file)
+    triplets, dropped = read_triplets(file)
     if agreement is not None:
-        found, unsure = agreeing(found, agreement)
+        triplets, unsure = agreeing(triplets, agreement)
         dropped += unsure
-    return (clip_reading(found) if clips else found), dropped
+    return (clip_reading(triplets) if clips else triplets), dropped

@@ -38,6 +38,7 @@ def print_dimensions(result: TripletResult, system: Embeddings) -> None:
     from msim_tf.evaluate.triplet_scores import triplet_outcomes, triplet_rows
 
     assert system.layout is not None
+    # [subsets, triplets]: all subsets are scored at once, then those of one dimension are picked.
     subsets, weights = subset_weights(system.layout)
     outcomes = triplet_outcomes(system, triplet_rows(result.triplets, system), weights, metric=result.metric)
     for name in system.layout.names:

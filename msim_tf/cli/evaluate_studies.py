@@ -91,6 +91,7 @@ def table1(
     where it stopped. Without --triplets the score is on label triplets: how well labels of held-out
     tracks are predicted, not human similarity.
     """
+    # What the options name is read before TensorFlow is loaded and anything trains.
     recipe = dataclasses.replace(preset(TRAIN_PRESETS, preset_name, "training"), **given(changes))
     networks = {name: preset(NETWORK_PRESETS, name, "network") for name in names or NETWORK_PRESETS}
     chosen = read_judgements(file, agreement=agreement, clips=clips)[0] if file else None
@@ -195,6 +196,7 @@ def report(
     from msim_tf.evaluate.studies.store_report import ReportOptions, store_report
     from msim_tf.model.run import load_run
 
+    # The split of the training, whose held-out tracks the report is on; where the sound of each lies, for links.
     parts = load_run(split.parent if split.name == "run.json" else split).identifiers if split else None
     sounds = {}
     if audio:
@@ -218,6 +220,7 @@ def _stage_bars() -> Iterator[Callable[[str, int, int], None]]:
         bars: dict[str, Callable[[int, int], None]] = {}
 
         def report(what: str, done: int, total: int) -> None:
+            # A new stage closes the bar of the one before.
             if what not in bars:
                 stack.close()
                 unit = "epoch" if what.startswith("train") else "track"

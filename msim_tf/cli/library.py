@@ -103,11 +103,13 @@ def learn(choices: Path, profile: Path, library: Path, name: str | None) -> None
     from msim_tf.search.index import Index
     from msim_tf.search.weights import choice_differences, learn_profile, save_profile
 
+    # Only choices whose three tracks the library has can be learnt from.
     triplets, dropped = read_triplets(choices)
     index = load_catalog(library).open_index() if is_library(library) else Index.build(load_embeddings(library))
     present, missing = scorable(triplets, {track for track in triplets.identifiers if track in index})
     if not len(present):
         raise InputError(f"{choices}: no choice is among tracks of {library}; the columns must name its identifiers")
+    # [choices, size] each: a choice compares two pairs, whose first tracks may differ.
     anchors, nearer, far_anchors, farther = (index.vectors(side) for side in zip(*present.members))
     layout = index.source.layout
     differences = choice_differences(anchors, nearer, farther, layout, far_anchors=far_anchors)

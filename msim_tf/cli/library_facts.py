@@ -64,6 +64,7 @@ def info(arguments: tuple[str, ...], count: int, as_json: bool) -> None:
     """What LIBRARY knows of TRACK, one of its tracks by name or file: tags, tempo, key, what is wrong with its
     file, and its nearest neighbours with equal weights.
     """
+    # "msim info LIBRARY" would look for a track of that name; people mean msim status.
     directory, tracks = library_and_tracks(arguments, tracks=1)
     if len(tracks) != 1 or is_library(tracks[0]):
         raise InputError("expected [LIBRARY] TRACK, one track; msim list names them, msim status tells of a library")
@@ -100,6 +101,7 @@ def _fact_rows(metadata: Mapping[str, Any]) -> dict[str, str]:
     if "key" in metadata:
         rows["key"] = metadata["key"]
     rows |= {name: ", ".join(metadata[name]) for name in TAG_KEYS if metadata.get(name)}
+    # What no tag told is marked as the model's own.
     for name in metadata.get(DESCRIBED, {}).get("fields", ()):
         rows[name] += "  (heard by the model)"
     if not metadata.get(DESCRIBED, {}).get("musical", True):
@@ -125,6 +127,7 @@ def list_(library: Path | None, **options: Any) -> None:
     printed = {name: options.pop(name) for name in ("as_json", "format", "relative_to", "replace_prefix")}
     catalog = load_catalog(library or default_library())
     shown = listing(printed, catalog.music)
+    # The tables are enough, so no engine is loaded.
     index = Index.open(catalog.path, engine=False)
     rows = allowed_rows(index, chosen_filters(**options)).nonzero()[0]
     tracks = sorted(index.described(rows.tolist()).values(), key=lambda track: track[0])

@@ -93,7 +93,14 @@ def index(ctx: click.Context, folder: Path | None, library: Path | None, model: 
     if folder is None:
         raise InputError("give the folder of music, for example: msim index ~/Music")
     library = library or default_library()
-    model = model or _library_model(library)
+    # Without --model: the one that embedded the library, or the default one for a new library.
+    if model is None:
+        from msim_tf.library.catalog import is_library, load_catalog
+        from msim_tf.search.index_directory import refuse_old_format
+
+        refuse_old_format(library)
+        recorded = load_catalog(library).model if is_library(library) else ""
+        model = Path(recorded) if recorded else default_model()
     import_tensorflow()
     from msim_tf.audio.sandbox import DecodeLimits
     from msim_tf.library.update_options import UpdateOptions
@@ -103,6 +110,7 @@ def index(ctx: click.Context, folder: Path | None, library: Path | None, model: 
         **{name: options[name] for name in ("rebuild", "annotate", "pad", "prune", "retry", "batch", "name")},
     )
     limits = DecodeLimits(max_seconds=options["max_seconds"])
+    # One of the steps, or all of them; only those that end with a whole update have a summary to print.
     if options["dry_run"]:
         _print_plan(folder, library, update)
     elif options["plan_file"]:
@@ -170,6 +178,7 @@ def _finished(folder: Path, library: Path, model: Path, update: UpdateOptions, o
 
     if options["engine"]:
         jobs = index_jobs.plan(folder, library, model, update)
+        # Workers may run in another directory.
         shared = [str(path.absolute()) for path in (folder, model, library)]
         work = EmbedWork(shared[0], shared[1], shared[2], options["max_seconds"])
         list_faults(run_jobs(options, work, jobs, library))
@@ -185,6 +194,7 @@ def _watch(folder: Path, library: Path, update: Callable[[], Summary], poll_seco
     try:
         for _ in settled_changes(folder, library, poll_seconds=poll_seconds):
             summary = update() if first else _updated_at_last(update)
+            # Later rounds without a change say nothing.
             if first or summary.new or summary.changed or summary.moved or summary.removed or summary.vanished:
                 _print_summary(library, summary)
             if first:
@@ -207,6 +217,7 @@ def _updated_at_last(update: Callable[[], Summary]) -> Summary:
 def _print_plan(folder: Path, library: Path, options: UpdateOptions) -> None:
     from msim_tf.library.build import planned_update
 
+    # Missing tracks of before are gone as well, once --prune forgets them.
     plan, scan = planned_update(folder, library, options)
     gone = len(plan.missing) + (len(plan.still_missing) if options.prune else 0)
     counts = {"new": len(plan.new), "changed": len(plan.changed), "moved": len(plan.moved)}
@@ -218,6 +229,7 @@ def _print_plan(folder: Path, library: Path, options: UpdateOptions) -> None:
 
 
 def _list_all_failures(library: Path, *, as_json: bool) -> None:
+    """Every file that the library cannot use, and every one that it uses though something is wrong with it."""
     from msim_tf.library.catalog import load_catalog
     from msim_tf.library.file_table import FileTable
 
@@ -230,16 +242,6 @@ def _list_all_failures(library: Path, *, as_json: bool) -> None:
     for name, record in wrong.items():
         text = record.failure or f"used, though {'; '.join(record.notes)}"
         click.echo(f"{printable(name)}: {printable(text)}")
-
-
-def _library_model(library: Path) -> Path:
-    """The model that embedded a library; the default one for a new library."""
-    from msim_tf.library.catalog import is_library, load_catalog
-    from msim_tf.search.index_directory import refuse_old_format
-
-    refuse_old_format(library)
-    recorded = load_catalog(library).model if is_library(library) else ""
-    return Path(recorded) if recorded else default_model()
 
 
 @contextmanager
@@ -257,6 +259,7 @@ def _stages() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _print_summary(library: Path, summary: Summary) -> None:
+    """What an update did: counts and speed, what is missing, gone or damaged, and the first failures."""
     counts = [f"{getattr(summary, what)} {what}" for what in ("new", "changed", "moved", "removed", "unchanged")]
     click.echo(f"{library}: {summary.tracks} tracks; {', '.join(counts)}, {len(summary.failures)} failed")
     embedded = summary.new + summary.changed

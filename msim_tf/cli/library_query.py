@@ -116,6 +116,7 @@ def _query_library(
         click.echo(f"msim: {index.note}", err=True)
     if (options.each or options.explain) and shown.format not in ("table", "json"):
         raise InputError(f"--format {shown.format} has no place for --each and --explain")
+    # One ranking by all weights together, and with --each one by every dimension of the query.
     query = _query(library, tracks, options.mix)
     rankings = {"overall": chosen_weights(options.weights, options.profile)}
     if options.each:
@@ -170,10 +171,15 @@ def _hit_json(index: Index, query: Query, match: Match) -> dict[str, Any]:
 
 
 def _query(library: Library, tracks: tuple[str, ...], mix: tuple[str, ...]) -> Query:
+    """The query by tracks, or by a mix."""
     if bool(tracks) == bool(mix):
         raise InputError("give either tracks to be near to, or --mix DIMENSION=TRACK")
     if tracks:
-        return library.query([example for track in tracks for example in _examples(library, track)])
+        # A playlist stands for its tracks.
+        examples: list[str | Path | np.ndarray] = []
+        for track in tracks:
+            examples += read_playlist(track) if is_playlist(track) and track not in library else [track]
+        return library.query(examples)
     parts: dict[str, str | np.ndarray] = {}
     for text in mix:
         name, sign, track = text.partition("=")
@@ -181,11 +187,6 @@ def _query(library: Library, tracks: tuple[str, ...], mix: tuple[str, ...]) -> Q
             raise InputError(f"mix {text!r}: expected DIMENSION=TRACK, each dimension once, for example genre=a.ogg")
         parts[name] = library.locate(track)
     return mixed_query(library.index, parts)
-
-
-def _examples(library: Library, track: str) -> list[str | Path]:
-    """A track, or the tracks of a playlist."""
-    return list(read_playlist(track)) if is_playlist(track) and track not in library else [track]
 
 
 def chosen_filters(
@@ -197,6 +198,7 @@ def chosen_filters(
     tags: tuple[str, ...],
     artists: tuple[str, ...],
 ) -> Filters:
+    """The filters that the options of ``filter_options`` say."""
     years = _limits(year, "year", "1970-1979")
     return Filters(
         bpm=_limits(bpm, "bpm", "118-124"),
@@ -212,10 +214,10 @@ def _limits(text: str | None, name: str, example: str) -> tuple[float, float] | 
     """ "118-124" as two numbers; one number is both limits."""
     if text is None:
         return None
-    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:-\s*([0-9]+(?:\.[0-9]+)?))?\s*", text)
-    if not found:
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:-\s*([0-9]+(?:\.[0-9]+)?))?\s*", text)
+    if not match:
         raise InputError(f"--{name} {text!r}: expected LOWEST-HIGHEST, for example {example}")
-    limits = float(found[1]), float(found[2] or found[1])
+    limits = float(match[1]), float(match[2] or match[1])
     if math.isinf(max(limits)):
         raise InputError(f"--{name} {text[:20]}...: too large a number, expected e.g. {example}")
     return limits

@@ -75,6 +75,7 @@ class Listing:
         """
         if self.music is None:
             raise InputError(f"this library has no folder of music, so --format {self.format} has no files to name")
+        # Players find files by the names that the options of the style give them.
         entries = [playlist_entry(self.style.path(self.music / name), metadata) for name, metadata in tracks]
         if self.format == "paths":
             # Bytes as they are, so that any file name reaches the next program.

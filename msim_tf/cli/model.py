@@ -95,6 +95,7 @@ def train(
     from msim_tf.labels.splits import load_split
     from msim_tf.model import training
 
+    # Weights to start from must be of the same features as the store.
     opened = FeatureStore(store)
     if params.start_from:
         load_metadata(params.start_from).validate_features(opened.params, store)
@@ -147,8 +148,10 @@ def _train_params(
     network_changes: dict[str, Any],
     changes: dict[str, Any],
 ) -> TrainParams:
+    """The recipe that the options describe: a preset, another network in it, then single changes."""
     params = preset(TRAIN_PRESETS, name, "training")
     network = params.network
+    # A network of Table 1 keeps the preset's scale.
     if network_name:
         widths = {"width": network.width, "trunk_width": network.trunk_width}
         network = dataclasses.replace(preset(NETWORK_PRESETS, network_name, "network"), **widths)
@@ -163,6 +166,7 @@ def _train_params(
         with_input = [text for text in ordered if dimension(text).averaged_input]
         heads = network.time_averaged_heads and 0 < len(with_input) < len(ordered)
         network = dataclasses.replace(network, dimensions=ordered, time_averaged_heads=heads)
+    # A network without time-averaged heads has no epochs for them, unless the user gives some.
     if not network.heads:
         changes = {"head_epochs": 0, **changes}
     return dataclasses.replace(params, network=network, **changes)

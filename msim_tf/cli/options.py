@@ -108,6 +108,7 @@ def field_options(cls: type, names: dict[str, str]) -> Callable[[Callable], Call
         cls: the dataclass.
         names: field -> help text.
     """
+    # The fields' types as text, since annotations are not evaluated.
     types = {field.name: field.type for field in dataclasses.fields(cls)}
     kinds: dict[Any, Any] = {"int": int, "float": float, "str": str}
 

@@ -66,6 +66,7 @@ def embed(ctx: click.Context, source: Path | str, model: Path | None, out: Path,
     from msim_tf.export.embedder import Embedder
 
     model = model or settings.default_model()
+    # The steps for several machines: list what is to do; do a part of it; join the results.
     limits = DecodeLimits(max_seconds=options["max_seconds"])
     if options["plan_file"]:
         jobs = embedding.plan(source, model, out, pad=options["pad"])

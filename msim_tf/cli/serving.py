@@ -133,6 +133,7 @@ def serve(
     names = {Path(os.path.realpath(path)).name: path for path in models}
     if len(names) < len(models):
         raise InputError("two of these models have the same name; serve them from directories of different names")
+    # Music that other machines can reach is never without a token.
     if library and not token and not is_loopback(host):
         token = secrets.token_urlsafe(16)
     options = server.ServerOptions(
@@ -184,6 +185,7 @@ def _subsonic_proxy(server: str | None, library: Path | None, host: str, port: i
 
 
 def _announce(addresses: Addresses, names: list[str], library: Path | None, token: str, proxy: str) -> None:
+    """Prints where the server listens; the address of the page carries the token, so that it can be opened as it is."""
     click.echo(f"serving {', '.join(names)}: gRPC {addresses.grpc}, REST {addresses.rest} (stop with Ctrl-C)")
     if library:
         query = f"?token={quote(token, safe='')}" if token else ""
@@ -242,16 +244,18 @@ def predict(
         raise InputError("no server given; name it by --grpc HOST:PORT, --rest URL, or both")
     for client in clients.values():
         client.wait_until_ready(model, timeout)
-    described = next(iter(clients.values())).metadata(model, timeout=timeout)
-    known = sorted((name for name in described.signatures if not name.startswith("__")), key=_reading_order)
-    unknown = [name for name in signatures if name not in known]
+    # TensorFlow has signatures of its own, which begin with two underscores.
+    served = next(iter(clients.values())).metadata(model, timeout=timeout)
+    available = sorted((name for name in served.signatures if not name.startswith("__")), key=_reading_order)
+    unknown = [name for name in signatures if name not in available]
     if unknown:
-        raise InputError(f"model {model} has no signature {', '.join(unknown)}; it has {', '.join(known)}")
+        raise InputError(f"model {model} has no signature {', '.join(unknown)}; it has {', '.join(available)}")
+    # One clip serves all signatures; each is sent the inputs that it names, by every client.
     import_tensorflow()
     inputs = _inputs(audio, params, seconds)
-    click.echo(f"{model} version {described.version}, {audio.name}")
-    for name in signatures or known:
-        feeds = {argument: inputs[argument] for argument in described.signatures[name].inputs}
+    click.echo(f"{model} version {served.version}, {audio.name}")
+    for name in signatures or available:
+        feeds = {argument: inputs[argument] for argument in served.signatures[name].inputs}
         answers = {
             api: client.predict(model, feeds, signature=name, timeout=timeout) for api, client in clients.items()
         }
@@ -269,6 +273,7 @@ def _inputs(path: Path, params: FeatureParams, seconds: float) -> dict[str, np.n
         raise InputError(
             f"{path}: {len(y) / params.sr:.2f} s is shorter than one segment of {params.segment_seconds:.2f} s"
         )
+    # Features of the whole clip first: a tempogram needs seconds of context around its segment.
     clip = Extractor(params)([y])
     middle = params.segments(clip.frames) // 2
     return {"audio": y[None], **segments_of(clip, range(middle, middle + 1), params)}
@@ -285,6 +290,7 @@ def _described(answers: dict[str, dict[str, np.ndarray]]) -> str:
     apis = list(answers)
     first = {name: answers[apis[0]][name] for name in sorted(answers[apis[0]], key=_reading_order)}
     shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in first.items())
+    # The beginning of the first output, so that people see numbers.
     value = next(iter(first.values())).ravel()
     numbers = " ".join(f"{number:+.3f}" for number in value[:3])
     text = f"{apis[0]} {shapes}: {numbers} ..."

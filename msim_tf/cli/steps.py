@@ -71,6 +71,7 @@ def do_jobs(
     Raises:
         InputError: naming the line that is no such job, before any is done.
     """
+    # All lines are read before the first job runs, so that a broken file costs no work.
     jobs: list[Job] = []
     try:
         for line in lines:  # which fails itself where the file is no text
