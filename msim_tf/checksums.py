@@ -33,6 +33,7 @@ class BlockChecksums:
 
     def update(self, data: bytes | memoryview) -> None:
         """Takes the next bytes of the file."""
+        # Block by block: what completes one, then what begins the next.
         rest = memoryview(data).cast("B")
         while len(rest):
             part = rest[: BLOCK_BYTES - self._filled]

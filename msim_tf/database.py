@@ -99,6 +99,7 @@ class Database:
         with self._one_line_errors():
             flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
             self._connection = apsw.Connection(str(self.path.absolute()), flags, _CHECKSUM_VFS)
+        # A database that is refused is closed again, whatever the reason.
         try:
             with self._one_line_errors():
                 self._prepare(create)

@@ -180,7 +180,13 @@ def load_embeddings(path: str | Path, *, name: str | None = None) -> Embeddings:
     vectors = arrays[key]
     if vectors.dtype.kind not in "fiu":
         raise InputError(f"{path}: {key} are of type {vectors.dtype}, expected real numbers")
-    identifiers, layout, meta = _texts(arrays["identifiers"]), _layout(path, arrays), _meta(path, arrays)
+    identifiers, layout = _texts(arrays["identifiers"]), _layout(path, arrays)
+    try:
+        meta = parse_json(str(arrays["meta"])) if "meta" in arrays else {}
+    except ValueError as error:
+        raise InputError(f"{path}: meta is not JSON ({error})") from None
+    if not isinstance(meta, dict):
+        raise InputError(f"{path}: meta is {type(meta).__name__}, expected a JSON object")
     vectors = vectors.astype(np.float32)
     validate_embeddings(str(path), identifiers, vectors, layout)
     return Embeddings(name or str(meta.get("name", path.stem)), identifiers, vectors, layout, meta)
@@ -201,6 +207,7 @@ def load_arrays(path: Path, *, only: str | None = None) -> dict[str, np.ndarray]
     except Exception as error:  # zipfile and NumPy raise a dozen kinds of them when a byte is wrong
         detail = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: not an npz of plain arrays ({detail}); pickled objects are refused") from error
+    # Only a checksum in our form is one: another system may call an array of its own so.
     stored = arrays.get(_CHECKSUM)
     ours = stored is not None and stored.dtype == np.uint32 and stored.shape == ()
     if ours and int(arrays[_CHECKSUM]) != _checksum(arrays):
@@ -251,13 +258,3 @@ def _layout(path: Path, arrays: dict[str, np.ndarray]) -> EmbeddingLayout | None
         return EmbeddingLayout(_texts(arrays["dimensions"]), tuple(int(width) for width in arrays["widths"].ravel()))
     except (ValueError, TypeError, OverflowError) as error:  # an InputError is a ValueError
         raise InputError(f"{path}: {error}") from None
-
-
-def _meta(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    try:
-        meta = parse_json(str(arrays["meta"])) if "meta" in arrays else {}
-    except ValueError as error:
-        raise InputError(f"{path}: meta is not JSON ({error})") from None
-    if not isinstance(meta, dict):
-        raise InputError(f"{path}: meta is {type(meta).__name__}, expected a JSON object")
-    return meta

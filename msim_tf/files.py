@@ -101,6 +101,7 @@ def _is_still(descriptor: int, name: Path) -> bool:
 def remove_leftovers(directory: Path) -> None:
     """Removes temporary files of killed writers; those of living ones stay."""
     for path in directory.glob(f"{_TEMPORARY}*"):
+        # A living writer holds the lock of its file.
         try:
             with open(path, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -30,6 +30,7 @@ def in_order(work: Callable[[Item], Outcome], items: Iterable[Item], workers: in
             while waiting:
                 done, future = waiting.popleft()
                 yield done, future.result()
+        # Where the caller stops early, work that has not begun is not done.
         finally:
             for _, future in waiting:
                 future.cancel()

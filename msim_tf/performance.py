@@ -30,6 +30,8 @@ def widened(embeddings: np.ndarray) -> np.ndarray:
     embeddings = np.asarray(embeddings)
     if embeddings.dtype != np.float16:
         return np.array(embeddings, np.float32)
+    # [...] int32. Widening repeats the sign in all bits above; shifted, exponent and fraction are at their places in a
+    # float32, and the mask leaves the topmost of the signs.
     bits = np.ascontiguousarray(embeddings).view(np.int16).astype(np.int32)
     bits <<= 13
     bits &= _SIGN_AND_HALF

@@ -61,7 +61,10 @@ def parse_key(text: str) -> int:
     wheel = _WHEEL_CODE.fullmatch(text)
     if wheel:
         hour, letter = int(wheel[1]), wheel[2].upper()
-        return _key_at(hour - (_CAMELOT_START if letter in "AB" else 1), minor=letter in "AM")
+        # An hour on the wheel is a fifth, 7 semitones; minor keys stand with their relative major.
+        fifths = hour - (_CAMELOT_START if letter in "AB" else 1)
+        major = 7 * fifths % 12
+        return int(relative_key(major)) if letter in "AM" else major
     match = _KEY.fullmatch(text)
     if not match:
         raise InputError(f"key {text!r}: expected a tonic and a mode, e.g. 'A minor', 'Bb major', 'F#m' or '8A'")
@@ -222,12 +225,6 @@ def near_tempo_steps() -> np.ndarray:
     """Which of ``TEMPO_STEPS`` count as one tempo: [steps, steps] float32 of 0 and 1, symmetric."""
     steps = np.arange(len(TEMPO_STEPS))
     return (np.abs(steps[:, None] - steps) <= TEMPO_REACH).astype(np.float32)
-
-
-def _key_at(hour: int, *, minor: bool) -> int:
-    """The key ``hour`` fifths above C major, or its relative minor."""
-    major = 7 * hour % 12
-    return int(relative_key(major)) if minor else major
 
 
 def _validate_key(key: int) -> None:

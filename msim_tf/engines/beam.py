@@ -69,10 +69,12 @@ def run_on_beam(
     Returns:
         The results of jobs that met a fault.
     """
+    # One file of dead letters, whatever number of workers writes them.
     with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
         outputs = pipeline | beam.Create(list(lines)) | RunJobs(work)
         letters = outputs[DEAD] | beam.Map(json.dumps)
         _ = letters | beam.io.WriteToText(str(dead_letters), num_shards=1, shard_name_template="")
+    # Files that cannot be used are recorded in the store or the parts, jobs that could not run only here.
     letters = [json.loads(line) for line in dead_letters.read_text(encoding="utf-8").splitlines()]
     return [
         JobResult(letter["job"], 0, fault=letter["fault"], line=letter["line"])

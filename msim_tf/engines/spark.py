@@ -46,6 +46,7 @@ def run_on_spark(
     Raises:
         InputError: if PySpark or Java is missing, the master cannot be reached, or Spark gives the run up.
     """
+    # Faults go round again: a disk that was full or a mount that was away may be back.
     done: list[JobResult] = []
     faults = [JobResult(-1, 0, line=line) for line in lines]
     with _context(master, settings or {}) as context:
@@ -68,6 +69,7 @@ def _one_round(context: Any, work: Work, lines: list[str], progress: Callable[[i
     """Runs each line once, as a task of its own."""
     from py4j.protocol import Py4JJavaError
 
+    # A thread asks Spark for its progress, since collect() returns only when all tasks have ended.
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(context.statusTracker(), ended, progress), daemon=True)
     watcher.start()
@@ -97,6 +99,7 @@ def _context(master: str, settings: Mapping[str, str]) -> Iterator[Any]:
         InputError: saying what it lacks.
     """
     require("pyspark")
+    # Spark itself would fail with a Java traceback.
     if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
         raise InputError("Spark needs Java 17 or later, which is not installed (Debian: default-jre-headless)")
     from py4j.protocol import Py4JError

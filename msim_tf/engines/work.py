@@ -90,6 +90,7 @@ class EmbedWork:
         from msim_tf.export.embedding_job import EmbeddingJob
         from msim_tf.library import index_jobs
 
+        # Both commands plan the same kind of job, which says for whom its part is.
         job = EmbeddingJob.from_json(json.loads(line))
         limits = DecodeLimits(max_seconds=self.max_seconds)
         if job.recipe.task == index_jobs.TASK:
@@ -107,7 +108,9 @@ def attempt(work: Work, line: str, *, sleep: Callable[[float], None] = time.slee
     """Runs a job; whatever it raises is the fault of its result, after a pause."""
     limit_threads(work.threads)
     try:
-        _quiet()
+        from msim_tf.startup import quiet_tensorflow
+
+        quiet_tensorflow()
         return work(line)
     except Exception as error:
         sleep(FAULT_PAUSE)
@@ -123,14 +126,9 @@ def limit_threads(threads: int) -> None:
         os.environ.setdefault(variable, str(threads))
 
 
-def _quiet() -> None:
-    from msim_tf.startup import quiet_tensorflow
-
-    quiet_tensorflow()
-
-
 def _number(line: str) -> int:
     """The number of a job that could not run."""
+    # Jobs of an extraction are numbered by their shard.
     try:
         job = json.loads(line)
         return int(job["shard"] if "shard" in job else job["number"])

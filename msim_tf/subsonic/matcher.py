@@ -78,6 +78,7 @@ def same_song(metadata: Mapping[str, Any], song: Mapping[str, Any]) -> bool:
     """
     if comparable(metadata.get("title", "")) != comparable(str(song.get("title") or "")):
         return False
+    # What only one side knows neither speaks for the song nor against it.
     agreements = []
     if song.get("artist") and _artists(metadata):
         agreements.append(comparable_artist(str(song["artist"])) in _artists(metadata))

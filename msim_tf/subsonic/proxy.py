@@ -78,6 +78,7 @@ def subsonic_proxy(upstream: Upstream, library: Recommender) -> Starlette:
         "findSonicPath": proxy.sonic_path,
         "getOpenSubsonicExtensions": proxy.extensions,
     }
+    # Players call methods with the suffix ".view" or without it.
     routes = [
         Route(f"/rest/{method}{suffix}", proxy.endpoint(method, answer), methods=["GET", "POST"])
         for method, answer in answered.items()
@@ -166,6 +167,7 @@ class _Proxy:
         for name in ("startSongId", "endSongId"):
             if name not in parameters:
                 return failure(10, f"Required parameter {name} is missing", parameters)
+        # Both ends must be tracks of the library, and different ones.
         matcher = await run_in_threadpool(self._library.matcher)
         ends = []
         for name in ("startSongId", "endSongId"):
@@ -209,6 +211,7 @@ class _Proxy:
 
     async def _examples(self, seed: str, matcher: SongMatcher, credentials: Mapping[str, str]) -> list[str]:
         """Tracks of the library that stand for a song, an album or an artist of the server."""
+        # An id does not tell what it is of, so the server is asked: as a song, an album, then an artist.
         try:
             song = (await self._upstream.ask("getSong", credentials, id=seed)).get("song", {})
             track = matcher.track(song)
@@ -243,6 +246,7 @@ class _Proxy:
         metadata = matcher.metadata(track)
         text = metadata.get("title") or track.rpartition("/")[2].rpartition(".")[0]
         answer = await self._upstream.ask("search3", credentials, query=text, songCount=50, artistCount=0, albumCount=0)
+        # The same file is surest, since a song may lie there several times; else the same recording by its tags.
         songs = answer.get("searchResult3", {}).get("song", [])
         for song in songs:
             if same_file(track, song):

@@ -33,7 +33,13 @@ def running_proxy(server: str, library: Recommender, *, host: str = "127.0.0.1",
     Raises:
         InputError: if ``server`` is no HTTP address, or the port is taken.
     """
-    _validate_address(server)
+    try:
+        parts = urlsplit(server)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not parts.query
+    except ValueError:  # a port that is no number, or half an IPv6 address
+        valid = False
+    if not valid:
+        raise InputError(f"{server!r}: expected the address of a Subsonic server, e.g. http://127.0.0.1:4533")
     listener = _listener(host, port)
     config = uvicorn.Config(
         subsonic_proxy(Upstream(server), library),
@@ -54,16 +60,6 @@ def running_proxy(server: str, library: Recommender, *, host: str = "127.0.0.1",
         running.should_exit = True
         thread.join(2 * _STOP_SECONDS)
         listener.close()
-
-
-def _validate_address(server: str) -> None:
-    try:
-        parts = urlsplit(server)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not parts.query
-    except ValueError:  # a port that is no number, or half an IPv6 address
-        valid = False
-    if not valid:
-        raise InputError(f"{server!r}: expected the address of a Subsonic server, e.g. http://127.0.0.1:4533")
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -101,6 +101,7 @@ class Upstream:
         Raises:
             httpx.HTTPError: if the server cannot be reached.
         """
+        # The bytes of path and query as they came, below the server's own path.
         target = self._base.raw_path.rstrip(b"/") + (request.scope.get("raw_path") or request.url.path.encode())
         query: bytes = request.scope["query_string"]
         headers = [
@@ -108,6 +109,7 @@ class Upstream:
             for name, value in request.headers.raw
             if name.decode("latin-1").lower() not in _HOP_BY_HOP and name.lower() != b"host"
         ]
+        # A body that was not read yet is streamed on.
         has_body = body is None and ("content-length" in request.headers or "transfer-encoding" in request.headers)
         sent = httpx.Request(
             request.method,
