@@ -159,6 +159,7 @@ def _print_labels(name: str, tracks: int, read: DatasetLabels) -> None:
 
 
 def _write_left_out(path: Path, read: DatasetLabels) -> None:
+    """Every item that was left out, with the reason, as a CSV table."""
     import csv
 
     from msim_tf.files import atomic_file

@@ -67,6 +67,7 @@ def path(
         raise InputError(f"{len(ends)} tracks are given; a path leads FROM one TO another")
     library = Library(directory)
     shown = listing(printed, library.catalog.music)
+    # Without limits, track_path takes two tracks of an artist while others are left.
     start, end = map(library.identify, ends)
     diversity = Diversity(per_artist, per_album) if per_artist or per_album else None
     steps = track_path(

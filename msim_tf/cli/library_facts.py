@@ -37,6 +37,7 @@ def status(library: Path | None, as_json: bool) -> None:
     msim index FOLDER brings it up to date, msim index LIBRARY --failures names the files that cannot be used.
     """
     facts = library_status(library or default_library())
+    # JSON knows neither paths nor times.
     if as_json:
         values = dataclasses.asdict(facts)
         music = None if facts.music is None else str(facts.music)

@@ -100,6 +100,7 @@ def listing(options: Mapping[str, Any], music: Path | None) -> Listing:
         InputError: if they contradict each other.
     """
     format = "json" if options["as_json"] else options["format"]
+    # Both options name files, so they need a format that does.
     prefix = options["replace_prefix"]
     if prefix is not None:
         old, sign, new = prefix.partition("=")

@@ -47,6 +47,7 @@ def push(library: Path, uri: str, collection: str, token: str, vector_index: str
     from msim_tf.search.milvus import MilvusCollection
     from msim_tf.search.milvus import push as push_index
 
+    # Made at the first push; later ones send only what differs from what the collection holds.
     index = load_catalog(library).open_index()
     with MilvusCollection.create(uri, collection, index.source, token=token, vector_index=vector_index) as made:
         with progress_bar("push") as progress:

@@ -112,6 +112,7 @@ def train(
         f"{run}: {summary['epochs']} epochs, kept {summary['kept_epoch']}: validation loss {summary['val_loss']:.4f} "
         f"({summary['seconds']:.0f} s)"
     )
+    # A dimension without a triplet in any batch was not trained, or not validated, whatever its loss says.
     without, unseen = (_without_triplets(summary, params.network.dimensions, part) for part in ("", "val_"))
     if without:
         click.echo(f"  no triplets, so untrained: {', '.join(without)}")

@@ -148,6 +148,7 @@ def serve(
         root_path=root_path,
         monitoring=monitoring,
     )
+    # The proxy for players has a port of its own, and ends with this server.
     access = Access(options.token, cors_origins, metrics)
     with _subsonic_proxy(subsonic, library, host, subsonic_port) as proxy:
         server.serve(
