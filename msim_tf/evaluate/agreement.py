@@ -61,6 +61,9 @@ def clustered_intervals(values: np.ndarray, triplets: Triplets) -> ClusteredInte
     Raises:
         InputError: if there is no triplet, or another number of values.
     """
+    from scipy.sparse import csr_matrix
+    from scipy.stats import t
+
     values = np.asarray(values, np.float64)
     if values.shape != (len(triplets),) or not len(values):
         raise InputError(f"{values.shape} values of {len(triplets)} triplets: expected one each, at least one")
@@ -69,12 +72,27 @@ def clustered_intervals(values: np.ndarray, triplets: Triplets) -> ClusteredInte
     influence = (values - mean) / len(values)
     queries = np.array(triplets.queries)
     by_query = group_error(influence, queries)
-    # [n, 4] number of the clip in each place of a triplet.
-    names = np.array(triplets.members)
-    clips, numbers = np.unique(names, return_inverse=True)
-    by_clip = _clip_error(influence, numbers.reshape(names.shape), len(clips), by_query)
+
+    # [n, clips] which triplet holds which clip, and [n, n] which two triplets share one: sparse, for most share none.
+    members = np.array(triplets.members)
+    names, numbers = np.unique(members, return_inverse=True)
+    clips = len(names)
+    rows = np.repeat(np.arange(len(members)), members.shape[1])
+    holds = csr_matrix((np.ones(members.size, np.int8), (rows, numbers.ravel())), shape=(len(members), clips)) > 0
+    shared = (holds.astype(np.int32) @ holds.T.astype(np.int32)) > 0
+
+    # Half-width over clips: var = sum of e_i * e_j over all (i, j) with a clip in common, i = j included; triplets with
+    # several in common count once (Aronow et al.).
+    variance = float(influence @ (shared @ influence))
+    if clips < 2:
+        by_clip = math.inf
+    elif variance <= 0:
+        # Few clips can make the sum negative; it is then no smaller than what queries alone explain.
+        by_clip = by_query
+    else:
+        by_clip = float(t.ppf(0.975, clips - 1)) * math.sqrt(variance * clips / (clips - 1))
     return ClusteredIntervals(
-        interval_around(mean, by_query), interval_around(mean, by_clip), len(set(triplets.queries)), len(clips)
+        interval_around(mean, by_query), interval_around(mean, by_clip), len(set(triplets.queries)), clips
     )
 
 
@@ -91,25 +109,6 @@ def query_interval(values: np.ndarray, triplets: Triplets) -> Interval:
 def query_groups(triplets: Triplets) -> np.ndarray | None:
     """What a bootstrap draws: the query of each triplet, [n] str; None, single triplets, if queries are too many."""
     return np.array(triplets.queries) if len(set(triplets.queries)) <= MOST_QUERIES else None
-
-
-def _clip_error(influence: np.ndarray, members: np.ndarray, clips: int, by_query: float) -> float:
-    """Half-width over clips: products of the errors of all triplets that share one, each pair once."""
-    from scipy.sparse import csr_matrix
-    from scipy.stats import t
-
-    # [n, clips] which triplet holds which clip, and [n, n] which two triplets share one: sparse, for most share none.
-    rows = np.repeat(np.arange(len(members)), members.shape[1])
-    holds = csr_matrix((np.ones(members.size, np.int8), (rows, members.ravel())), shape=(len(members), clips)) > 0
-    shared = (holds.astype(np.int32) @ holds.T.astype(np.int32)) > 0
-    # var = sum of e_i * e_j over all pairs (i, j) with a clip in common, i = j included (Aronow et al.).
-    variance = float(influence @ (shared @ influence))
-    if clips < 2:
-        return math.inf
-    # Few clips can make the sum negative; it is then no smaller than what queries alone explain.
-    if variance <= 0:
-        return by_query
-    return float(t.ppf(0.975, clips - 1)) * math.sqrt(variance * clips / (clips - 1))
 
 
 def rater_agreement(votes: np.ndarray) -> np.ndarray:

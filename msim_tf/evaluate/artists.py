@@ -45,8 +45,13 @@ class ArtistFilter:
 
         if len(groups) != size:
             raise InputError(f"{len(groups)} group labels for {size} tracks")
+        # Names of each track's artists; where none is known, one that no artist can have and no other track gets.
+        named: list[list[str]] = []
+        for row, group in enumerate(groups):
+            names = [str(name) for name in (group if isinstance(group, tuple) else (group,)) if name]
+            named.append(names or [f"\0{row}"])
+
         # The artists of all tracks in one list, as numbers, and how many are each track's.
-        named = [_named(group, row) for row, group in enumerate(groups)]
         counts = np.array([len(names) for names in named], np.intp)
         unique, artists = np.unique([name for names in named for name in names], return_inverse=True)
 
@@ -64,8 +69,3 @@ class ArtistFilter:
         wanted = np.zeros(self.artists.max() + 1, bool)
         wanted[self.artists[self.starts[track] : end]] = True
         return np.logical_or.reduceat(wanted[self.artists], self.starts)
-
-
-def _named(group: str | tuple[str, ...] | None, row: int) -> list[str]:
-    names = [str(name) for name in (group if isinstance(group, tuple) else (group,)) if name]
-    return names or [f"\0{row}"]  # a name that no artist can have

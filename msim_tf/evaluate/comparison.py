@@ -96,20 +96,18 @@ def write_comparison(
     save_table(table, out, "table1")
     if len(results) > 1:
         save_table(pairs_table(results), out, "pairs")
+
+    # Table 2 of each system with subspaces and, of three subspaces or more, the diagram.
     for system in systems:
-        if system.layout is not None and len(system.layout.names) > 1:
-            _write_subsets(out, results[0], system)
+        if system.layout is None or len(system.layout.names) < 2:
+            continue
+        scores = subset_scores(results[0].triplets, system, metric=results[0].metric)
+        stem = re.sub(r"[^\w.-]+", "_", system.name)
+        save_table(table2(scores), out, f"table2_{stem}")
+        if len(scores.layout.names) < 3:
+            continue
+        figure = plots.kiviat({system.name: scores.singles})
+        for suffix, content in ((".png", plots.png(figure)), (".svg", plots.svg(figure))):
+            with atomic_file(out / f"kiviat_{stem}{suffix}") as file:
+                file.write(content)
     return table
-
-
-def _write_subsets(out: Path, result: TripletResult, system: Embeddings) -> None:
-    """Table 2 of a system with subspaces and, of three or more, its diagram."""
-    scores = subset_scores(result.triplets, system, metric=result.metric)
-    stem = re.sub(r"[^\w.-]+", "_", system.name)
-    save_table(table2(scores), out, f"table2_{stem}")
-    if len(scores.layout.names) < 3:
-        return
-    figure = plots.kiviat({system.name: scores.singles})
-    for suffix, content in ((".png", plots.png(figure)), (".svg", plots.svg(figure))):
-        with atomic_file(out / f"kiviat_{stem}{suffix}") as file:
-            file.write(content)

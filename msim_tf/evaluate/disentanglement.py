@@ -175,20 +175,33 @@ def disentanglement(
 
     # Per subspace [k] accuracies and [n, k] influences -> [s, k] and [s, n, k]; then [s, k] half-widths over artists.
     names, kinds = subspace_names(system), tuple(relations)
-    rows = [_row(subspace(system, name), relations, artists, anchors, metric) for name in names]
-    accuracy, influence = np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
+    results = [_row(subspace(system, name), relations, artists, anchors, metric) for name in names]
+    accuracy, influence = np.stack([result[0] for result in results]), np.stack([result[1] for result in results])
     labels = np.arange(size) if artists is None else artists.clusters
     half = np.array(
         [[group_error(influence[row, :, column], labels) for column in range(len(kinds))] for row in range(len(names))]
     )
+
+    # Leaks: subspaces that predict another label better than their own.
+    leaks = []
+    for row, name in enumerate(names):
+        if name == WHOLE or name not in kinds:
+            continue
+        own = kinds.index(name)
+        for column, kind in enumerate(kinds):
+            excess = float(accuracy[row, column] - accuracy[row, own])
+            if excess > 0:
+                # Both cells are of the same tracks: the influence of the difference is the difference, [n].
+                error = group_error(influence[row, :, column] - influence[row, :, own], labels)
+                leaks.append(Leak(name, kind, float(accuracy[row, own]), float(accuracy[row, column]), excess > error))
     return Disentanglement(
         names,
         kinds,
         accuracy,
         np.clip(accuracy - half.reshape(accuracy.shape), 0, 1),
         np.clip(accuracy + half.reshape(accuracy.shape), 0, 1),
-        rows[0][2],
-        _leaks(names, kinds, accuracy, influence, labels),
+        results[0][2],
+        tuple(leaks),
         artists is not None,
     )
 
@@ -218,29 +231,3 @@ def _row(
     # A track moves the mean as an anchor too, by how far its own accuracy is from it.
     influence += np.nan_to_num(each - accuracy)
     return accuracy, influence / np.maximum(counted, 1), counted
-
-
-def _leaks(
-    names: tuple[str, ...], kinds: tuple[str, ...], accuracy: np.ndarray, influence: np.ndarray, labels: np.ndarray
-) -> tuple[Leak, ...]:
-    """Subspaces that predict another label better than their own.
-
-    Args:
-        names: [s] subspaces.
-        kinds: [k] kinds of labels.
-        accuracy: [s, k].
-        influence: [s, n, k] of every track on it.
-        labels: [n] groups of tracks.
-    """
-    leaks = []
-    for row, name in enumerate(names):
-        if name == WHOLE or name not in kinds:
-            continue
-        own = kinds.index(name)
-        for column, kind in enumerate(kinds):
-            excess = float(accuracy[row, column] - accuracy[row, own])
-            if excess > 0:
-                # Both cells are of the same tracks: the influence of the difference is the difference, [n].
-                error = group_error(influence[row, :, column] - influence[row, :, own], labels)
-                leaks.append(Leak(name, kind, float(accuracy[row, own]), float(accuracy[row, column]), excess > error))
-    return tuple(leaks)

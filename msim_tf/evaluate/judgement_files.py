@@ -64,14 +64,20 @@ class Tally:
             else:
                 kept.append((question, far, near, for_far, for_near))
 
-        # Columns of the triplets: ids, members, [n, 2] votes for and against.
-        numbers = _numbered([question for question, *_ in kept])
+        # Ids of the triplets: the question's, with a number behind where it gave several.
+        total, seen = Counter(question for question, *_ in kept), Counter[str]()
+        triplet_ids = []
+        for question, *_ in kept:
+            seen[question] += 1
+            triplet_ids.append(f"{question}.{seen[question]}" if total[question] > 1 else question)
+
+        # Their members, and [n, 2] votes for and against.
         votes = np.array([row[3:] for row in kept], np.float64).reshape(-1, 2)
         far_anchor = tuple(far[0] for _, _, far, _, _ in kept)
         anchor = tuple(near[0] for _, near, _, _, _ in kept)
         made = Triplets(
             name=self.name,
-            triplet_ids=tuple(numbers),
+            triplet_ids=tuple(triplet_ids),
             anchor=anchor,
             positive=tuple(near[1] for _, near, _, _, _ in kept),
             negative=tuple(far[1] for _, _, far, _, _ in kept),
@@ -81,16 +87,6 @@ class Tally:
             questions=tuple(question for question, *_ in kept),
         )
         return made, Dropped(reasons)
-
-
-def _numbered(questions: Sequence[str]) -> list[str]:
-    """Ids of triplets: the question's, with a number behind where it gave several."""
-    total, seen = Counter(questions), Counter[str]()
-    ids = []
-    for question in questions:
-        seen[question] += 1
-        ids.append(f"{question}.{seen[question]}" if total[question] > 1 else question)
-    return ids
 
 
 def add_odd_one_out(tally: Tally, question: str, clips: Sequence[str], votes: Sequence[float]) -> None:

@@ -61,15 +61,26 @@ def label_triplets(
         )
     count = min(per_kind, *possible.values())
 
-    # [kinds * count, 3] rows of anchor, positive and negative, then their names column by column.
+    # [kinds * count] rows of anchor, positive and negative: different triplets of a kind, each as likely as any other.
+    # A triplet is a number, so none has to be listed: they are numbered anchor by anchor, ``ends`` says which numbers
+    # are whose, and inside one anchor the number is near * dissimilar + far.
     rng = np.random.default_rng(seed)
-    drawn = {kind: _draw(relations[kind], count, rng) for kind in possible}
-    members = np.concatenate(list(drawn.values()))
-    anchor, positive, negative = (tuple(identifiers[row] for row in column) for column in members.T)
+    members: list[tuple[int, int, int]] = []
+    for kind in possible:
+        relation = relations[kind]
+        ends = np.cumsum(_counts(relation))
+        for number in np.sort(rng.choice(int(ends[-1]), count, replace=False)):
+            row = int(np.searchsorted(ends, number, side="right"))
+            similar, dissimilar = np.flatnonzero(relation[row] > 0), np.flatnonzero(relation[row] < 0)
+            near, far = divmod(int(number - (ends[row - 1] if row else 0)), dissimilar.size)
+            members.append((row, similar[near], dissimilar[far]))
+
+    # Their names, column by column.
+    anchor, positive, negative = (tuple(identifiers[row] for row in column) for column in zip(*members))
     shares = ", ".join(f"{kind} {count} of {total:,}" for kind, total in possible.items())
     return Triplets(
         name="label triplets",
-        triplet_ids=tuple(f"{kind}-{number}" for kind in drawn for number in range(1, count + 1)),
+        triplet_ids=tuple(f"{kind}-{number}" for kind in possible for number in range(1, count + 1)),
         anchor=anchor,
         positive=positive,
         negative=negative,
@@ -82,20 +93,3 @@ def label_triplets(
 def _counts(relation: np.ndarray) -> np.ndarray:
     """Triplets of each anchor: [n] int64."""
     return (relation > 0).sum(axis=1, dtype=np.int64) * (relation < 0).sum(axis=1, dtype=np.int64)
-
-
-def _draw(relation: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Different triplets, each as likely as any other: [count, 3] rows.
-
-    A triplet is a number, so none has to be listed.
-    """
-    # Triplets are numbered anchor by anchor; ``ends`` says which numbers are whose, and inside one anchor the number is
-    # near * dissimilar + far.
-    ends = np.cumsum(_counts(relation))
-    members = []
-    for number in np.sort(rng.choice(int(ends[-1]), count, replace=False)):
-        anchor = int(np.searchsorted(ends, number, side="right"))
-        similar, dissimilar = np.flatnonzero(relation[anchor] > 0), np.flatnonzero(relation[anchor] < 0)
-        near, far = divmod(int(number - (ends[anchor - 1] if anchor else 0)), dissimilar.size)
-        members.append((anchor, similar[near], dissimilar[far]))
-    return np.array(members, np.intp)

@@ -116,48 +116,71 @@ def worst_triplets(
         audio: identifier (of the track or the clip) -> path or URL.
         count: at most so many.
     """
+    folder = Path(folder)
+    audio = audio or {}
     # [n] (near - far) / (near + far), so that triplets of distant tracks do not come first for that alone.
     total = result.near + result.far
     margin = np.divide(result.near - result.far, total, out=np.zeros_like(total), where=total > 0)
     wrong = np.flatnonzero(~result.correct)
     order = wrong[np.argsort(-margin[wrong], kind="stable")][:count]
-    return tuple(_failure(result, int(row), Path(folder), audio or {}) for row in order)
 
-
-def _failure(result: TripletResult, row: int, folder: Path, audio: Mapping[str, str | Path]) -> Failure:
-    """One failed triplet with links to what its listeners heard."""
+    # Each failed triplet with links to what its listeners heard.
     triplets = result.triplets
-    starts = None if triplets.starts is None else triplets.starts[row]
-    members = []
-    for place, name in enumerate((triplets.anchor[row], triplets.positive[row], triplets.negative[row])):
-        # Sound of the clip itself, else of its track, opened at the clip (a media fragment, #t=start,end).
-        href = audio_href(audio.get(name), folder)
-        if href is None and starts is not None:
-            track = name.rsplit("@", 1)[0]
-            href = audio_href(audio.get(track), folder)
-        if href and starts is not None and triplets.clip_seconds:
-            href += f"#t={starts[place]:g},{starts[place] + triplets.clip_seconds:g}"
-        members.append(Member(name, href))
-    agreement = float(triplets.agreement[row])
-    return Failure(
-        triplets.triplet_ids[row],
-        anchor=members[0],
-        positive=members[1],
-        negative=members[2],
-        near=float(result.near[row]),
-        far=float(result.far[row]),
-        agreement=None if np.isnan(agreement) else agreement,
-    )
+    failures = []
+    for row in map(int, order):
+        starts = None if triplets.starts is None else triplets.starts[row]
+        members = []
+        for place, name in enumerate((triplets.anchor[row], triplets.positive[row], triplets.negative[row])):
+            # Sound of the clip itself, else of its track, opened at the clip (a media fragment, #t=start,end).
+            href = audio_href(audio.get(name), folder)
+            if href is None and starts is not None:
+                href = audio_href(audio.get(name.rsplit("@", 1)[0]), folder)
+            if href and starts is not None and triplets.clip_seconds:
+                href += f"#t={starts[place]:g},{starts[place] + triplets.clip_seconds:g}"
+            members.append(Member(name, href))
+        agreement = float(triplets.agreement[row])
+        failures.append(
+            Failure(
+                triplets.triplet_ids[row],
+                anchor=members[0],
+                positive=members[1],
+                negative=members[2],
+                near=float(result.near[row]),
+                far=float(result.far[row]),
+                agreement=None if np.isnan(agreement) else agreement,
+            )
+        )
+    return tuple(failures)
 
 
 def report_json(report: Report, tables: Mapping[str, Table], failures: tuple[Failure, ...]) -> dict[str, Any]:
     """Everything the page says, for machines."""
+    # Score of each system with its intervals over queries and clips, and what could not be scored.
+    systems = []
+    for result in report.results:
+        clustered = clustered_intervals(result.correct, result.triplets)
+        systems.append(
+            {
+                "name": result.name,
+                "metric": result.metric,
+                "triplets": result.triplets.name,
+                "filters": list(result.triplets.filters),
+                "N": len(result.correct),
+                "correct": int(result.correct.sum()),
+                "score": result.score,
+                "queries": clustered.queries,
+                "queries95": [clustered.query.low, clustered.query.high],
+                "clips95": [clustered.clip.low, clustered.clip.high],
+                "dropped": {reason: list(ids) for reason, ids in result.dropped.reasons.items()},
+                "missing": list(result.dropped.missing),
+            }
+        )
     return {
         "format": "msim-evaluation",
         "format_version": 1,
         "title": report.title,
         "facts": dict(report.facts),
-        "systems": [_result_json(result) for result in report.results],
+        "systems": systems,
         "tables": {name: table.to_json() for name, table in tables.items()},
         "single_dimensions": report.subsets.singles if report.subsets else None,
         "disentanglement": report.matrix.to_json() if report.matrix else None,
@@ -168,24 +191,6 @@ def report_json(report: Report, tables: Mapping[str, Table], failures: tuple[Fai
     }
 
 
-def _result_json(result: TripletResult) -> dict[str, Any]:
-    clustered = clustered_intervals(result.correct, result.triplets)
-    return {
-        "name": result.name,
-        "metric": result.metric,
-        "triplets": result.triplets.name,
-        "filters": list(result.triplets.filters),
-        "N": len(result.correct),
-        "correct": int(result.correct.sum()),
-        "score": result.score,
-        "queries": clustered.queries,
-        "queries95": [clustered.query.low, clustered.query.high],
-        "clips95": [clustered.clip.low, clustered.clip.high],
-        "dropped": {reason: list(ids) for reason, ids in result.dropped.reasons.items()},
-        "missing": list(result.dropped.missing),
-    }
-
-
 def write_report(report: Report, out_dir: str | Path) -> Path:
     """Writes the page, its JSON, the tables (md, csv, json) and the figures (png, svg) into ``out_dir``.
 
@@ -193,10 +198,23 @@ def write_report(report: Report, out_dir: str | Path) -> Path:
         The path of ``report.html``.
     """
     folder = Path(out_dir)
-    tables = _tables(report)
+    tables = {}
+    if report.results:
+        baseline = report.baseline or report.results[-1].name
+        tables["table1"] = table1(report.results, baseline=baseline, facts=report.systems)
+    if report.subsets:
+        tables["table2"] = table2(report.subsets)
+        tables["table2_best"] = table2(report.subsets, best=_BEST_SUBSETS)
     for name, table in tables.items():
         save_table(table, folder, name)
-    figures = _figures(report)
+
+    # The polygon of a Kiviat diagram needs three corners.
+    figures = {}
+    if report.subsets and len(report.subsets.layout.names) >= 3:
+        subject = report.results[0].name if report.results else "triplet score"
+        figures["kiviat"] = plots.kiviat({subject: report.subsets.singles})
+    if report.matrix:
+        figures["matrix"] = plots.heat_map(report.matrix)
     # Figures as files, and once more as SVG with text for the page, where they take its font and colours.
     inline = {}
     for name, figure in figures.items():
@@ -233,26 +251,3 @@ def _differences(report: Report) -> dict[str, Difference]:
         return {}
     groups = query_groups(baseline.triplets)
     return {name: paired_bootstrap(result.correct, baseline.correct, groups=groups) for name, result in named.items()}
-
-
-def _tables(report: Report) -> dict[str, Table]:
-    tables = {}
-    if report.results:
-        tables["table1"] = table1(
-            report.results, baseline=report.baseline or report.results[-1].name, facts=report.systems
-        )
-    if report.subsets:
-        tables["table2"] = table2(report.subsets)
-        tables["table2_best"] = table2(report.subsets, best=_BEST_SUBSETS)
-    return tables
-
-
-def _figures(report: Report) -> dict[str, Any]:
-    # A polygon needs three corners.
-    figures = {}
-    if report.subsets and len(report.subsets.layout.names) >= 3:
-        name = report.results[0].name if report.results else "triplet score"
-        figures["kiviat"] = plots.kiviat({name: report.subsets.singles})
-    if report.matrix:
-        figures["matrix"] = plots.heat_map(report.matrix)
-    return figures

@@ -25,17 +25,7 @@ def render_page(tables: Mapping[str, Table], kiviat: str | None, **values: Any) 
         values: what else the templates name: ``report``, ``failures`` (worst first), ``judges`` (who decided the
             triplets), ``intervals`` of the systems' scores and ``differences`` from the baseline, both by query.
     """
-    published = {name: _published(table) for name, table in tables.items()}
-    template = _environment().get_template("report.html")
-    return template.render(
-        tables=tables,
-        published=published,
-        kiviat=themed(kiviat) if kiviat else None,
-        **values,
-    )
-
-
-def _environment() -> Environment:
+    # Templates escape every value and refuse names that they are not given.
     environment = Environment(
         loader=PackageLoader("msim_tf.evaluate"),
         autoescape=True,
@@ -45,13 +35,18 @@ def _environment() -> Environment:
     )
     environment.filters |= {"axis": _axis, "cell": cell_text, "signed": _signed}
     environment.globals["macros"] = environment.get_template("macros.html").module
-    return environment
 
-
-def _published(table: Table) -> tuple[str, ...]:
-    """The column of the paper's figures, where the table has any."""
-    column = table.columns.index(PAPER_COLUMN)
-    return (PAPER_COLUMN,) if any(row[column] is not None for row in table.rows) else ()
+    # The column of the paper's figures is shown only where the table has any.
+    published = {}
+    for name, table in tables.items():
+        column = table.columns.index(PAPER_COLUMN)
+        published[name] = (PAPER_COLUMN,) if any(row[column] is not None for row in table.rows) else ()
+    return environment.get_template("report.html").render(
+        tables=tables,
+        published=published,
+        kiviat=themed(kiviat) if kiviat else None,
+        **values,
+    )
 
 
 def _axis(score: float) -> str:

@@ -251,23 +251,18 @@ def _pair_tables(
     if key is not None:
         _validate_length("key", len(key), size)
         labelled = np.array([bool(name) for name in key])
-        tables.append(("key, weighted", _key_scores(key), labelled))
+        # [names, names] scores of any two keys: 24 names give at most 576 pairs; the tracks give many more.
+        names = sorted({name for name in key if name})
+        weighted = np.array([[key_score(first, second) for second in names] for first in names])
+        # [n] row of each track's key in it; -1 is never asked for.
+        codes = np.array([names.index(name) if name else -1 for name in key])
+        tables.append(("key, weighted", lambda query, candidates: weighted[codes[query], codes[candidates]], labelled))
     return tables
 
 
 def _validate_length(label: str, length: int, size: int) -> None:
     if length != size:
         raise InputError(f"{length} values of {label} for {size} tracks")
-
-
-def _key_scores(key: Sequence[str | None]) -> _Scores:
-    """The score of any two tracks' keys, from a table of all pairs of names."""
-    # [names, names]: 24 names give at most 576 pairs; the tracks give many more.
-    names = sorted({name for name in key if name})
-    table = np.array([[key_score(first, second) for second in names] for first in names])
-    # [n] row of each track's key in the table; -1 is never asked for.
-    codes = np.array([names.index(name) if name else -1 for name in key])
-    return lambda query, candidates: table[codes[query], codes[candidates]]
 
 
 def _neighbour_score(

@@ -114,13 +114,6 @@ def _votes(path: Path, row: Row, columns: tuple[str, ...], number: int) -> list[
     return [int(vote) for vote in votes]
 
 
-def _starts(path: Path, row: Row, number: int) -> list[float]:
-    starts = [_number(path, row, f"{member}_start_seconds", number) for member in _MEMBERS]
-    if min(starts) < 0:
-        raise InputError(f"{path}, triplet {number}: a start of {min(starts)} s, expected 0 or later")
-    return starts
-
-
 def _made(path: Path, kept: list[dict[str, Any]], *, starts: bool, seconds: float | None) -> Triplets:
     return Triplets(
         name=path.name,
@@ -146,7 +139,11 @@ def _dim_sim(path: Path, rows: list[Row]) -> tuple[Triplets, Dropped]:
     for number, (row, pair) in enumerate(zip(rows, votes), 1):
         triplet_id = _identifier(path, row, "triplet_id", number)
         anchor, *songs = (_identifier(path, row, f"{member}_id", number) for member in _MEMBERS)
-        starts = _starts(path, row, number) if has_starts else None
+        starts = None
+        if has_starts:
+            starts = [_number(path, row, f"{member}_start_seconds", number) for member in _MEMBERS]
+            if min(starts) < 0:
+                raise InputError(f"{path}, triplet {number}: a start of {min(starts)} s, expected 0 or later")
         if pair[0] == pair[1]:
             reason = TIE if pair[0] else NO_VOTES
             reasons[reason] = (*reasons.get(reason, ()), triplet_id)

@@ -223,25 +223,22 @@ def score_systems(
         raise InputError(
             f"{triplets.name}: no triplet is left to score; {'; '.join(dropped.lines(shown=10)) or 'the file has none'}"
         )
-    return [_result(system, kept, dropped, metric, weights) for system in systems]
 
-
-def _result(
-    system: Embeddings, kept: Triplets, dropped: Dropped, metric: str, weights: Mapping[str, float] | None
-) -> TripletResult:
-    """How one system does on triplets of which it has every vector."""
     # A single weighting, [1, d], over the same code as the many of Table 2; distances are [n].
-    row = np.ones((1, len(system.parts)))
-    if weights is not None:
-        if system.layout is None:
-            raise InputError(f"{system.name} has no subspaces to weigh; leave out the weights")
-        row = weight_rows(system.layout, weights)
-    near, far = np.empty(len(kept)), np.empty(len(kept))
-    for block, block_near, block_far in triplet_distances(system, triplet_rows(kept, system), row, metric=metric):
-        near[block], far[block] = block_near[0], block_far[0]
-    if metric == "euclidean":  # squared until here
-        near, far = np.sqrt(near), np.sqrt(far)
-    return TripletResult(system.name, kept, near, far, metric, dropped)
+    results = []
+    for system in systems:
+        row = np.ones((1, len(system.parts)))
+        if weights is not None:
+            if system.layout is None:
+                raise InputError(f"{system.name} has no subspaces to weigh; leave out the weights")
+            row = weight_rows(system.layout, weights)
+        near, far = np.empty(len(kept)), np.empty(len(kept))
+        for block, block_near, block_far in triplet_distances(system, triplet_rows(kept, system), row, metric=metric):
+            near[block], far[block] = block_near[0], block_far[0]
+        if metric == "euclidean":  # squared until here
+            near, far = np.sqrt(near), np.sqrt(far)
+        results.append(TripletResult(system.name, kept, near, far, metric, dropped))
+    return results
 
 
 def triplet_rows(triplets: Triplets, system: Embeddings) -> np.ndarray:

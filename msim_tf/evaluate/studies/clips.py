@@ -91,11 +91,17 @@ def embed_triplets(
     def work(track: str) -> Features | str:
         return embedder.extract(scan.root / names[track])
 
+    # Per clip the mean over its segments that are not silent, [size]; or the reason why it has no vector.
+    params = embedder.metadata.features
     vectors: dict[str, np.ndarray] = {}
     for done, (track, features) in enumerate(in_order(work, list(names), READ_AHEAD), 1):
         for clip in wanted[track]:
+            if isinstance(features, str):  # the reason why the track has none
+                failures[clip.identifier] = features
+                continue
             try:
-                vectors[clip.identifier] = _embedded(embedder, clip, features)
+                starts = clip_starts(clip, features.frames, params)
+                vectors[clip.identifier] = embedder.embed_segments(features, without_silence(features, starts, params))
             except InputError as error:
                 failures[clip.identifier] = str(error)
         progress(done, len(names))
@@ -103,15 +109,6 @@ def embed_triplets(
         name, reason = next(iter(failures.items()))
         raise InputError(f"{audio}: nothing that {triplets.name} needs could be embedded; {name}: {reason}")
     return list(vectors), np.stack(list(vectors.values())), failures
-
-
-def _embedded(embedder: Embedder, clip: Clip, features: Features | str) -> np.ndarray:
-    """The vector of one clip, [size]; ``features`` may be the reason why its track has none."""
-    if isinstance(features, str):
-        raise InputError(features)
-    params = embedder.metadata.features
-    starts = clip_starts(clip, features.frames, params)
-    return embedder.embed_segments(features, without_silence(features, starts, params))
 
 
 def _by_track(triplets: Triplets) -> dict[str, list[Clip]]:

@@ -88,8 +88,17 @@ def store_report(
     )
     # Triplets of listeners may be about tracks that the store does not have, and need all vectors of a file.
     candidates = [in_words_of(judged, system) for system in (systems if triplets else named)]
-    candidates += _scorable_others(judged, others)
+    # The store's baselines, if it has every track that the triplets are about: else they would shrink N for all.
+    names = matched(judged.identifiers, others[0].identifiers if others else (), paths=judged.paths)
+    if len(names) == len(judged.identifiers):
+        candidates += [in_words_of(judged, system) for system in others]
     results = score_systems(judged, candidates, metric=options.metric)
+
+    # Sound of every track or clip in the triplets, under the name that they use.
+    audio = audio or {}
+    clips = {clip.identifier: clip.track for clip in judged.clips()}
+    matches = matched(set(clips.values()), list(audio), paths=judged.paths)
+    sounds = {name: audio[matches[track]].resolve() for name, track in clips.items() if track in matches}
 
     # All parts of the report that the first system's vectors allow: subsets and matrix need subspaces.
     layered = subject.layout is not None
@@ -105,7 +114,7 @@ def store_report(
         matrix=disentanglement(subject, relations, groups=groups, seed=options.seed) if layered else None,
         retrieval=tuple(item for item in retrieved if item.subspace in (item.kind, WHOLE)),
         neighbours=tuple(neighbour_scores(subject, tempo=tracks.tempo, key=tracks.key, groups=groups)),
-        audio=_audio(judged, audio or {}),
+        audio=sounds,
         notes=_notes(store, systems[0], tracks, judged, split),
     )
     return report, write_report(report, out)
@@ -163,12 +172,6 @@ def _baselines(
     return [system for system in systems if system.name not in names]
 
 
-def _scorable_others(judged: Triplets, others: Sequence[Embeddings]) -> list[Embeddings]:
-    """The store's baselines, if it has every track that the triplets are about: else they would shrink N for all."""
-    names = matched(judged.identifiers, others[0].identifiers if others else (), paths=judged.paths)
-    return [in_words_of(judged, system) for system in others] if len(names) == len(judged.identifiers) else []
-
-
 def _facts(
     store: FeatureStore,
     subject: Embeddings,
@@ -189,13 +192,6 @@ def _facts(
         "Made by": f"msim-tf {msim_tf.__version__}",
     }
     return {name: text for name, text in facts.items() if text}
-
-
-def _audio(judged: Triplets, audio: Mapping[str, Path]) -> dict[str, Path]:
-    """Sound of every track or clip in the triplets, under the name that they use."""
-    tracks = {clip.identifier: clip.track for clip in judged.clips()}
-    matches = matched(set(tracks.values()), list(audio), paths=judged.paths)
-    return {name: audio[matches[track]].resolve() for name, track in tracks.items() if track in matches}
 
 
 def _notes(

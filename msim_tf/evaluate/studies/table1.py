@@ -163,14 +163,19 @@ def run_table1(
         InputError: if there is nothing to score, labels are missing, or the folder holds another study.
     """
     out = Path(out)
-    split = _split(store, options)
+    # The split that ``train`` will make, by identifiers.
+    first = options.first
+    rows = training_rows(
+        store.identifiers, store.labels.groups, validation=first.validation, seed=first.seed, split=options.split
+    )
+    split = {name: [store.identifiers[row] for row in part] for name, part in rows.items()}
     if triplets is None:
         triplets = _held_out_triplets(store, split["validation"], options)
     # Systems that need no training first: they show what cannot be scored before hours have gone by.
     parts = StoredParts(store, triplets)
     training = stored_mels(store, split["train"])
     size = max(params.network.embedding_size for params in options.networks.values())
-    others = baselines(parts.identifiers, parts.mels(), size=size, reference=training, seed=options.first.seed)
+    others = baselines(parts.identifiers, parts.mels(), size=size, reference=training, seed=first.seed)
     others += [in_words_of(triplets, system) for system in externals]
     _validate(triplets, parts, others, options)
 
@@ -199,15 +204,6 @@ def run_table1(
         names = ", ".join(system.name for system in externals)
         notes += (f"Given as files: {names}; whether these were trained on the same tracks is not known here.",)
     return write_comparison(out, results, systems, baseline=options.baseline, facts=facts, notes=notes)
-
-
-def _split(store: FeatureStore, options: Table1Options) -> dict[str, list[str]]:
-    """The split that ``train`` will make, by identifiers."""
-    first = options.first
-    parts = training_rows(
-        store.identifiers, store.labels.groups, validation=first.validation, seed=first.seed, split=options.split
-    )
-    return {name: [store.identifiers[row] for row in rows] for name, rows in parts.items()}
 
 
 def _held_out_triplets(store: FeatureStore, held_out: Sequence[str], options: Table1Options) -> Triplets:
