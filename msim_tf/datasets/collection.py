@@ -60,18 +60,18 @@ class TrackNames:
     def at(self, path: str) -> list[str]:
         """Tracks whose path ends in ``path``, or whose whole path is the end of it; usually one, or none."""
         parts = PurePosixPath(path).parts
-        return [track for track in self._by_name.get(parts[-1] if parts else "", ()) if _same_end(track, parts)]
+        tracks = []
+        for track in self._by_name.get(parts[-1] if parts else "", ()):
+            # The shorter of both paths must be the end of the longer one.
+            own = PurePosixPath(track).parts
+            length = min(len(own), len(parts))
+            if own[-length:] == parts[-length:]:
+                tracks.append(track)
+        return tracks
 
     def named(self, stem: str) -> list[str]:
         """Tracks whose file is called ``stem`` and a suffix, in any folder."""
         return list(self._by_stem.get(stem, ()))
-
-
-def _same_end(track: str, parts: tuple[str, ...]) -> bool:
-    """Whether one of two paths ends in the other."""
-    own = PurePosixPath(track).parts
-    length = min(len(own), len(parts))
-    return own[-length:] == parts[-length:]
 
 
 @dataclass(frozen=True)

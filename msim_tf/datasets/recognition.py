@@ -9,7 +9,7 @@ import fnmatch
 import os
 from pathlib import Path
 
-from msim_tf.datasets.catalogue import DatasetFacts, dataset_facts, datasets
+from msim_tf.datasets.catalogue import dataset_facts, datasets
 from msim_tf.errors import InputError
 
 _LEVELS = 3
@@ -27,14 +27,24 @@ def validate_root(root: Path, name: str) -> None:
     facts = dataset_facts(name)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected the root of {facts.title}")
-    names = _names_below(root)
+    # Names of files, and of folders with a slash, on the first levels; the root's own name counts.
+    names = {f"{root.resolve().name}/"}
+    for parent, folders, files in os.walk(root):
+        names.update(files)
+        names.update(f"{folder}/" for folder in folders)
+        if len(Path(parent).relative_to(root).parts) >= _LEVELS - 1:
+            folders.clear()  # os.walk then goes no deeper here
+
+    # The data sets that these names give away; of FMA they also tell which sizes lie here.
     present = [other for other in datasets().values() if any(_marked(mark, names) for mark in other.marks)]
     if facts in present:
         return
     if present:
-        looks = " and ".join(_described(other, names) for other in present)
+        sizes = " and ".join(size for size in _FMA_SIZES if f"fma_{size}/" in names)
+        titles = [f"FMA {sizes}" if other.name == "fma" and sizes else other.title for other in present]
         raise InputError(
-            f"{root}: this looks like {looks}, not {facts.title}; try msim dataset labels {present[0].name} {root}"
+            f"{root}: this looks like {' and '.join(titles)}, not {facts.title}; try msim dataset labels "
+            f"{present[0].name} {root}"
         )
     # Nothing that we know: say which step of fetching it is missing.
     packed = [file for file in sorted(names) if file.lower().endswith(_ARCHIVES)]
@@ -46,22 +56,6 @@ def validate_root(root: Path, name: str) -> None:
     raise InputError(f"{root}: nothing of {facts.title}; expected {facts.files} (from {facts.where})")
 
 
-def _names_below(root: Path) -> set[str]:
-    """Names of files, and of folders with a slash, on the first levels; the root's own name counts."""
-    names = {f"{root.resolve().name}/"}
-    for parent, folders, files in os.walk(root):
-        names.update(files)
-        names.update(f"{folder}/" for folder in folders)
-        if len(Path(parent).relative_to(root).parts) >= _LEVELS - 1:
-            folders.clear()
-    return names
-
-
 def _marked(mark: str, names: set[str]) -> bool:
     """Whether names or patterns that give a data set away are all there."""
     return all(part in names or any(fnmatch.filter(names, part)) for part in mark.split(" and "))
-
-
-def _described(facts: DatasetFacts, names: set[str]) -> str:
-    sizes = [size for size in _FMA_SIZES if f"fma_{size}/" in names] if facts.name == "fma" else []
-    return f"FMA {' and '.join(sizes)}" if sizes else facts.title
