@@ -153,10 +153,12 @@ def calibrate(
     # The other half measures the recall that these depths reach; where it falls short, the depth is doubled.
     calibration = Calibration(depths, {}, k, int((~choosing).sum()), len(rows))
     while True:
-        recall = {
-            kind: _recall(calibration, weights[kind][~choosing], places[kind][~choosing], kind == ALONE)
-            for kind in places
-        }
+        recall = {}
+        for kind, place in places.items():
+            # [n] the depth that each query looks at under its weights; of its k true neighbours those within it count.
+            own_weights = weights[kind][~choosing]
+            query_depths = np.array([calibration.depth(row, k, alone=kind == ALONE) for row in own_weights])
+            recall[kind] = float((place[~choosing] < query_depths[:, None]).mean())
         depths = calibration.depths
         short = [kind for kind in places if recall[kind] < target and depths[kind] < deepest]
         if not short:
@@ -221,16 +223,3 @@ def _places(
         within = truth[query] < len(place)
         places[query, within] = place[truth[query, within]]
     return places
-
-
-def _recall(calibration: Calibration, weights: np.ndarray, places: np.ndarray, alone: bool) -> float:
-    """Share of true neighbours that lie within the depth which a query with these weights looks at.
-
-    Args:
-        calibration: gives the depths.
-        weights: [n, dimensions].
-        places: [n, k] of the true neighbours.
-        alone: whether the order of single dimensions is taken.
-    """
-    depths = np.array([calibration.depth(row, calibration.k, alone=alone) for row in weights])
-    return float((places < depths[:, None]).mean())

@@ -89,10 +89,17 @@ class ExactEngine:
         self, rows: Rows, query: np.ndarray, weights: np.ndarray, count: int, *, allowed: np.ndarray | None = None
     ) -> np.ndarray:
         """See ``Engine.top``; finds all of them."""
-        # [n] distances of the rows that were copied, one matrix-vector product per copy and dimension.
+        # [n] distances, up to a constant, of the rows that were copied: a matrix-vector product per copy and dimension.
         copies = self._copied(rows)
         copied = sum(len(columns[0]) for columns in copies)
-        parts = [_copied_distances(columns, query, weights, self._layout) for columns in copies]
+        parts: list[np.ndarray] = []
+        for columns in copies:
+            sums = np.zeros(len(columns[0]), np.float32)
+            for column, weight, part in zip(columns, weights, self._layout.slices.values()):
+                if weight:
+                    # -2 * w_s * <q_s, x_s>: [n, width] @ [width] -> [n]. Dimensions of weight 0 are not read.
+                    sums -= column @ (query[part] * np.float32(2 * weight))
+            parts.append(sums)
 
         # Blocks that were not copied are read and multiplied on all cores.
         weighted, spans = opposed(query, weights, self._layout), weighing_spans(weights, self._layout)
@@ -169,15 +176,3 @@ def weighing_spans(weights: np.ndarray, layout: EmbeddingLayout) -> list[slice]:
         elif weight:
             spans.append(part)
     return spans
-
-
-def _copied_distances(
-    columns: tuple[np.ndarray, ...], query: np.ndarray, weights: np.ndarray, layout: EmbeddingLayout
-) -> np.ndarray:
-    """Weighted distances of copied rows, up to a constant: [n] float32. Dimensions of weight 0 are not read."""
-    distances = np.zeros(len(columns[0]), np.float32)
-    for column, weight, part in zip(columns, weights, layout.slices.values()):
-        if weight:
-            # -2 * w_s * <q_s, x_s>: [n, width] @ [width] -> [n].
-            distances -= column @ (query[part] * np.float32(2 * weight))
-    return distances

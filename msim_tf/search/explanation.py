@@ -108,7 +108,14 @@ def _summary(match: Match, references: Mapping[str, Mapping[str, Any]]) -> str:
     alike, different = [], []
     compares = not (references and all(reference is match.metadata for reference in references.values()))
     for name, distance in match.distances.items() if compares else ():
-        same = _same(name, references.get(name, {}), match.metadata)
+        # Whether both have one tempo, octaves folded, or one key; None where that is unknown, and in other dimensions.
+        same: bool | None = None
+        kind = dimension(name).kind
+        reference, metadata = references.get(name, {}), match.metadata
+        if kind == "key" and "key" in reference and "key" in metadata:
+            same = parse_key(reference["key"]) == parse_key(metadata["key"])
+        elif kind == "tempo" and "tempo" in reference and "tempo" in metadata:
+            same = bool(similar_tempo(np.float64(reference["tempo"]), np.float64(metadata["tempo"])))
         if same or (same is None and distance <= _ALIKE):
             alike.append(name)
         elif same is False or distance >= _DIFFERENT:
@@ -123,62 +130,47 @@ def _summary(match: Match, references: Mapping[str, Mapping[str, Any]]) -> str:
     return "; ".join(part for part in (", ".join(comparison), ", ".join(words), ", ".join(numbers)) if part)
 
 
-def _same(name: str, query: Mapping[str, Any], hit: Mapping[str, Any]) -> bool | None:
-    """Whether two tracks are known to have one tempo, octaves folded, or one key; None where that is unknown, and in
-    other dimensions.
-    """
-    kind = dimension(name).kind
-    if kind not in ("tempo", "key") or kind not in query or kind not in hit:
-        return None
-    if kind == "key":
-        return bool(parse_key(query["key"]) == parse_key(hit["key"]))
-    return bool(similar_tempo(np.float64(query["tempo"]), np.float64(hit["tempo"])))
-
-
 def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def compared(name: str, query: Mapping[str, Any], hit: Mapping[str, Any]) -> str:
     """What the metadata of two tracks say about one dimension, "" if one of them says nothing."""
+    # Tempi, and the nearest octave if they agree once the query's is shifted by it; shifted up, its margin is wider.
     kind = dimension(name).kind
     if kind == "tempo":
-        return _tempos(query["tempo"], hit["tempo"]) if "tempo" in query and "tempo" in hit else ""
+        if "tempo" not in query or "tempo" not in hit:
+            return ""
+        text = f"{hit['tempo']:.0f} vs {query['tempo']:.0f} bpm"
+        octave = round(math.log2(hit["tempo"] / query["tempo"]))
+        if octave in _OCTAVES:
+            difference = abs(hit["tempo"] - query["tempo"] * 2**octave)
+            text += f", {_OCTAVES[octave]}" if difference <= TEMPO_MARGIN * max(1.0, 2.0**octave) else ""
+        return text
+
+    # Keys, and how they are related.
     if kind == "key":
-        return _keys(query["key"], hit["key"]) if "key" in query and "key" in hit else ""
+        if "key" not in query or "key" not in hit:
+            return ""
+        own, other = parse_key(query["key"]), parse_key(hit["key"])
+        if own == other:
+            return f"both: {hit['key']}"
+        if other == parallel_key(own):
+            return f"{hit['key']}, parallel key of {query['key']}"
+        if other == relative_key(own):
+            return f"{hit['key']}, relative key of {query['key']}"
+        return f"{hit['key']} vs {query['key']}"
+
+    # Tags that both have, else the first of each; the era also by the years.
     if query.get(name) and hit.get(name):
-        return _tags(query[name], hit[name])
+        tags = {tag.casefold() for tag in query[name]}
+        both = [tag for tag in hit[name] if tag.casefold() in tags]
+        if both:
+            return f"both: {', '.join(both[:_TAGS_SHOWN])}"
+        return f"{', '.join(hit[name][:_TAGS_SHOWN])} vs {', '.join(query[name][:_TAGS_SHOWN])}"
     if name == "era" and "year" in query and "year" in hit:
         return f"{hit['year']} vs {query['year']}" if query["year"] != hit["year"] else f"both: {hit['year']}"
     return ""
-
-
-def _tempos(query: float, hit: float) -> str:
-    text = f"{hit:.0f} vs {query:.0f} bpm"
-    # Name the nearest octave if the tempi agree once the query's is shifted by it; shifted up, its margin is wider.
-    octave = round(math.log2(hit / query))
-    if octave in _OCTAVES and abs(hit - query * 2**octave) <= TEMPO_MARGIN * max(1.0, 2.0**octave):
-        return f"{text}, {_OCTAVES[octave]}"
-    return text
-
-
-def _keys(query: str, hit: str) -> str:
-    a, b = parse_key(query), parse_key(hit)
-    if a == b:
-        return f"both: {hit}"
-    if b == parallel_key(a):
-        return f"{hit}, parallel key of {query}"
-    if b == relative_key(a):
-        return f"{hit}, relative key of {query}"
-    return f"{hit} vs {query}"
-
-
-def _tags(query: list[str], hit: list[str]) -> str:
-    wanted = {tag.casefold() for tag in query}
-    both = [tag for tag in hit if tag.casefold() in wanted]
-    if both:
-        return f"both: {', '.join(both[:_TAGS_SHOWN])}"
-    return f"{', '.join(hit[:_TAGS_SHOWN])} vs {', '.join(query[:_TAGS_SHOWN])}"
 
 
 def rounded_shares(shares: list[float]) -> tuple[float, list[float]]:

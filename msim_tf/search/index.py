@@ -411,13 +411,25 @@ class Index:
 
     def _save_changes(self) -> None:
         """Vectors first, then the transaction that counts them."""
-        assert self.directory is not None and self.rows.file is not None
-        # Vectors: all of them anew if most rows belong to no track, else only what was added.
+        vector_file = self.rows.file
+        assert self.directory is not None and vector_file is not None
         self.begin()
         if self.table.unused() > _MOST_UNUSED * len(self.rows):
-            self._compact(self.table.used())
+            # Most rows belong to no track. The others, [used, size] in the old order, are streamed into a new file and
+            # numbered anew; codes and masks by the old numbers are of no use.
+            used = self.table.used()
+            self._number = files.next_number(self.directory, "vectors")
+            empty = VectorFile.create(vectors_path(self.directory, self._number), self.rows.size)
+            blocks = (self.rows.take(used[start : start + BLOCK]) for start in range(0, len(used), BLOCK))
+            self.rows = Rows(self.rows.size, empty.appended(blocks))
+            self.table.renumber(used)
+            self.alive = np.ones(len(self.rows), bool)
+            self.alive[self.table.hidden()] = False
+            self.engine.forget()
+            self._saved_codes = None
         elif self.rows.fresh:
-            self.rows = Rows(self.rows.size, self.rows.file.appended(self.rows.fresh))
+            # Else only what was added is written.
+            self.rows = Rows(self.rows.size, vector_file.appended(self.rows.fresh))
 
         # Then what describes them, as part of the transaction.
         self._saved_codes = files.save_engine(self.directory, self.engine, self.rows, self._saved_codes)
@@ -432,20 +444,6 @@ class Index:
         self._revision = self.table.database.revision
         if self.table.database.path.name == DATABASE:
             files.sweep(self.directory, self._number, self._saved_codes.name)
-
-    def _compact(self, used: np.ndarray) -> None:
-        """Writes the vectors of ``used`` rows [n] into a new file, where they have new numbers."""
-        assert self.directory is not None
-        self._number = files.next_number(self.directory, "vectors")
-        empty = VectorFile.create(vectors_path(self.directory, self._number), self.rows.size)
-        # [used, size] in the old order, streamed from the old file to the new one.
-        blocks = (self.rows.take(used[start : start + BLOCK]) for start in range(0, len(used), BLOCK))
-        self.rows = Rows(self.rows.size, empty.appended(blocks))
-        self.table.renumber(used)
-        self.alive = np.ones(len(self.rows), bool)
-        self.alive[self.table.hidden()] = False
-        self.engine.forget()
-        self._saved_codes = None
 
 
 def unit_vectors(embeddings: Embeddings, source: Source) -> np.ndarray:

@@ -225,7 +225,17 @@ class MilvusCollection:
         weighted = query.vector * np.repeat(weights, self.source.layout.widths).astype(np.float32)
         depth = min(_MOST_ROWS, max(count + _SPARE, 0 if self._kind == "FLAT" else max(_APPROXIMATE, 10 * count)))
         while True:
-            hits = self._nearest(weighted, expression, depth)
+            effort = {_EFFORT[self._kind]: depth} if self._kind in _EFFORT else {}
+            with _milvus_errors(self.name):
+                hits = self._client.search(
+                    self._collection,
+                    data=[weighted.tolist()],
+                    anns_field="vector",
+                    filter=expression,
+                    limit=depth,
+                    output_fields=["identifier", "vector", "metadata"],
+                    search_params={"metric_type": "IP", "params": effort},
+                )[0]
             last = len(hits) < depth or depth == _MOST_ROWS
             # As long as the last row could be as near as the last one wanted, there may be more that tie with it.
             if last or hits[count - 1]["distance"] - hits[-1]["distance"] > _MARGIN:
@@ -240,19 +250,6 @@ class MilvusCollection:
             return {place: (rows[place]["identifier"], rows[place]["metadata"]) for place in places}
 
         return ranked_matches(query, weights, vectors, describe, self.source, count)
-
-    def _nearest(self, weighted: np.ndarray, expression: str, depth: int) -> list[Any]:
-        effort = {_EFFORT[self._kind]: depth} if self._kind in _EFFORT else {}
-        with _milvus_errors(self.name):
-            return self._client.search(
-                self._collection,
-                data=[weighted.tolist()],
-                anns_field="vector",
-                filter=expression,
-                limit=depth,
-                output_fields=["identifier", "vector", "metadata"],
-                search_params={"metric_type": "IP", "params": effort},
-            )[0]
 
     def stamps(self) -> dict[str, str]:
         """What changes with a track's vector or metadata: id -> stamp, of all tracks."""

@@ -55,8 +55,14 @@ def _conditions(filters: Filters) -> list[tuple[str, str, Filters]]:
     """Each condition alone: the field it is about, what a track that passes has, and its filter."""
     conditions = []
     if filters.bpm:
+        # Only the limits that somebody set are named.
+        low, high = filters.bpm
+        if low <= OPEN_BPM[0]:
+            limits = f"up to {high:g}"
+        else:
+            limits = f"from {low:g}" if high >= OPEN_BPM[1] else f"from {low:g} to {high:g}"
         bpm = Filters(bpm=filters.bpm, octaves=filters.octaves)
-        conditions.append(("tempo", f"a tempo {_range(*filters.bpm)} bpm", bpm))
+        conditions.append(("tempo", f"a tempo {limits} bpm", bpm))
     if filters.keys:
         conditions.append(("key", f"the key {' or '.join(filters.keys)}", Filters(keys=filters.keys)))
     if filters.years:
@@ -68,9 +74,3 @@ def _conditions(filters: Filters) -> list[tuple[str, str, Filters]]:
     if filters.tracks is not None:
         conditions.append(("track", "one of the names that are asked for", Filters(tracks=filters.tracks)))
     return conditions
-
-
-def _range(low: float, high: float) -> str:
-    if low <= OPEN_BPM[0]:
-        return f"up to {high:g}"
-    return f"from {low:g}" if high >= OPEN_BPM[1] else f"from {low:g} to {high:g}"
