@@ -178,6 +178,7 @@ def _resampled(path: Path, sr: int, span: _Span, notes: list[str]) -> Iterator[n
     last_rate, samples = 0, 0
     for rate, y in _mono_blocks(path, span, progress):
         if rate != last_rate:
+            # The samples that the filter of the last resampler still holds belong to the end of its rate.
             if resampler is not None and len(tail := resampler.resample_chunk(np.zeros(0, np.float32), last=True)):
                 samples += len(tail)
                 yield tail
@@ -190,6 +191,8 @@ def _resampled(path: Path, sr: int, span: _Span, notes: list[str]) -> Iterator[n
     if resampler is not None and len(tail := resampler.resample_chunk(np.zeros(0, np.float32), last=True)):
         samples += len(tail)
         yield tail
+
+    # Nothing decoded, or less than a sample's worth, is an error; notes tell the damage of a whole file.
     if not progress.seconds:
         raise InputError(f"{path}: {why_nothing(progress, span.offset)}")
     if not samples:
@@ -202,13 +205,13 @@ def _mono_blocks(path: Path, span: _Span, progress: Progress) -> Iterator[tuple[
     """(rate, [samples] float32) of the span, checked, mixed down and counted."""
     for rate, block in _channel_blocks(path, span, progress):
         begin = span.offset + progress.seconds
-        if rate not in progress.rates:
-            progress.rates.add(rate)
+        progress.rates.add(rate)
         if span.seconds is not None:
             # One sample more than asked for, so that rounding at the other rate never leaves the clip short.
             block = block[: max(0, round(span.seconds * rate + 1) - round(progress.seconds * rate))]
             if not len(block):
                 return
+        # NaN propagates through both extremes, so one comparison finds it.
         peak = max(float(block.max()), -float(block.min()))
         if not np.isfinite(peak):
             raise InputError(f"{path}: holds NaN or infinite samples near {begin:.1f} s")
@@ -216,6 +219,7 @@ def _mono_blocks(path: Path, span: _Span, progress: Progress) -> Iterator[tuple[
             raise InputError(
                 f"{path}: holds samples of {peak:.1e} times full scale near {begin:.1f} s; that is no sound"
             )
+        # [frames, channels] -> [frames]; the peak before and after tells channels that cancel each other.
         y = _mixed(block)
         progress.peak = max(progress.peak, peak)
         progress.mixed_peak = max(progress.mixed_peak, float(y.max()), -float(y.min()))
@@ -241,12 +245,16 @@ def _channel_blocks(path: Path, span: _Span, progress: Progress) -> Iterator[tup
     if not kind.whole:
         progress.fault = "its last page is missing"
     frames = 0
+
+    # Chained Ogg streams, one after the other, all by libsndfile.
     if kind.links and kind.sndfile:
         with sndfile.opened_chain(path, kind.links) as chain:
             _begin(path, chain, kind, span, progress)
             yield from chain.blocks(round(span.offset * chain.rate), max(1, round(span.block * chain.rate)))
             progress.fault = progress.fault or chain.fault
         return
+
+    # libsndfile up to the end or to the first damage.
     if kind.sndfile:
         try:
             with sndfile.opened(path, kind.patches) as stream:
@@ -262,6 +270,8 @@ def _channel_blocks(path: Path, span: _Span, progress: Progress) -> Iterator[tup
                 return
         except sndfile.Stopped as error:
             progress.fault = str(error)
+
+    # FFmpeg from the frame at which libsndfile stopped, or all of the file.
     try:
         with ffmpeg.opened(path, to_end=kind.doubted, patches=kind.patches) as stream:
             if not frames:

@@ -210,11 +210,6 @@ class _BeforeTag(PatchedFile):
         return super().read(left if size < 0 else min(size, left)) or b""
 
 
-def _tag_errors(version: str) -> dict[str, Any]:
-    """What makes PyAV pass over bytes of a tag that are no UTF-8; from 19 on it does so by itself."""
-    return {"metadata_errors": "ignore"} if int(version.partition(".")[0]) < 19 else {}
-
-
 @contextmanager
 def opened(
     path: Path, *, to_end: bool = False, tags: bool = False, patches: tuple[tuple[int, bytes], ...] = ()
@@ -241,6 +236,8 @@ def opened(
     options = {"protocol_whitelist": "none", "format_whitelist": _FORMATS, "ignore_length": str(int(to_end))}
     if tags:
         options["probesize"] = str(_TAG_PROBE)
+    # Bytes of a tag that are no UTF-8 must not end the read; from 19 on PyAV passes over them by itself.
+    lenient: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
     with open(path, "rb") as file:
         form = None
         if file.read(len(_VOC)) == _VOC:
@@ -249,7 +246,7 @@ def opened(
         file.seek(0)
         source = file if tags else _BeforeTag(file, patches)
         try:
-            container = av.open(source, format=form, options=options, **_tag_errors(av.__version__))
+            container = av.open(source, format=form, options=options, **lenient)
         except MemoryError:
             raise
         except (av.error.FFmpegError, ValueError) as error:

@@ -85,10 +85,10 @@ def flac_beyond_header(file: BinaryIO, start: int) -> Beyond | None:
             if data[place + 4 : place + 8] in (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22"):
                 return Beyond(info.total / info.rate)
             place = data.find(b"fLaC", place + 4)
-    tail_start = max(start + 42, size - _TAIL)
-    file.seek(tail_start)
-    tail = file.read(_TAIL)
+
     # From the end backwards: the first frame header whose checksum is right.
+    file.seek(max(start + 42, size - _TAIL))
+    tail = file.read(_TAIL)
     offset = tail.rfind(b"\xff")
     while offset >= 0:
         number = _first_sample(tail[offset : offset + 16], info.block_size)

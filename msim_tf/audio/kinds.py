@@ -88,6 +88,8 @@ def sniff(path: Path) -> Kind:
         start = _after_id3(file)
         file.seek(start)
         head = file.read(_HEAD)
+
+        # Containers and PCM formats by their magic bytes.
         if head.startswith(b"OggS"):
             layout = ogg_layout(file)
             # libsndfile knows no Speex, and fails at the end of some FLAC in Ogg.
@@ -108,6 +110,7 @@ def sniff(path: Path) -> Kind:
             return Kind(
                 "asf", protected=any(guid in head for guid in _ASF_PROTECTED), stated_seconds=_asf_seconds(head)
             )
+        # MPEG audio has none: three frames in a row tell it.
         header = mpeg_header(file, start)
     if header is None:
         return Kind("other")
@@ -145,9 +148,7 @@ _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
 def _asf_seconds(head: bytes) -> float | None:
-    """Length by the file properties object (3.2): play duration in 100 ns less the
-    preroll in ms; a broadcast has none.
-    """
+    """Length by the file properties object (3.2): play duration in 100 ns less preroll in ms; a broadcast has none."""
     start = head.find(_ASF_PROPERTIES) + 64
     if start < 64 or len(head) < start + 28:
         return None
@@ -256,7 +257,10 @@ def mpeg_header(file: BinaryIO, start: int) -> MpegHeader | None:
             doubted = whole and not (
                 0.95 * shortest <= counted_bytes / frames and counted_bytes / (frames + 1) <= 1.05 * longest
             )
-            seconds = frames * _frame_seconds(data, offset) if frames else None
+            # A frame of layer 3 has 1152 samples in MPEG 1 and half as many in later versions.
+            word = int.from_bytes(data[offset : offset + 4], "big")
+            frame_seconds = (1152 if word >> 19 & 3 == 3 else 576) / _hertz(word)
+            seconds = frames * frame_seconds if frames else None
             return MpegHeader(layer, counted and not doubted, seconds, doubted)
         offset = data.find(b"\xff", offset + 1)
     return None
@@ -303,21 +307,17 @@ def _hertz(word: int) -> int:
     return (44100, 48000, 32000)[word >> 10 & 3] >> {3: 0, 2: 1, 0: 2}[word >> 19 & 3]
 
 
-def _frame_seconds(data: bytes, offset: int) -> float:
-    """Length of a frame of layer 3."""
-    word = int.from_bytes(data[offset : offset + 4], "big")
-    return (1152 if word >> 19 & 3 == 3 else 576) / _hertz(word)
-
-
 def _counted(data: bytes, offset: int) -> tuple[int, int]:
     """Frames and bytes of the stream as the Xing, Info or VBRI header in its first frame
     counts them; 0 frames without one.
     """
+    # Xing or Info stands behind the side information, whose length depends on version and channels.
     mpeg1, mono = data[offset + 1] >> 3 & 1, data[offset + 3] >> 6 == 3
     xing = offset + 4 + ((17 if mono else 32) if mpeg1 else (9 if mono else 17))
     if data[xing : xing + 4] in (b"Xing", b"Info") and len(data) >= xing + 16:
         flags, frames, size = struct.unpack(">III", data[xing + 4 : xing + 16])
         return (frames, size if flags & 2 else 2**62) if flags & 1 else (0, 0)
+    # VBRI always stands 32 bytes behind the header of the frame.
     vbri = offset + 36
     if data[vbri : vbri + 4] == b"VBRI" and len(data) >= vbri + 18:
         size, frames = struct.unpack(">II", data[vbri + 10 : vbri + 18])
@@ -339,7 +339,7 @@ def _after_id3(file: BinaryIO) -> int:
 
 def _end_without_tags(file: BinaryIO, size: int) -> int:
     """Where an MPEG stream ends, before an ID3v1 tag (128 bytes) and an APEv2 tag (which states its size)."""
-    file.seek(max(0, size - 128))
+    file.seek(max(0, size - 128))  # ID3v1
     if file.read(3) == b"TAG":
         size -= 128
     file.seek(max(0, size - 32))

@@ -232,12 +232,6 @@ class _Worker:
         if status == -signal.SIGKILL:
             return "its decoder was killed (SIGKILL), perhaps for want of memory"
         if status < 0:
-            return f"its decoder crashed ({_signal_name(-status)})"
+            names = {number.value: number.name for number in signal.Signals}
+            return f"its decoder crashed ({names.get(-status, f'signal {-status}')})"
         return f"its decoder ended with status {status}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

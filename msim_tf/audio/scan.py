@@ -109,7 +109,13 @@ def scan_folder(path: Path) -> Scan:
             f"{path}: cannot be read ({error.strerror}); expected a folder of music or a sound file"
         ) from error
     if not stat.S_ISDIR(status.st_mode):
-        return _single(path, status)
+        # A file that somebody named counts, whatever its suffix.
+        state = _state_or_reason(path, path.name)
+        if isinstance(state, str):
+            raise InputError(f"{path}: {state}")
+        return Scan({path.name: state}, {}, (), root=path.parent)
+
+    # Everything below a folder; nothing at all is more likely a wrong path or an unmounted disk than an empty library.
     walk = _Walk(path)
     walk.run()
     counted = Scan({}, {}, (), walk.hidden, dict(sorted(walk.unsupported.items())))
@@ -163,6 +169,8 @@ class _Walk:
             self.unreadable.append(identifier + "/")
             self.failures[identifier + "/"] = f"cannot be read ({error.strerror})"
             return []
+
+        # Sound files are taken; folders wait for their turn, links for that of all real folders.
         folders: list[Path] = []
         before = len(self.files) + len(self._links)
         for name in names:
@@ -178,6 +186,8 @@ class _Walk:
                     folders.append(path)
             else:
                 self._take(path, name)
+
+        # An empty folder called like a sound file is worth a word.
         if identifier.lower().endswith(AUDIO_SUFFIXES) and not folders and len(self.files) + len(self._links) == before:
             self.failures[identifier + "/"] = "a folder, not a sound file"
         return folders
@@ -197,14 +207,6 @@ class _Walk:
 
     def _identifier(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
-
-
-def _single(path: Path, status: os.stat_result) -> Scan:
-    """A file that somebody named, whatever its suffix."""
-    state = _state_or_reason(path, path.name)
-    if isinstance(state, str):
-        raise InputError(f"{path}: {state}")
-    return Scan({path.name: state}, {}, (), root=path.parent)
 
 
 def _state_or_reason(path: Path, name: str) -> FileState | str:

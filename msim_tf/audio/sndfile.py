@@ -57,23 +57,17 @@ class SndfileStream:
             Stopped: at damage, or if there is no frame ``start``.
         """
         frames = max(1, min(frames, _BLOCK_SAMPLES // self._file.channels))
-        for _ in self._skipped(start, frames):
-            pass
+        # Move to the start. MP3 is decoded up to it, because libsndfile's MP3 seek lands elsewhere in some files.
+        if self._file.format == "MP3":
+            while start > 0 and len(block := self._read(min(frames, start))):
+                start -= len(block)
+        elif start:
+            try:
+                self._file.seek(start)
+            except soundfile.LibsndfileError as error:
+                raise Stopped(error.error_string) from error
         while len(block := self._read(frames)):
             yield self.rate, block
-
-    def _skipped(self, start: int, frames: int) -> Iterator[np.ndarray]:
-        """Moves to a frame. MP3 is decoded up to it, because libsndfile's MP3 seek lands elsewhere in some files."""
-        if self._file.format != "MP3":
-            if start:
-                try:
-                    self._file.seek(start)
-                except soundfile.LibsndfileError as error:
-                    raise Stopped(error.error_string) from error
-            return
-        while start > 0 and len(block := self._read(min(frames, start))):
-            start -= len(block)
-            yield block
 
     def _read(self, frames: int) -> np.ndarray:
         try:

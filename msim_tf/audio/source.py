@@ -58,7 +58,16 @@ def scan_source(source: Source) -> Scan:
     Raises:
         InputError: if it cannot be read, or holds no sound file at all.
     """
-    return _scan_uri(str(source)) if is_uri(source) else scan_folder(Path(source))
+    if not is_uri(source):
+        return scan_folder(Path(source))
+    uri = str(source)
+    system, path = _open(uri)
+    try:
+        return _listed(system, uri, path.rstrip("/"))
+    except InputError:
+        raise
+    except Exception as error:  # each file system has its own
+        raise InputError(f"{uri}: cannot be listed ({_reason(error)})") from error
 
 
 @contextmanager
@@ -81,7 +90,9 @@ def local_file(root: Source, identifier: str, state: FileState) -> Iterator[Path
     system, path = _open(str(root))
     with tempfile.TemporaryDirectory(prefix="msim-") as folder:
         copy = Path(folder, "sound").with_suffix(PurePosixPath(identifier).suffix)
-        _fetch(system, f"{path.rstrip('/')}/{_quoted(system, identifier)}", copy)
+        # Web servers take and list names in percent-encoding.
+        name = quote(identifier) if _is_web(system) else identifier
+        _fetch(system, f"{path.rstrip('/')}/{name}", copy)
         if state.size and copy.stat().st_size != state.size:
             raise InputError("changed after it was listed; run again")
         yield copy
@@ -109,20 +120,13 @@ def _open(uri: str) -> tuple[Any, str]:
         raise InputError(f"{uri}: cannot be opened ({_reason(error)})") from error
 
 
-def _scan_uri(uri: str) -> Scan:
-    system, path = _open(uri)
-    try:
-        return _listed(system, uri, path.rstrip("/"))
-    except InputError:
-        raise
-    except Exception as error:  # each file system has its own
-        raise InputError(f"{uri}: cannot be listed ({_reason(error)})") from error
-
-
 def _listed(system: Any, uri: str, path: str) -> Scan:
+    # A single file.
     if _is_sound(path):
         name = _unquoted(system, path.rpartition("/")[2])
         return Scan({name: _state(system.info(path))}, {}, (), uri=str(source_root(uri)))
+
+    # Name below the folder -> (name in the file system, what its listing says).
     # A folder that cannot be listed must not look empty; object stores list without folders and raise by themselves.
     strict = {"on_error": "raise"} if _is_web(system) else {}
     entries = {
@@ -139,6 +143,8 @@ def _listed(system: Any, uri: str, path: str) -> Scan:
     visible = {name: entry for name, entry in sounds.items() if not any(map(_is_left_out, name.split("/")))}
     if not visible:
         raise InputError(f"{uri}: holds no audio; looked below it for {' '.join(AUDIO_SUFFIXES)}")
+
+    # States of the files, several requests at once where the listing has none.
     files: dict[str, FileState] = {}
     failures: dict[str, str] = {}
     for (name, _), state in in_order(partial(_state_or_reason, system), visible.items(), _REQUESTS):
@@ -183,10 +189,6 @@ def _is_sound(name: str) -> bool:
 def _is_web(system: Any) -> bool:
     protocols = system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)
     return "http" in protocols
-
-
-def _quoted(system: Any, identifier: str) -> str:
-    return quote(identifier) if _is_web(system) else identifier
 
 
 def _unquoted(system: Any, path: str) -> str:

@@ -49,24 +49,21 @@ def read_tags(path: Path, read_metadata: Callable[[Path], Mapping[str, str]] | N
     Raises:
         DecoderUnavailable: by ``read_metadata``.
     """
-    tags = _tinytag_tags(path)
-    with suppress(OSError):
-        tags = {**canonical_tags(read_ape_tags(path)), **tags}
-    if not tags and read_metadata:
-        tags = canonical_tags({name.lower(): text for name, text in read_metadata(path).items()})
-    return tags
-
-
-def _tinytag_tags(path: Path) -> dict[str, Any]:
     from tinytag import TinyTag
 
     _id3_genres()
     try:
         with _limited(_SECONDS):
-            held = TinyTag.get(path, duration=False).as_dict()
+            written = TinyTag.get(path, duration=False).as_dict()
     except Exception:  # a parser of foreign bytes: whatever it says, the music may still be good
-        return {}
-    return canonical_tags(held)
+        written = {}
+    # tinytag's fields come before those of an APEv2 tag; FFmpeg is asked only where both have none.
+    tags = canonical_tags(written)
+    with suppress(OSError):
+        tags = {**canonical_tags(read_ape_tags(path)), **tags}
+    if not tags and read_metadata:
+        tags = canonical_tags({name.lower(): text for name, text in read_metadata(path).items()})
+    return tags
 
 
 @functools.cache
@@ -107,18 +104,28 @@ def _limited(seconds: float) -> Iterator[None]:
         sys.setprofile(before)
 
 
-def canonical_tags(held: Mapping[str, Any]) -> dict[str, Any]:
+def canonical_tags(written: Mapping[str, Any]) -> dict[str, Any]:
     """Tags as readers give them (name in lower case -> text or texts), in our spelling."""
-    values = {name: _first(held, keys) for name, keys in _NAMES.items()}
-    told: dict[str, Any] = {
-        name: "; ".join(_separate(values[name])) if "artist" in name else values[name][0]
-        for name in ("artist", "album_artist", "album", "title")
-        if values[name]
-    }
-    told |= {name: text[:_LONGEST] for name, text in told.items()}
+    values = {name: _first(written, keys) for name, keys in _NAMES.items()}
+    tags: dict[str, Any] = {}
+    for name in ("artist", "album_artist", "album", "title"):
+        if not values[name]:
+            continue
+        text = values[name][0]
+        if "artist" in name:
+            # Taggers write "A feat. B" beside A and B, and tinytag lists all three: names that another one contains go.
+            texts = values[name][:_MOST_VALUES]
+            text = "; ".join(own for own in texts if not any(own != other and own in other for other in texts))
+        tags[name] = text[:_LONGEST]
+
+    # The year is where a date has four digits that begin with 1 or 2; genres come in many spellings.
     year = re.search(r"\b[12][0-9]{3}", " ".join(values["year"]))
-    genres = _genres(values["genre"], id3=bool(held.get(_WRITTEN_GENRE)))
-    return {**told, **({"year": int(year[0])} if year else {}), **({"genre": genres} if genres else {})}
+    if year:
+        tags["year"] = int(year[0])
+    genres = _genres(values["genre"], id3=bool(written.get(_WRITTEN_GENRE)))
+    if genres:
+        tags["genre"] = genres
+    return tags
 
 
 def _genres(texts: list[str], *, id3: bool) -> list[str]:
@@ -149,23 +156,17 @@ def _genre_name(text: str) -> str:
     return table[int(text)] if text.isdecimal() and len(text) < 4 and int(text) < len(table) else text
 
 
-def _first(held: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+def _first(written: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
     """The texts of the first key that has any."""
     for key in keys:
-        value = held.get(key, [])
-        texts = [_clean(text) for text in (value if isinstance(value, list) else [value])]
-        if any(texts):
-            return [text for text in texts if text]
+        value = written.get(key, [])
+        texts = []
+        for text in value if isinstance(value, list) else [value]:
+            # Printable text that has bytes in UTF-8, with single spaces.
+            text = str(text).encode("utf-8", "replace").decode()
+            words = "".join(character if character.isprintable() else " " for character in text).split()
+            if words:
+                texts.append(" ".join(words))
+        if texts:
+            return texts
     return []
-
-
-def _separate(texts: list[str]) -> list[str]:
-    """Without names that another text contains: taggers write "A feat. B" beside A and B; tinytag lists all three."""
-    texts = texts[:_MOST_VALUES]
-    return [text for text in texts if not any(text != other and text in other for other in texts)]
-
-
-def _clean(text: Any) -> str:
-    """Printable text that has bytes in UTF-8, with single spaces."""
-    text = str(text).encode("utf-8", "replace").decode()
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())

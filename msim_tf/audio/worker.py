@@ -19,14 +19,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import numpy as np
+from typing import Any
 
 # Decoding at less than five times real time, after a start of as long as the limit says, is
 # a decoder that hangs in small steps.
@@ -54,7 +50,7 @@ def main() -> None:
 
 def _answer(connection: Connection, request: dict[str, Any], memory: int) -> None:
     """Decodes one file, or reads its tags."""
-    from msim_tf.audio import decode
+    from msim_tf.audio import decode, ffmpeg
     from msim_tf.errors import InputError
 
     path = Path(request["path"])
@@ -66,11 +62,15 @@ def _answer(connection: Connection, request: dict[str, Any], memory: int) -> Non
     clock = _Clock(request["seconds"])
     try:
         clock.start(seconds)
-        for block in _blocks(path, request, notes, metadata):
-            clock.stop()
-            connection.send_bytes(block.data)
-            seconds += len(block) / request["sr"]
-            clock.start(seconds)
+        if request["metadata"]:
+            metadata = ffmpeg.metadata(path)
+        else:
+            # The clock runs while a block is decoded, not while the parent takes it.
+            for block in decode.read_blocks(path, sr=request["sr"], max_seconds=request["max_seconds"], notes=notes):
+                clock.stop()
+                connection.send_bytes(block.data)
+                seconds += len(block) / request["sr"]
+                clock.start(seconds)
     except InputError as reason:
         too_long, exhausted = isinstance(reason, decode.TooLong), isinstance(reason.__cause__, MemoryError)
         error = str(reason).removeprefix(f"{path}: ")
@@ -78,6 +78,8 @@ def _answer(connection: Connection, request: dict[str, Any], memory: int) -> Non
         exhausted = True
     finally:
         clock.stop()
+
+    # The answer ends with an empty message and what is to be said of the file.
     if exhausted:
         error = f"needs more than {memory / 2**30:g} GB of memory to decode"
     connection.send_bytes(b"")
@@ -85,16 +87,6 @@ def _answer(connection: Connection, request: dict[str, Any], memory: int) -> Non
     connection.send_bytes(json.dumps(ending).encode())
     if exhausted:
         raise EOFError  # hand the memory back: the parent starts another process
-
-
-def _blocks(path: Path, request: dict[str, Any], notes: list[str], metadata: dict[str, str]) -> Iterator[np.ndarray]:
-    """The blocks that were asked for; none where tags were, which go into ``metadata``."""
-    from msim_tf.audio import decode, ffmpeg
-
-    if request["metadata"]:
-        metadata.update(ffmpeg.metadata(path))
-        return
-    yield from decode.read_blocks(path, sr=request["sr"], max_seconds=request["max_seconds"], notes=notes)
 
 
 class _Clock:
