@@ -210,6 +210,7 @@ def _tempo_estimate(probabilities: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 def save_heads(heads: DescriptionHeads, directory: Path) -> None:
     """Writes the heads into a run directory; the file that names them last."""
+    # A file for each head; the description has their checksums, in the same order.
     files = [directory / f"describe_{name}.keras" for name in heads.models]
     for file, model in zip(files, heads.models.values()):
         save_model(model, file)

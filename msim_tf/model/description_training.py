@@ -168,7 +168,12 @@ def _train_classes(
         return {"tracks": int(len(rows))}
 
     # [n, classes]: mean logits of whole tracks, to which the temperature is fitted and by which the head is judged.
-    logits = np.stack([_clip_logits(head, task.source, store, int(row)) for row in rows])
+    of_tracks = []
+    for row in rows.tolist():
+        starts = whole_segments(int(store.frames[row]), store.params)
+        segments = store.read_segments(np.full(len(starts), row), starts, names=(task.source,))[task.source]
+        of_tracks.append(head(tf.cast(segments, tf.float32), training=False).numpy().mean(axis=0))
+    logits = np.stack(of_tracks)
     values = labels.arrays[name][rows].astype(np.float64)
     classes = task.soft_labels(values)
     _calibrate_classes(head.get_layer("logits"), logits, classes)
@@ -217,13 +222,6 @@ def _augmented_batches(
 def _soft_cross_entropy(target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """[batch, classes], twice -> [batch]: -sum of target * log softmax(logits); targets sum to 1."""
     return tf.nn.softmax_cross_entropy_with_logits(target, logits)
-
-
-def _clip_logits(head: keras.Model, source: str, store: FeatureStore, row: int) -> np.ndarray:
-    """[classes]: the mean over the segments of a whole track."""
-    starts = whole_segments(int(store.frames[row]), store.params)
-    segments = store.read_segments(np.full(len(starts), row), starts, names=(source,))[source]
-    return head(tf.cast(segments, tf.float32), training=False).numpy().mean(axis=0)
 
 
 def _calibrate_classes(layer: keras.layers.Layer, logits: np.ndarray, classes: np.ndarray) -> None:

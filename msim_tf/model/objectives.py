@@ -51,11 +51,23 @@ def build_compiled_model(
         regression_size=regression_size,
     )
 
+    # ReduceLROnPlateau lowers the rate during training, so it must be a plain number.
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = params.learning_rate
+    if params.schedule != "plateau":
+        # Warm-up starts at the rate of its first step; alpha, the end of the cosine, is a share of the peak.
+        rate = keras.optimizers.schedules.CosineDecay(
+            params.learning_rate / max(1, params.warmup_steps),
+            decay_steps=max(1, params.epochs * steps - params.warmup_steps),
+            alpha=params.min_learning_rate / params.learning_rate,
+            warmup_target=params.learning_rate,
+            warmup_steps=params.warmup_steps,
+        )
+
     # Variables must be created under the strategy, the optimizer's as well.
     with strategy.scope():
         model = build_network(network, features)
         model.compile(
-            optimizer=build_adam(_learning_rate(params, steps), params.clip_norm),
+            optimizer=build_adam(rate, params.clip_norm),
             loss=losses,
             loss_weights=weights,
             metrics={name: triplet_metrics(margin=params.margin, fallback=params.fallback) for name in dimensions},
@@ -69,17 +81,3 @@ def dimension_loss(params: TrainParams) -> keras.losses.Loss:
     if params.objective == "contrastive":
         return ContrastiveLoss(params.temperature)
     return ConditionalTripletLoss(margin=params.margin, fallback=params.fallback)
-
-
-def _learning_rate(params: TrainParams, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    # ReduceLROnPlateau lowers the rate during training, so it must be a plain number.
-    if params.schedule == "plateau":
-        return params.learning_rate
-    # Warm-up starts at the rate of its first step; alpha, the end of the cosine, is a share of the peak.
-    return keras.optimizers.schedules.CosineDecay(
-        params.learning_rate / max(1, params.warmup_steps),
-        decay_steps=max(1, params.epochs * steps - params.warmup_steps),
-        alpha=params.min_learning_rate / params.learning_rate,
-        warmup_target=params.learning_rate,
-        warmup_steps=params.warmup_steps,
-    )

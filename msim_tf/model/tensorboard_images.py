@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SHOWN = 4  # tracks whose inputs are drawn
+_LONGEST_TITLE = 40  # characters, as wide as a column
 _BPM_TICKS = (240, 120, 80, 60, 40, 30)
 _PITCH_CLASSES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 
@@ -88,6 +89,8 @@ class EvaluationImages(keras.callbacks.Callback):
         matrix = self._scores.matrix(self.model)
         if matrix is None:
             return
+
+        # Images of the matrix, and scalars of its diagonal.
         with self._writer.as_default(step=epoch):
             for name, figure in figures(matrix).items():
                 tf.summary.image(f"evaluation/{name}", plots.rgba(figure)[None])
@@ -127,10 +130,17 @@ def input_figure(sample: SampleTracks, features: FeatureParams) -> Figure:
     if "onset" in inputs:
         inputs["tempogram"] = np.asarray(tempogram(inputs.pop("onset"), lags=features.tempogram_lags))
 
-    # One row of axes per input, one column per track.
+    # One row of axes per input, one column per track. Its title is the end of the identifier, which is the name of the
+    # file; a dollar sign would be read as mathematics.
     figure = plots.grid(len(inputs), len(tracks), width=4.2 * len(tracks), height=2.6 * len(inputs) + 0.6)
+    for axes, track in zip(figure.axes, tracks):
+        identifier = sample.identifiers[track]
+        end = identifier if len(identifier) <= _LONGEST_TITLE else "…" + identifier[1 - _LONGEST_TITLE :]
+        axes.set_title(end.replace("$", r"\$"), fontsize=9)
+
+    # The values, and what their axes say.
     for row, (name, values) in enumerate(inputs.items()):
-        for column, track in enumerate(tracks):
+        for column in range(len(tracks)):
             axes = figure.axes[row * len(tracks) + column]
             # Low frequencies and short lags below; "magma" is perceptually even and readable without colour vision.
             axes.imshow(
@@ -142,8 +152,6 @@ def input_figure(sample: SampleTracks, features: FeatureParams) -> Figure:
                 extent=(0, features.segment_seconds, -0.5, values.shape[1] - 0.5),
             )
             _label_rows(axes, name, features, first=column == 0)
-            if row == 0:
-                axes.set_title(_shortened(sample.identifiers[track]), fontsize=9)
             if row == len(inputs) - 1:
                 axes.set_xlabel("seconds")
     return figure
@@ -165,9 +173,3 @@ def _label_rows(axes: Axes, name: str, features: FeatureParams, *, first: bool) 
         title = "tempogram: bpm"
     if first:
         axes.set_ylabel(title)
-
-
-def _shortened(identifier: str, longest: int = 40) -> str:
-    """The end of an identifier, which is the name of the file; a dollar sign would be read as mathematics."""
-    end = identifier if len(identifier) <= longest else "…" + identifier[1 - longest :]
-    return end.replace("$", r"\$")

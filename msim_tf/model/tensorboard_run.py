@@ -138,9 +138,19 @@ def projector_labels(store: FeatureStore, identifiers: Sequence[str], name: str)
     values = [store.labels.values.get(track, {}).get(name, ()) for track in identifiers]
     if dimension(name).kind != "tag":
         return [own[0] if own else "" for own in values]
+
+    # An unlabelled track gets the word of which the teacher is surest.
     if store.teacher:
-        strongest = _strongest_tags(store, identifiers, name)
-        values = [own or strongest.get(track, ()) for own, track in zip(values, identifiers)]
+        columns = tag_columns(store.teacher)
+        chosen = [index for index, column in enumerate(columns) if column.dimension == name]
+        scored = [track for track in identifiers if track in store.teacher]
+        if chosen and scored:
+            # [tracks, tags of this dimension]: frequent tags are strong everywhere, so what counts is how far a score
+            # is above its tag's mean.
+            scores = store.teacher.embeddings[store.teacher.rows(scored)][:, chosen]
+            surest = standardised(scores).argmax(axis=1)
+            strongest = {track: (columns[chosen[best]].word,) for track, best in zip(scored, surest)}
+            values = [own or strongest.get(track, ()) for own, track in zip(values, identifiers)]
 
     # One tag per track: the most frequent of its own, so that colours are shared; of equally frequent ones the last in
     # the alphabet.
@@ -148,22 +158,3 @@ def projector_labels(store: FeatureStore, identifiers: Sequence[str], name: str)
     common = {tag for tag, _ in counts.most_common(_MOST_COLOURS)}
     shared = [max(own, key=lambda tag: (counts[tag], tag), default="") for own in values]
     return [tag if not tag or tag in common else "other" for tag in shared]
-
-
-def _strongest_tags(store: FeatureStore, identifiers: Sequence[str], name: str) -> dict[str, tuple[str, ...]]:
-    """Track -> the word of a dimension of which its teacher is surest; tracks that it does not know are left out."""
-    assert store.teacher is not None
-    columns, words = [], []
-    for index, column in enumerate(tag_columns(store.teacher)):
-        if column.dimension == name:
-            columns.append(index)
-            words.append(column.word)
-    tracks = [track for track in identifiers if track in store.teacher]
-    if not columns or not tracks:
-        return {}
-
-    # [tracks, tags of this dimension]: frequent tags are strong everywhere, so what counts is how far a score is above
-    # its tag's mean.
-    scores = store.teacher.embeddings[store.teacher.rows(tracks)][:, columns]
-    strongest = standardised(scores).argmax(axis=1)
-    return {track: (words[best],) for track, best in zip(tracks, strongest)}

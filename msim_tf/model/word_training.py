@@ -46,8 +46,12 @@ def train_words(
 
     fit_on_crops(head, batches, dict.fromkeys(learnt.words, _known_cross_entropy), params.describe_steps)
 
+    # [tracks, segments, coordinates] -> mean logits [tracks, words] by dimension, in one call on all segments.
+    tracks, segments, coordinates = embeddings[held_out].shape
+    of_segments = head(tf.constant(embeddings[held_out].reshape(-1, coordinates)), training=False)
+    logits = {name: value.numpy().reshape(tracks, segments, -1).mean(axis=1) for name, value in of_segments.items()}
+
     # Calibrate, and keep only words that held-out tracks do not show to be guessed.
-    logits = _track_logits(head, embeddings[held_out])
     chosen: dict[str, np.ndarray] = {}
     figures: dict[str, Any] = {}
     for name, words in learnt.words.items():
@@ -134,13 +138,3 @@ def _with_words(head: keras.Model, kept: WordTargets, chosen: dict[str, np.ndarr
         kernel, bias = head.get_layer(f"{name}_words").get_weights()
         smaller.get_layer(f"{name}_words").set_weights([kernel[:, chosen[name]], bias[chosen[name]]])
     return smaller
-
-
-def _track_logits(head: keras.Model, segments: np.ndarray) -> dict[str, np.ndarray]:
-    """[tracks, segments, coordinates] -> mean logits [tracks, words] by dimension."""
-    # One call on [tracks * segments, coordinates].
-    flat = tf.constant(segments.reshape(-1, segments.shape[-1]))
-    return {
-        name: value.numpy().reshape(*segments.shape[:2], -1).mean(axis=1)
-        for name, value in head(flat, training=False).items()
-    }
