@@ -21,8 +21,9 @@ lint: .venv/lint  ## style and import contracts
 	$(BIN)/rumdl check .
 	$(BIN)/lint-imports
 
-types: .venv/lint  ## static types
-	$(BIN)/mypy
+types: .venv/lint  ## static types; Python 3.10 has no NumPy whose arrays may be named without their parameters
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then $(BIN)/mypy; \
+	else echo "not checked: types need the NumPy of Python 3.11 or later"; fi
 
 fuzz: .venv/installed  ## wrong input in bulk, two minutes, from a seed that is printed: ARGS="--seed 7 --seconds 600"
 	PYTHONPATH=tests:. $(BIN)/python -m fuzz $(ARGS)

@@ -79,11 +79,11 @@ def test_a_deadly_file_costs_itself_only(sabotaged, fault, reason, when):
             np.testing.assert_array_equal(samples(decoder, good), expected)
 
 
-def test_a_worker_that_dies_between_files_is_replaced(sabotaged):
+def test_a_worker_that_dies_between_files_is_replaced(sabotaged, own_workers):
     good = sabotaged("good.wav")
     with Decoder() as decoder:
         samples(decoder, good)
-        (child,) = children(os.getpid())
+        (child,) = own_workers()
         child.kill()
         child.wait(10)
         assert len(samples(decoder, good)) == 220500
@@ -95,15 +95,15 @@ def test_what_decoders_print_reaches_no_terminal(sabotaged, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_caller_that_stops_leaves_no_worker_behind(sabotaged):
+def test_a_caller_that_stops_leaves_no_worker_behind(sabotaged, own_workers):
     good = sabotaged("good.wav")
     with Decoder() as decoder:
         blocks = decoder.read_blocks(good, sr=22050)
         next(blocks)
         blocks.close()
         assert len(samples(decoder, good)) == 220500
-        assert len(children(os.getpid())) == 1
-    assert children(os.getpid()) == []
+        assert len(own_workers()) == 1
+    assert own_workers() == []
 
 
 def test_threads_decode_at_the_same_time(sabotaged):
@@ -142,10 +142,10 @@ def test_no_worker_outlives_its_parent(sabotaged, name):
     worker.wait(10)
 
 
-def test_a_worker_imports_no_tensorflow_and_little_memory(sabotaged):
+def test_a_worker_imports_no_tensorflow_and_little_memory(sabotaged, own_workers):
     with Decoder() as decoder:
         samples(decoder, sabotaged("good.wav"))
-        (worker,) = children(os.getpid())
+        (worker,) = own_workers()
         assert worker.memory_info().rss < 150e6
         assert not [entry.path for entry in worker.memory_maps() if "tensorflow" in entry.path]
 
@@ -175,6 +175,13 @@ def children(pid):
         return [child for child in psutil.Process(pid).children() if "msim_tf.audio.worker" in child.cmdline()]
     except psutil.NoSuchProcess:
         return []
+
+
+@pytest.fixture
+def own_workers():
+    """() -> the workers that the test has started; decoders of other tests in this process may still have theirs."""
+    before = children(os.getpid())
+    return lambda: [worker for worker in children(os.getpid()) if worker not in before]
 
 
 def wait_until(condition, seconds):
