@@ -1,6 +1,6 @@
 """How well a model says what it hears in the corpus's held-out sources, with 95 % intervals over whole groups.
 
-    python -m tools.corpus.judge_description --store TEST_STORE [--json FILE] saved_models/NAME
+    python -m tools.corpus.judge_description --store TEST_STORE [--madmom FILE] [--json FILE] saved_models/NAME
 
 ====================  ============================================================================================
 words                 area under the ROC curve of each word, over the teachers' clear cases and what is labelled
@@ -8,12 +8,14 @@ calibration           of all cases together: how often a word fits, by the proba
 tempo                 share within 4 % of the exact tempo, and with octaves folded
 key                   share of exact keys, and MIREX' weighted score
 music                 share of music that is taken for music, and of noise and speech that is not
+madmom tempo, key     the same figures of madmom's estimates of the same tracks (``tools.corpus.madmom_accuracy``)
 ====================  ============================================================================================
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,15 @@ import numpy as np
 
 from msim_tf.cli.options import progress_bar
 from msim_tf.data.store import FeatureStore
+from msim_tf.database import Database
 from msim_tf.dimensions import DIMENSION_NAMES, TAG_DIMENSION_NAMES
+from msim_tf.errors import InputError
 from msim_tf.evaluate.statistics import group_means, percentile_interval
 from msim_tf.export.description import Description
 from msim_tf.export.embedder import Embedder
 from msim_tf.files import save_json
-from msim_tf.labels.encoding import encode, groups_of
+from msim_tf.labels.annotations import ANNOTATIONS, Annotation, load_records
+from msim_tf.labels.encoding import EncodedLabels, encode, groups_of
 from msim_tf.labels.taxonomy import NOT_MUSIC
 from msim_tf.labels.words import WordTargets, word_targets
 from msim_tf.model.description_training import key_scores, tempo_hits
@@ -98,8 +103,7 @@ def judge(embedder: Embedder, store: FeatureStore) -> dict[str, Any]:
     """Everything that is known of the tracks of a store against what the model says of them."""
     embedder.metadata.validate_features(store.params, store.path)
     labels = encode(store.labels, store.identifiers, DIMENSION_NAMES, teacher=store.teacher)
-    names = [groups_of(identifier, store.labels.groups)[0] for identifier in store.identifiers]
-    groups = np.unique(names, return_inverse=True)[1]
+    groups = _groups(store)
     descriptions: list[Description] = []
     with progress_bar("describe") as progress:
         for row in range(len(store)):
@@ -111,10 +115,12 @@ def judge(embedder: Embedder, store: FeatureStore) -> dict[str, Any]:
     for name in DIMENSION_NAMES:
         if name in TAG_DIMENSION_NAMES or name not in embedder.metadata.classes:
             continue
-        rows = np.flatnonzero(labels.labelled(name))
-        if len(rows):
-            truth = labels.arrays[name][rows].astype(float)
-            result[name] = _exact(name, [descriptions[row] for row in rows], truth, groups[rows])
+        if name == "tempo":
+            estimate = np.array([said.tempo[0][0] for said in descriptions])
+        else:
+            estimate = np.array([parse_key(said.key[0][0]) for said in descriptions])
+        if labels.labelled(name).any():
+            result[name] = _exact(name, estimate, labels, groups)
     not_music = np.array([bool(set(_instruments(store, name)) & set(NOT_MUSIC)) for name in store.identifiers])
     musical = np.array([said.musical for said in descriptions])
     result["music taken for music"] = _share(musical[~not_music], groups[~not_music])
@@ -123,11 +129,40 @@ def judge(embedder: Embedder, store: FeatureStore) -> dict[str, Any]:
     return result
 
 
-def _exact(name: str, said: Sequence[Description], truth: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+def judge_annotations(annotations: Mapping[str, Annotation], store: FeatureStore) -> dict[str, Any]:
+    """What an annotator says of every track of a store whose tempo and key are known; a tempo not found is wrong.
+
+    Raises:
+        InputError: if it has not annotated all of them.
+    """
+    labels = encode(store.labels, store.identifiers, ("tempo", "key"))
+    known = labels.labelled("tempo") | labels.labelled("key")
+    missing = [track for track, needed in zip(store.identifiers, known) if needed and track not in annotations]
+    if missing:
+        raise InputError(f"{len(missing)} tracks of {store.path} are not annotated, e.g. {missing[0]}")
+    said = [annotations.get(track) for track in store.identifiers]
+    tempi = np.array([own.tempo if own and own.tempo else math.nan for own in said])
+    keys = np.array([parse_key(own.key) if own else 0 for own in said])
+    groups = _groups(store)
+    return {
+        "madmom tempo": _exact("tempo", tempi, labels, groups),
+        "madmom key": _exact("key", keys, labels, groups),
+    }
+
+
+def _groups(store: FeatureStore) -> np.ndarray:
+    """[tracks] int: equal for tracks of one source."""
+    names = [groups_of(identifier, store.labels.groups)[0] for identifier in store.identifiers]
+    return np.unique(names, return_inverse=True)[1]
+
+
+def _exact(name: str, estimate: np.ndarray, labels: EncodedLabels, groups: np.ndarray) -> dict[str, Any]:
+    """Shares over the tracks whose tempo or key is known; estimates and groups are [tracks] of all."""
+    rows = np.flatnonzero(labels.labelled(name))
+    estimate, truth, groups = estimate[rows], labels.arrays[name][rows].astype(float), groups[rows]
     if name == "tempo":
-        exact, folded = tempo_hits(np.array([own.tempo[0][0] for own in said]), truth)
+        exact, folded = tempo_hits(estimate, truth)
         return {"within 4 %": _share(exact, groups), "octaves folded": _share(folded, groups)}
-    estimate = np.array([parse_key(own.key[0][0]) for own in said])
     return {
         "exact": _share(estimate == truth, groups),
         "weighted score": _share(key_scores(estimate, truth.astype(int)), groups),
@@ -160,12 +195,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path, help="saved_models/NAME, or one of its versions")
     parser.add_argument("--store", type=Path, required=True, help="store of the test part, with labels and the teacher")
+    parser.add_argument("--madmom", type=Path, help="what tools.corpus.madmom_accuracy wrote: judged beside the model")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
+    annotations = {}
+    if arguments.madmom:
+        with Database(arguments.madmom, ANNOTATIONS) as database:
+            outcomes = {track: record.outcome for track, record in load_records(database).items()}
+        annotations = {track: own for track, own in outcomes.items() if isinstance(own, Annotation)}
+    store = FeatureStore(arguments.store)
     embedder = Embedder(arguments.model)
     try:
         embedder.validate_describes()
-        result = judge(embedder, FeatureStore(arguments.store))
+        result = judge(embedder, store)
+        if arguments.madmom:
+            result |= judge_annotations(annotations, store)
     finally:
         embedder.close()
     print("\n".join(lines(result)))

@@ -3,7 +3,7 @@ synthesized clips, of which both are exact.
 
     python -m tools.corpus.madmom_accuracy --corpus ROOT [--part test] [--workers N]
 
-Every clip of the renders is heard, at whatever confidence. Resumes: what madmom said is kept in ROOT/madmom-PART.jsonl.
+Every clip of the renders is heard, at whatever confidence. Resumes: what madmom said is kept in ROOT/madmom-PART.db.
 """
 
 from __future__ import annotations
