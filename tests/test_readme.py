@@ -36,8 +36,8 @@ NOT_OURS = {"config.toml", "saved_models/mine", "saved_models/NAME/1", "saved_mo
 
 def blocks(language):
     """The blocks of a language that are run here; the same text in two of them counts once."""
-    found = [block for text in RUN_HERE for own, block in FENCE.findall(text) if own == language]
-    return list(dict.fromkeys(found))
+    code = [block for text in RUN_HERE for own, block in FENCE.findall(text) if own == language]
+    return list(dict.fromkeys(code))
 
 
 def shell_lines(text):
@@ -49,15 +49,15 @@ def shell_lines(text):
 
 def commands():
     """The msim commands of all pages as words, without redirections and the variables of a page's budget."""
-    found = []
+    lines = []
     for text in PAGES.values():
         for line in shell_lines(text):
             # A pipe may end in msim; "#" begins a comment.
             for part in line.split(" | "):
                 words = shlex.split(part.strip(), comments=True)
                 if words[:1] == ["msim"]:
-                    found.append(tuple(word for word in words if word != "$BUDGET"))
-    return [(words[: words.index(">")] if ">" in words else words) for words in dict.fromkeys(found)]
+                    lines.append(tuple(word for word in words if word != "$BUDGET"))
+    return [(words[: words.index(">")] if ">" in words else words) for words in dict.fromkeys(lines)]
 
 
 def all_commands(command=cli) -> Iterator[click.Command]:
@@ -102,13 +102,13 @@ def test_commands_parse(words):
 def test_options_in_prose_exist():
     # Those of msim, and those that scripts of tools/ and the plug-in declare.
     sources = [*(ROOT / "tools").rglob("*.py"), ROOT / "beetsplug" / "msim.py"]
-    known = set().union(*(re.findall(r'"(--[\w-]+)"', path.read_text(encoding="utf-8")) for path in sources))
+    options = set().union(*(re.findall(r'"(--[\w-]+)"', path.read_text(encoding="utf-8")) for path in sources))
     for command in all_commands():
         for parameter in command.params:
-            known |= {*parameter.opts, *parameter.secondary_opts}
+            options |= {*parameter.opts, *parameter.secondary_opts}
     for path, text in PAGES.items():
         quoted = " ".join(re.findall(r"`([^`]+)`", prose(text)))
-        missing = set(re.findall(r"(?<![\w-])--[a-z][\w-]*\w", quoted)) - known - FOREIGN
+        missing = set(re.findall(r"(?<![\w-])--[a-z][\w-]*\w", quoted)) - options - FOREIGN
         assert not missing, (path, missing)
 
 

@@ -44,12 +44,12 @@ def test_mixes_and_paths_take_a_name_too(library):
 
 def test_a_profile_and_weights_exclude_each_other(library):
     opened = Library(library)
-    asked = (
+    requests = (
         lambda **how: opened.similar("0.ogg", **how),
         lambda **how: opened.mix({"mood": "0.ogg"}, **how),
         lambda **how: opened.path("0.ogg", "1.ogg", **how),
     )
-    for ask in asked:
+    for ask in requests:
         with pytest.raises(InputError, match="profile 'feel' and weights both"):
             ask(profile="feel", mood=1)
 

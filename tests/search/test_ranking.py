@@ -50,6 +50,6 @@ def test_bad_weights_are_refused(weights, message):
 @pytest.mark.parametrize("scale", [5e-324, 1e-300, 1e300, 4e307])
 def test_only_ratios_of_weights_count(scale):
     """Even where their sum is more than a float can hold, or they are the least that one holds."""
-    found = weight_vector({"genre": scale, "mood": -2 * scale, "era": 4 * scale}, LAYOUT)
-    np.testing.assert_allclose(found, weight_vector({"genre": 1, "mood": -2, "era": 4}, LAYOUT), rtol=1e-14)
+    scaled = weight_vector({"genre": scale, "mood": -2 * scale, "era": 4 * scale}, LAYOUT)
+    np.testing.assert_allclose(scaled, weight_vector({"genre": 1, "mood": -2, "era": 4}, LAYOUT), rtol=1e-14)
     assert np.abs(weight_vector({"genre": 1.7e308, "mood": 1.7e308}, LAYOUT)).sum() == 1

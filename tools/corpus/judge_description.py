@@ -136,8 +136,8 @@ def judge_annotations(annotations: Mapping[str, Annotation], store: FeatureStore
         InputError: if it has not annotated all of them.
     """
     labels = encode(store.labels, store.identifiers, ("tempo", "key"))
-    known = labels.labelled("tempo") | labels.labelled("key")
-    missing = [track for track, needed in zip(store.identifiers, known) if needed and track not in annotations]
+    labelled = labels.labelled("tempo") | labels.labelled("key")
+    missing = [track for track, needed in zip(store.identifiers, labelled) if needed and track not in annotations]
     if missing:
         raise InputError(f"{len(missing)} tracks of {store.path} are not annotated, e.g. {missing[0]}")
     said = [annotations.get(track) for track in store.identifiers]
