@@ -6,12 +6,23 @@ learns in test_training.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 
 import keras
 import pytest
 
 from msim_tf.model import network
+from msim_tf.model.params import NETWORK_PRESETS
+
+# The smallest with all three inputs in which one dimension is a mask on the whole and two are heads.
+MASK_AND_HEADS = dataclasses.replace(
+    NETWORK_PRESETS["multi384"],
+    dimensions=("genre", "tempo", "key"),
+    width=0.03,
+    subspace_width=4,
+    time_averaged_heads=True,
+)
 
 inception_block = network._inception_block
 

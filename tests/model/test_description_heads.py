@@ -10,6 +10,7 @@ import scipy.special
 import tensorflow as tf
 from devices import one_device
 from synthetic import SMALL
+from thin_network import MASK_AND_HEADS
 
 from msim_tf.errors import InputError
 from msim_tf.labels import words
@@ -41,16 +42,8 @@ from msim_tf.theory import TEMPO_STEPS, parse_key, tempo_estimate
 
 pytestmark = pytest.mark.usefixtures("thin_blocks")
 
-# One dimension is a mask on the whole, two are heads.
-NETWORK = dataclasses.replace(
-    NETWORK_PRESETS["multi384"],
-    dimensions=("genre", "tempo", "key"),
-    width=0.03,
-    subspace_width=4,
-    time_averaged_heads=True,
-)
 PARAMS = TrainParams(
-    network=NETWORK,
+    network=MASK_AND_HEADS,
     epochs=1,
     steps_per_epoch=1,
     validation_steps=1,
@@ -151,12 +144,12 @@ def test_calibration_finds_the_scale_of_overconfident_heads(rng):
 
 def test_a_training_leaves_heads_that_its_network_can_use(finished, labelled_store):
     heads = load_heads(finished.path)
-    assert set(heads.classes) <= set(NETWORK.dimensions) and {"tempo", "key"} <= set(heads.classes)
+    assert set(heads.classes) <= set(MASK_AND_HEADS.dimensions) and {"tempo", "key"} <= set(heads.classes)
     assert heads.words == {name: tuple(heads.classes[name]) for name in heads.words}
     model = load_model(finished)
     segments = labelled_store.read_segments(np.arange(3), np.zeros(3, int))
     inputs = {name: tf.cast(value, tf.float32) for name, value in segments.items()}
-    logits = segment_logits(heads, NETWORK, inputs, embedding_model(model)(inputs))
+    logits = segment_logits(heads, MASK_AND_HEADS, inputs, embedding_model(model)(inputs))
     assert list(logits) == list(heads.classes)
     for name, value in logits.items():
         assert value.shape == (3, len(heads.classes[name]))
@@ -231,7 +224,7 @@ def test_a_transposed_chroma_is_heard_in_the_transposed_key(rng):
 
 
 def test_heads_start_where_those_of_the_network_ended(labelled_store):
-    model = build_network(NETWORK, labelled_store.params)
+    model = build_network(MASK_AND_HEADS, labelled_store.params)
     key, tempo = build_key_head(labelled_store.params, 1), build_tempo_head(labelled_store.params, 1)
     for head, name in ((key, "key"), (tempo, "tempo")):
         copy_network_head(head, model, name)

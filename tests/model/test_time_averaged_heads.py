@@ -7,29 +7,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from devices import one_device
+from thin_network import MASK_AND_HEADS
 
 from msim_tf.data.batch_sampler import BatchParams, BatchSampler
 from msim_tf.data.pipeline import StorePart, make_dataset
 from msim_tf.errors import InputError
 from msim_tf.labels.encoding import encode
 from msim_tf.model.network import build_network, head_model
-from msim_tf.model.params import NETWORK_PRESETS, TrainParams
+from msim_tf.model.params import TrainParams
 from msim_tf.model.run import load_model
 from msim_tf.model.time_averaged_heads import _on_crops
 from msim_tf.model.training import train
 
 pytestmark = pytest.mark.usefixtures("thin_blocks")
 
-# One dimension is a mask on the whole, two are heads.
-NETWORK = dataclasses.replace(
-    NETWORK_PRESETS["multi384"],
-    dimensions=("genre", "tempo", "key"),
-    width=0.03,
-    subspace_width=4,
-    time_averaged_heads=True,
-)
 PARAMS = TrainParams(
-    network=NETWORK,
+    network=MASK_AND_HEADS,
     epochs=1,
     steps_per_epoch=1,
     validation_steps=1,
@@ -45,7 +38,7 @@ PARAMS = TrainParams(
 @pytest.fixture(scope="module")
 def model(labelled_store):
     keras.utils.set_random_seed(7)
-    return build_network(NETWORK, labelled_store.params)
+    return build_network(MASK_AND_HEADS, labelled_store.params)
 
 
 def test_the_head_model_is_the_subspace_of_the_whole(model, labelled_store):
@@ -103,4 +96,4 @@ def test_the_stage_changes_the_time_averaged_heads_and_nothing_else(labelled_sto
 
 def test_a_network_without_time_averaged_heads_has_no_such_stage():
     with pytest.raises(InputError, match="no time-averaged heads"):
-        dataclasses.replace(PARAMS, network=dataclasses.replace(NETWORK, time_averaged_heads=False))
+        dataclasses.replace(PARAMS, network=dataclasses.replace(MASK_AND_HEADS, time_averaged_heads=False))
