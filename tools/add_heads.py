@@ -1,10 +1,12 @@
 """Teaches an exported model to say words, tempo and key, and exports it as its next version.
 
     python -m tools.add_heads saved_models/open6/3 STORE saved_models/open6 --steps 1000
+    python -m tools.add_heads saved_models/open6/5 STORE saved_models/open6 --steps 3000 --keep-words
 
 STORE holds the features and labels that the heads learn from. The network and its subspaces stay as they are: its
 weights are read from the version's own checkpoint, and the new version embeds as the old one does, to within 1e-5.
-Version 4 of open6 was made so from version 3.
+With --keep-words the head that says words stays as well, and only tempo and key learn. Version 4 of open6 was made so
+from version 3, and version 6 from version 5.
 """
 
 from __future__ import annotations
@@ -20,13 +22,16 @@ import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from msim_tf.data.store import FeatureStore
+from msim_tf.dimensions import TAG_DIMENSION_NAMES
 from msim_tf.errors import InputError
 from msim_tf.export.export import export_model
 from msim_tf.export.metadata import load_description, load_metadata
 from msim_tf.export.servable import Servable
 from msim_tf.labels.encoding import encode
 from msim_tf.labels.splits import training_rows
-from msim_tf.model.description_training import train_heads_to_describe
+from msim_tf.model.description_heads import WORDS, DescriptionHeads, build_word_head, tag_columns
+from msim_tf.model.description_training import train_heads_to_describe, train_tempo_and_key
+from msim_tf.model.head_fitting import TrackPart
 from msim_tf.model.initial_weights import assign_exported_weights
 from msim_tf.model.network import build_network, embedding_function
 from msim_tf.model.params import TRAIN_PRESETS, NetworkParams, TrainParams
@@ -76,7 +81,22 @@ def _mel_statistics(version: Path) -> tuple[float, float]:
     raise InputError(f"{version}: its graph does not hold the statistics of its inputs")
 
 
-def add_heads(version: Path, store: FeatureStore, base: Path, params: TrainParams) -> Path:
+def word_head_of_export(version: Path, network: NetworkParams) -> DescriptionHeads:
+    """The head of an exported version that says words, with its weights, and how well it does.
+
+    Raises:
+        InputError: if the version says no words.
+    """
+    description = load_description(version).get("description") or {"classes": {}}
+    words = {name: tuple(own) for name, own in description["classes"].items() if name in TAG_DIMENSION_NAMES}
+    if not words:
+        raise InputError(f"{version}: it says no words that could be kept; leave out --keep-words")
+    head = build_word_head(len(tag_columns(network)), words)
+    assign_exported_weights(head, version)
+    return DescriptionHeads(words, {WORDS: head}, {WORDS: description["held_out"].get(WORDS, {})})
+
+
+def add_heads(version: Path, store: FeatureStore, base: Path, params: TrainParams, *, keep_words: bool = False) -> Path:
     """Trains the heads and exports the network with them.
 
     Args:
@@ -84,6 +104,7 @@ def add_heads(version: Path, store: FeatureStore, base: Path, params: TrainParam
         store: features and labels.
         base: ``saved_models/NAME``, below which the new version appears.
         params: its ``describe_steps``, ``validation`` and ``seed`` are used.
+        keep_words: whether the version's own head for words stays as it is.
 
     Returns:
         The new version directory.
@@ -100,7 +121,13 @@ def add_heads(version: Path, store: FeatureStore, base: Path, params: TrainParam
     parts = training_rows(
         store.identifiers, store.labels.groups, validation=params.validation, seed=params.seed, split=None
     )
-    heads = train_heads_to_describe(model, store, labels, parts, params)
+    if keep_words:
+        kept = word_head_of_export(version, network)
+        training_part, held_out = (TrackPart(store, labels, parts[name]) for name in ("train", "validation"))
+        exact = train_tempo_and_key(model, training_part, held_out, params)
+        heads = DescriptionHeads(kept.words, kept.models | exact.models, kept.held_out | exact.held_out)
+    else:
+        heads = train_heads_to_describe(model, store, labels, parts, params)
     if not heads.models:
         raise InputError(f"{store.path}: its labels teach no words, tempo or key")
     training: dict[str, Any] = dict(metadata.training)
@@ -133,10 +160,12 @@ def main() -> int:
     parser.add_argument("version", type=Path, help="directory of the exported version")
     parser.add_argument("store", type=Path, help="feature store with labels")
     parser.add_argument("base", type=Path, help="saved_models/NAME, where the next version appears")
+    parser.add_argument("--keep-words", action="store_true", help="only tempo and key learn; words stay as they are")
     parser.add_argument("--steps", type=int, default=TRAIN_PRESETS["open6"].describe_steps, help="batches of each head")
     arguments = parser.parse_args()
     params = dataclasses.replace(TRAIN_PRESETS["open6"], describe_steps=arguments.steps)
-    print(add_heads(arguments.version, FeatureStore(arguments.store), arguments.base, params))
+    store = FeatureStore(arguments.store)
+    print(add_heads(arguments.version, store, arguments.base, params, keep_words=arguments.keep_words))
     return 0
 
 

@@ -73,17 +73,33 @@ def train_heads_to_describe(
         if head is not None:
             models[WORDS] = head
 
-    # Tempo and key, from the inputs; a dimension with too few labels gets no head.
+    exact = train_tempo_and_key(model, training, held_out, params)
+    return DescriptionHeads(targets.words, models | exact.models, figures | exact.held_out)
+
+
+def train_tempo_and_key(
+    model: keras.Model, training: TrackPart, held_out: TrackPart, params: TrainParams
+) -> DescriptionHeads:
+    """Trains heads of tempo and key, from the inputs; a dimension with too few labelled tracks gets none.
+
+    Args:
+        model: of ``build_network``, in float32; the heads start from its own.
+        training: tracks to learn from.
+        held_out: tracks on which the heads are calibrated and judged.
+        params: how the network was trained; their ``describe_steps``.
+    """
+    models: dict[str, keras.Model] = {}
+    figures: dict[str, Any] = {}
     for name in params.network.dimensions:
         task = _TASKS.get(dimension(name).kind)
         if task is None or task.source not in params.network.inputs:
             continue
-        if labels.labelled(name)[training.rows].sum() >= FEWEST:
-            head = task.build(store.params, params.network.slow_stride)
+        if training.labels.labelled(name)[training.rows].sum() >= FEWEST:
+            head = task.build(training.store.params, params.network.slow_stride)
             copy_network_head(head, model, name)
             figures[name] = _train_classes(head, task, name, training, held_out, params)
             models[name] = head
-    return DescriptionHeads(targets.words, models, figures)
+    return DescriptionHeads({}, models, figures)
 
 
 @dataclass(frozen=True)
