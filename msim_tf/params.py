@@ -137,14 +137,14 @@ FEATURE_PRESETS: dict[str, FeatureParams] = {
 }
 
 
-def validate_digest(found: str, found_in: str | Path, expected: str, expected_by: str | Path) -> None:
+def validate_digest(digest: str, origin: str | Path, expected: str, expected_by: str | Path) -> None:
     """Refuses features made with other parameters.
 
     Raises:
         InputError: naming both digests and both files.
     """
-    if found != expected:
+    if digest != expected:
         raise InputError(
-            f"{found_in} holds features with digest {found}, {expected_by} expects {expected}: "
+            f"{origin} holds features with digest {digest}, {expected_by} expects {expected}: "
             "extract again with the parameters of the latter, or use what belongs to the former"
         )

@@ -214,6 +214,6 @@ def _print_coverage(store: Path, values: dict[str, dict[str, tuple[str, ...]]], 
     """How many tracks are labelled in each dimension, and with what."""
     click.echo(f"{store}: labels of {len(identifiers)} tracks")
     for name in DIMENSION_NAMES:
-        known = [values[identifier][name] for identifier in identifiers if name in values.get(identifier, {})]
-        common = ", ".join(f"{value} {count}" for value, count in Counter(sum(known, ())).most_common(4))
-        click.echo(f"  {name:<11}{len(known):>6} known  {common}".rstrip())
+        labelled = [values[identifier][name] for identifier in identifiers if name in values.get(identifier, {})]
+        common = ", ".join(f"{value} {count}" for value, count in Counter(sum(labelled, ())).most_common(4))
+        click.echo(f"  {name:<11}{len(labelled):>6} known  {common}".rstrip())

@@ -21,7 +21,7 @@ from msim_tf.export.metadata import ModelMetadata
 from msim_tf.library.catalog import CATALOG, Catalog, is_library, load_catalog, writing
 from msim_tf.library.embedded_files import TrackEmbedder, embedded_files
 from msim_tf.library.plan import Plan, make_plan
-from msim_tf.library.update import Progress, TrackSource, Update, known_files, must_retry, source_of
+from msim_tf.library.update import Progress, TrackSource, Update, must_retry, remembered_files, source_of
 from msim_tf.library.update_options import Summary, UpdateOptions
 from msim_tf.search.index import Index
 from msim_tf.search.index_directory import REBUILD, foreign_names, publish, refuse_old_format
@@ -49,7 +49,7 @@ def compared(catalog: Catalog, index: Index | None, options: UpdateOptions) -> t
     """
     assert catalog.music is not None
     scan = scan_folder(catalog.music)
-    plan = make_plan(catalog.music, scan, known_files(index), retry=must_retry(index, options))
+    plan = make_plan(catalog.music, scan, remembered_files(index), retry=must_retry(index, options))
     if index is not None:
         index.close()
     return plan, scan

@@ -44,7 +44,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Known:
+class Remembered:
     """What a library remembers.
 
     Attributes:
@@ -61,7 +61,7 @@ class Known:
 def make_plan(
     root: Path,
     scan: Scan,
-    known: Known,
+    remembered: Remembered,
     *,
     retry: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -71,11 +71,11 @@ def make_plan(
     Args:
         root: the folder.
         scan: what is in it.
-        known: what the library remembers.
+        remembered: what the library knows of them.
         retry: whether to plan files again that could not be used.
         progress: called with (files compared by contents, of how many).
     """
-    tracks = known.tracks
+    tracks = remembered.tracks
     present = {name for name in scan.files if name in tracks}
     same = {name for name in present if scan.files[name] == tracks[name].state}
     # In a folder that cannot be listed nothing is known to be gone.
@@ -103,7 +103,7 @@ def make_plan(
     failed = [
         name
         for name, state in scan.files.items()
-        if not retry and name not in moved and name in known.failed and known.failed[name].state == state
+        if not retry and name not in moved and name in remembered.failed and remembered.failed[name].state == state
     ]
     # Whatever else the scan has is new.
     settled = {*present, *moved, *failed}
@@ -112,11 +112,11 @@ def make_plan(
         changed=sorted(present - same - set(touched)),
         moved=moved,
         touched=touched,
-        returned=sorted((same | set(touched)) & known.missing),
-        missing=[name for name in gone if name not in known.missing],
-        still_missing=[name for name in gone if name in known.missing],
+        returned=sorted((same | set(touched)) & remembered.missing),
+        missing=[name for name in gone if name not in remembered.missing],
+        still_missing=[name for name in gone if name in remembered.missing],
         failed=failed,
-        unchanged=len(same - known.missing) + len(unseen),
+        unchanged=len(same - remembered.missing) + len(unseen),
     )
 
 

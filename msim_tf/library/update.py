@@ -22,7 +22,7 @@ from msim_tf.export.metadata import ModelMetadata
 from msim_tf.library.catalog import CATALOG, Catalog
 from msim_tf.library.descriptions import annotated, without_description
 from msim_tf.library.file_table import FileRecord, FileTable
-from msim_tf.library.plan import Known, Plan, make_plan, vanished
+from msim_tf.library.plan import Plan, Remembered, make_plan, vanished
 from msim_tf.library.update_options import Summary, UpdateOptions
 from msim_tf.search.faiss_engine import FaissEngine
 from msim_tf.search.index import Index
@@ -45,16 +45,16 @@ def source_of(metadata: ModelMetadata) -> Source:
     return Source(metadata.layout, metadata.name, metadata.directory.name, metadata.features.digest)
 
 
-def known_files(index: Index | None) -> Known:
+def remembered_files(index: Index | None) -> Remembered:
     """What a library remembers of the files of its folder."""
     if index is None:
-        return Known()
+        return Remembered()
     records = FileTable(index.table.database).records()
     missing = index.table.missing()
     names = [*index.identifiers, *missing]
     tracks = {name: records.get(name, FileRecord()) for name in names}
     failed = {name: record for name, record in records.items() if record.failure and name not in tracks}
-    return Known(tracks, frozenset(missing), failed)
+    return Remembered(tracks, frozenset(missing), failed)
 
 
 def must_retry(index: Index | None, options: UpdateOptions) -> bool:
@@ -111,15 +111,15 @@ class Update:
             InputError: if no file at all could be embedded.
         """
         # The folder as it is now, compared with what the index remembers of it.
-        known = known_files(self.index)
+        before = remembered_files(self.index)
         plan = make_plan(
-            self._music, scan, known, retry=must_retry(self.index, self._options), progress=self._stage("compare")
+            self._music, scan, before, retry=must_retry(self.index, self._options), progress=self._stage("compare")
         )
         self.summary.failures |= scan.failures
-        self.summary.failures |= {name: known.failed[name].failure for name in plan.failed}
+        self.summary.failures |= {name: before.failed[name].failure for name in plan.failed}
         self.summary.remembered = len(plan.failed)
         self.summary.notices += scan.notices()
-        self._rearrange(plan, scan, known)
+        self._rearrange(plan, scan, before)
         self._embed({name: scan.files[name] for name in (*plan.new, *plan.changed)})
         if self.index is None:
             if self.summary.pending:
@@ -144,22 +144,22 @@ class Update:
     def _stage(self, name: str) -> Callable[[int, int], None]:
         return lambda done, total: self._progress(name, done, total)
 
-    def _rearrange(self, plan: Plan, scan: Scan, known: Known) -> None:
+    def _rearrange(self, plan: Plan, scan: Scan, before: Remembered) -> None:
         """Everything that needs no model: what is gone, moved, back, or has another time."""
         summary, index = self.summary, self.index
-        summary.unchanged = plan.unchanged + len([name for name in plan.touched if name not in known.missing])
+        summary.unchanged = plan.unchanged + len([name for name in plan.touched if name not in before.missing])
         summary.moved, summary.returned = len(plan.moved), len(plan.returned)
         if index is None:
             return
         index.begin()
         files = FileTable(index.table.database)
         # A moved track may have been missing; it is offered again.
-        index.set_missing([*plan.returned, *(old for old in plan.moved.values() if old in known.missing)], False)
+        index.set_missing([*plan.returned, *(old for old in plan.moved.values() if old in before.missing)], False)
         index.rename(plan.moved)
         files.forget(plan.moved.values())
         # The contents of moved and touched files are as they were; their times and sizes are those of the scan.
-        states = {new: known.tracks[old] for new, old in plan.moved.items()}
-        states |= {name: known.tracks[name] for name in plan.touched}
+        states = {new: before.tracks[old] for new, old in plan.moved.items()}
+        states |= {name: before.tracks[name] for name in plan.touched}
         files.put({name: replace(record, state=scan.files[name]) for name, record in states.items()})
         # What is gone is forgotten only when the user says so.
         if self._options.prune:
@@ -172,7 +172,7 @@ class Update:
             index.set_missing(plan.missing, True)
             summary.vanished = vanished(plan.missing, scan)
         # Failures of names that the scan leaves out are remembered to be listed; those of files that are gone are not.
-        files.forget(name for name in known.failed if name not in scan.files and name not in scan.failures)
+        files.forget(name for name in before.failed if name not in scan.files and name not in scan.failures)
         files.put({name: FileRecord(failure=reason) for name, reason in scan.failures.items()})
         index.save()
 

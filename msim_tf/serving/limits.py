@@ -34,10 +34,10 @@ def most_values(info: TensorInfo) -> int:
     """How many values a request may send for one input."""
     if info.shape is None:
         return ROWS * FREE_AXES
-    known = math.prod(size for size in info.shape if size is not None)
+    fixed = math.prod(size for size in info.shape if size is not None)
     rows = ROWS if info.shape and info.shape[0] is None else 1
     others = FREE_AXES if None in info.shape[1:] else 1
-    return max(known, 1) * rows * others
+    return max(fixed, 1) * rows * others
 
 
 def most_request_bytes(models: Iterable[Mapping[str, Signature]]) -> int:

@@ -138,23 +138,23 @@ def test_triplets_are_embedded_and_what_has_no_audio_is_listed(dim_sim, tmp_path
     done = invoke("embed", dim_sim, tmp_path / "music", "--model", "any", "--out", tmp_path / "e.npz")
     assert done.exit_code == 1 and "e.npz: 4 tracks, 12 coordinates" in done.output
     assert "left out 1: no audio: lost" in done.output
-    found = load_embeddings(tmp_path / "e.npz")
-    assert found.identifiers == ("T0", "T1", "T2", "T3") and found.meta["model"] == "fake"
-    np.testing.assert_array_equal(found.embeddings[:, 0], [0, 1, 2, 3])
+    actual = load_embeddings(tmp_path / "e.npz")
+    assert actual.identifiers == ("T0", "T1", "T2", "T3") and actual.meta["model"] == "fake"
+    np.testing.assert_array_equal(actual.embeddings[:, 0], [0, 1, 2, 3])
     assert "triplet score" in invoke("triplets", dim_sim, tmp_path / "e.npz").output
     done = invoke("embed", dim_sim, tmp_path / "music", "--model", "any", "--out", tmp_path / "c.npz", "--clips")
-    found = load_embeddings(tmp_path / "c.npz")
+    actual = load_embeddings(tmp_path / "c.npz")
     # One second at 62.5 frames a second; SMALL's segment is 1.024 s.
-    np.testing.assert_allclose(found.embeddings[found.identifiers.index("T0@1"), 0], 0.062, atol=1e-6)
+    np.testing.assert_allclose(actual.embeddings[actual.identifiers.index("T0@1"), 0], 0.062, atol=1e-6)
 
 
 def test_baselines_of_a_store_are_files_anyone_reads(labelled_store, tmp_path):
     done = invoke("baselines", labelled_store.path, "--out", tmp_path, "--size", "16")
     assert "mfcc.npz: 12 tracks, 80 coordinates" in done.output
     for name, size in (("mfcc", 80), ("random_projection", 16)):
-        found = load_embeddings(tmp_path / f"{name}.npz")
-        assert list(found.identifiers) == labelled_store.identifiers and found.embeddings.shape == (12, size)
-        assert found.layout is None and found.meta["digest"] == labelled_store.params.digest
+        actual = load_embeddings(tmp_path / f"{name}.npz")
+        assert list(actual.identifiers) == labelled_store.identifiers and actual.embeddings.shape == (12, size)
+        assert actual.layout is None and actual.meta["digest"] == labelled_store.params.digest
     mfcc = load_embeddings(tmp_path / "mfcc.npz").embeddings
     np.testing.assert_allclose(mfcc.mean(axis=0), 0, atol=1e-5)
 
@@ -186,10 +186,10 @@ def test_report_prints_its_page_and_headline_numbers(labelled_store, vectors, cl
             *("--out", tmp_path / "out", "-k", 3, "--per-label", 9),
         )
         assert done.output.splitlines()[0] == str(tmp_path / "out" / "report.html")
-    found = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert found["facts"]["Tracks"] == "8 of features, held out"
-    assert f"vectors: triplet score {found['systems'][0]['score']:.4f}" in done.output
-    cells = {(cell["subspace"], cell["kind"]): cell for cell in found["disentanglement"]["cells"]}
+    actual = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert actual["facts"]["Tracks"] == "8 of features, held out"
+    assert f"vectors: triplet score {actual['systems'][0]['score']:.4f}" in done.output
+    cells = {(cell["subspace"], cell["kind"]): cell for cell in actual["disentanglement"]["cells"]}
     assert f"  genre      {cells['genre', 'genre']['accuracy']:.3f} on its own label" in done.output
 
 
@@ -272,9 +272,9 @@ def test_wrong_input_is_one_line(
         "store": labelled_store.path,
         "clips": clips_folder,
     }
-    with pytest.raises(InputError, match=message) as found:
+    with pytest.raises(InputError, match=message) as actual:
         invoke(*(argument.format(**names) for argument in arguments))
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(actual.value)
     assert not (tmp_path / "new").exists()
 
 

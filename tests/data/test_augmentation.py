@@ -28,17 +28,17 @@ def test_read_between_frames_as_scipy_interpolates(store, rng):
     starts = np.array([rng.integers(0, most) for most in room])
     stretch[3] = 1.0
     starts[3] = min(starts[3], store.frames[clips[3]] - length)
-    found = store.read_segments(clips, starts, stretch)
+    actual = store.read_segments(clips, starts, stretch)
     for row, (clip, start, factor) in enumerate(zip(clips, starts, stretch)):
         whole = store.read_clip(clip)
         frames = start + np.arange(length) * factor
         for name in ("mel", "cens"):
             expected = interpolate.interp1d(np.arange(store.frames[clip]), getattr(whole, name))(frames)
-            np.testing.assert_allclose(found[name][row], expected, atol=2e-3)
+            np.testing.assert_allclose(actual[name][row], expected, atol=2e-3)
         # The centre of the window of frame 0 stands ``lags / 2`` after the start of the padded envelope.
         padded = start + lags // 2 + (np.arange(length + lags - 1) - lags // 2) * factor
         expected = np.interp(padded, np.arange(len(whole.onset)), whole.onset)
-        np.testing.assert_allclose(found["onset"][row], expected, rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(actual["onset"][row], expected, rtol=2e-3, atol=2e-3)
 
 
 @pytest.fixture(scope="module")
@@ -171,15 +171,15 @@ def test_the_equaliser_is_a_gain_of_the_magnitudes(rng):
     mel[:, :, 0] = 0  # silence stays silent
     magnitudes = (10 ** mel.astype(np.float64) - 1) / 10
     equalisers = np.array([[6.0, 6, 6, 6, 6], [0, 0, 0, 0, 0], [-12, 0, 0, 0, 12]])
-    found = mel.copy()
-    augmentation.equalise(found, equalisers)
+    actual = mel.copy()
+    augmentation.equalise(actual, equalisers)
     half_a_step = {"rtol": 2**-11 * 1.01, "atol": 1e-6}
-    np.testing.assert_allclose(found[0], np.log10(1 + 10 * magnitudes[0] * 10 ** (6 / 20)), **half_a_step)
-    np.testing.assert_array_equal(found[1], mel[1])
+    np.testing.assert_allclose(actual[0], np.log10(1 + 10 * magnitudes[0] * 10 ** (6 / 20)), **half_a_step)
+    np.testing.assert_array_equal(actual[1], mel[1])
     for band, decibels in ((0, -12.0), (127, 12.0)):
         gain = 10 ** (decibels / 20)
-        np.testing.assert_allclose(found[2, band], np.log10(1 + 10 * magnitudes[2, band] * gain), **half_a_step)
-    np.testing.assert_allclose(found[2, 64], mel[2, 64], atol=0.03)  # next to the middle knot, at 0 dB
+        np.testing.assert_allclose(actual[2, band], np.log10(1 + 10 * magnitudes[2, band] * gain), **half_a_step)
+    np.testing.assert_allclose(actual[2, 64], mel[2, 64], atol=0.03)  # next to the middle knot, at 0 dB
     drawn = augmentation.random_equalisers(4000, rng)
     assert np.mean(drawn.any(axis=1)) == pytest.approx(0.5, abs=0.05)
     assert drawn[drawn.any(axis=1)].std() == pytest.approx(np.hypot(4, 4), rel=0.05)

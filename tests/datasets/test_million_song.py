@@ -25,33 +25,33 @@ def by_number(values):
 
 
 def test_tags_above_the_threshold_in_the_taxonomys_dimensions(tmp_path):
-    found = read(trees.msd(tmp_path))
-    assert by_number(found.labels.values) == {
+    actual = read(trees.msd(tmp_path))
+    assert by_number(actual.labels.values) == {
         0: {"genre": ("Hip-Hop",), "era": ("80s",)},
         1: {"mood": ("Mellow",)},
         2: {"genre": ("rock",), "instrument": ("female vocalists",)},
         4: {"genre": ("metal",)},
     }
-    assert by_number(found.labels.groups) == {0: "AR0", 1: "AR0", 2: "AR1", 4: "AR3", 6: "AR5", 7: "AR6"}
-    assert found.left_out["two files of that name"] == (IDS[3],)
-    assert IDS[5] in found.left_out["no audio"]
+    assert by_number(actual.labels.groups) == {0: "AR0", 1: "AR0", 2: "AR1", 4: "AR3", 6: "AR5", 7: "AR6"}
+    assert actual.left_out["two files of that name"] == (IDS[3],)
+    assert IDS[5] in actual.left_out["no audio"]
 
 
 def test_a_lower_threshold_and_the_year(tmp_path):
-    found = by_number(read(trees.msd(tmp_path), threshold=49, era_from_year=True).labels.values)
-    assert found[1] == {"genre": ("rock",), "mood": ("Mellow",), "era": ("90s",)}
-    assert found[0]["era"] == ("80s",)  # the tag wins; the year is unknown anyway
-    assert found[4]["era"] == ("1920s",) and found[6]["era"] == ("60s",) and found[7] == {"era": ("70s",)}
-    assert "genre" not in found[6]  # 49 is not above 49
+    actual = by_number(read(trees.msd(tmp_path), threshold=49, era_from_year=True).labels.values)
+    assert actual[1] == {"genre": ("rock",), "mood": ("Mellow",), "era": ("90s",)}
+    assert actual[0]["era"] == ("80s",)  # the tag wins; the year is unknown anyway
+    assert actual[4]["era"] == ("1920s",) and actual[6]["era"] == ("60s",) and actual[7] == {"era": ("70s",)}
+    assert "genre" not in actual[6]  # 49 is not above 49
 
 
 def test_choi_split_by_artist(tmp_path):
-    found = read(trees.msd(tmp_path))
-    assert found.split.source == "Choi's split of the Million Song Dataset"
-    tracks = {part: sorted(by_number(dict.fromkeys(names))) for part, names in found.split.parts.items()}
+    actual = read(trees.msd(tmp_path))
+    assert actual.split.source == "Choi's split of the Million Song Dataset"
+    tracks = {part: sorted(by_number(dict.fromkeys(names))) for part, names in actual.split.parts.items()}
     assert tracks == {"train": [2], "validation": [4], "test": [1, 6]}
-    assert [by_number({track: 0}) for track in found.left_out["artist of a later part, left out of train"]] == [{0: 0}]
-    assert "no audio" in found.faults  # track 5 is on the list
+    assert [by_number({track: 0}) for track in actual.left_out["artist of a later part, left out of train"]] == [{0: 0}]
+    assert "no audio" in actual.faults  # track 5 is on the list
     published = read(tmp_path, by_artist=False).split.parts["train"]
     assert sorted(by_number(dict.fromkeys(published))) == [0, 2]
 
@@ -61,9 +61,9 @@ def test_lees_pickled_lists_win_and_their_tail_is_validation(tmp_path, protocol)
     root = trees.msd(tmp_path)
     fillers = [f"TRZZZZZ128F{number:07d}" for number in range(201_678)]
     trees.lee_lists(root, [IDS[2], *fillers, IDS[0], IDS[4]], [IDS[1]], protocol=protocol)
-    found = read(root, by_artist=False).split
-    assert found.source.startswith("Lee's")
-    tracks = {part: sorted(by_number(dict.fromkeys(names))) for part, names in found.parts.items()}
+    actual = read(root, by_artist=False).split
+    assert actual.source.startswith("Lee's")
+    tracks = {part: sorted(by_number(dict.fromkeys(names))) for part, names in actual.parts.items()}
     assert tracks == {"train": [0, 2], "validation": [4], "test": [1]}
 
 
@@ -87,13 +87,13 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
 
 
 def test_one_json_file_per_track(tmp_path):
-    found = read(trees.msd_json(tmp_path))
-    assert by_number(found.labels.values) == {0: {"genre": ("Hip-Hop",), "era": ("80s",)}, 1: {"mood": ("Mellow",)}}
-    assert by_number(found.labels.groups) == {0: "Artist 0", 1: "Artist 1"}
-    assert found.left_out["unreadable JSON"] == (IDS[2],)
-    tracks = {part: sorted(by_number(dict.fromkeys(names))) for part, names in found.split.parts.items()}
+    actual = read(trees.msd_json(tmp_path))
+    assert by_number(actual.labels.values) == {0: {"genre": ("Hip-Hop",), "era": ("80s",)}, 1: {"mood": ("Mellow",)}}
+    assert by_number(actual.labels.groups) == {0: "Artist 0", 1: "Artist 1"}
+    assert actual.left_out["unreadable JSON"] == (IDS[2],)
+    tracks = {part: sorted(by_number(dict.fromkeys(names))) for part, names in actual.split.parts.items()}
     assert tracks == {"train": [0, 2], "validation": [], "test": [1]}
-    assert any("no track_metadata.db" in note for note in found.notes)
+    assert any("no track_metadata.db" in note for note in actual.notes)
 
 
 def test_a_locked_database_is_one_line(tmp_path, monkeypatch):

@@ -40,8 +40,8 @@ def by_stem(values):
     return {track.rpartition("/")[2].rpartition(".")[0]: value for track, value in values.items()}
 
 
-def parts(found):
-    return {part: sorted(by_stem(dict.fromkeys(tracks))) for part, tracks in found.split.parts.items()}
+def parts(actual):
+    return {part: sorted(by_stem(dict.fromkeys(tracks))) for part, tracks in actual.split.parts.items()}
 
 
 def test_every_reader_is_in_the_catalogue_and_every_labelled_set_has_one():
@@ -84,23 +84,23 @@ def test_judgements_without_labels_say_where_they_go(tmp_path):
 
 
 def test_magnatagatune(tmp_path):
-    found = read("magnatagatune", trees.magnatagatune(tmp_path))
-    assert by_stem(found.labels.values) == {
+    actual = read("magnatagatune", trees.magnatagatune(tmp_path))
+    assert by_stem(actual.labels.values) == {
         "a-1-1": {"genre": ("rock",), "instrument": ("no vocals",)},
         "b-2-30": {"instrument": ("female vocalists",)},
         "c-3-59": {"instrument": ("no vocals",)},
         "d-1-1": {"genre": ("rock",)},
     }
-    assert by_stem(found.labels.groups) == {"a-1-1": "Bj\xf6rn", "b-2-30": "B", "c-3-59": "C", "d-1-1": "C"}
-    assert found.left_out == {
+    assert by_stem(actual.labels.groups) == {"a-1-1": "Bj\xf6rn", "b-2-30": "B", "c-3-59": "C", "d-1-1": "C"}
+    assert actual.left_out == {
         "no audio": ("11", "14"),
         "empty file": ("12",),
         "a web page or message saved as audio": ("13",),
         "listed twice": ("2",),
         "artist of a later part, left out of train": ("mp3/4/d-1-1.mp3",),
     }
-    assert found.faults == {"no audio", "empty file", "a web page or message saved as audio", "listed twice"}
-    assert parts(found) == {"train": ["a-1-1"], "validation": ["b-2-30"], "test": ["c-3-59"]}
+    assert actual.faults == {"no audio", "empty file", "a web page or message saved as audio", "listed twice"}
+    assert parts(actual) == {"train": ["a-1-1"], "validation": ["b-2-30"], "test": ["c-3-59"]}
     assert parts(read("magnatagatune", tmp_path, by_artist=False))["train"] == ["a-1-1", "d-1-1"]
 
 
@@ -133,15 +133,15 @@ def test_magnatagatune_broken_tables_are_one_line(tmp_path):
 
 
 def test_jamendo(tmp_path):
-    found = read("jamendo", trees.jamendo(tmp_path))
-    assert by_stem(found.labels.values) == {
+    actual = read("jamendo", trees.jamendo(tmp_path))
+    assert by_stem(actual.labels.values) == {
         "214": {"genre": ("punkrock",), "era": ("80s",)},
         "1376": {"genre": ("alternative rock",), "mood": ("film", "happy"), "instrument": ("piano",)},
         "1377.low": {"mood": ("melancholic",)},
     }
-    assert by_stem(found.labels.groups)["214"] == by_stem(found.labels.groups)["1377.low"] == "artist_000014"
-    assert found.left_out["no audio"] == ("track_0001378",)
-    assert parts(found) == {"train": [], "validation": ["1376"], "test": ["1377.low"]}
+    assert by_stem(actual.labels.groups)["214"] == by_stem(actual.labels.groups)["1377.low"] == "artist_000014"
+    assert actual.left_out["no audio"] == ("track_0001378",)
+    assert parts(actual) == {"train": [], "validation": ["1376"], "test": ["1377.low"]}
     assert parts(read("jamendo", tmp_path, by_artist=False))["train"] == ["214"]
     without = read("jamendo", tmp_path, split_number=3)
     assert without.split is None and any("no data/splits/split-3" in note for note in without.notes)
@@ -156,24 +156,24 @@ def test_jamendo_with_the_files_of_the_subsets_only(tmp_path):
     trees.write(root / "data" / "autotagging_genre.tsv", "TRACK_ID\tTAGS\n" + genre + genre)
     mood = "\t".join((*rows["track_0001376"][:5], "mood/theme---happy")) + "\n"
     trees.write(root / "data" / "autotagging_moodtheme.tsv", "TRACK_ID\tTAGS\n" + mood)
-    found = read("jamendo", root)
-    assert by_stem(found.labels.values) == {"1376": {"genre": ("alternative rock",), "mood": ("happy",)}}
-    assert found.left_out["listed twice"] == ("track_0001376",)
+    actual = read("jamendo", root)
+    assert by_stem(actual.labels.values) == {"1376": {"genre": ("alternative rock",), "mood": ("happy",)}}
+    assert actual.left_out["listed twice"] == ("track_0001376",)
     trees.write(root / "data" / "autotagging_moodtheme.tsv", "TRACK_ID\tTAGS\n" + mood[:30])
     with pytest.raises(InputError, match="autotagging_moodtheme.tsv, line 2: 3 cells.*half a download"):
         read("jamendo", root)
 
 
 def test_fma(tmp_path):
-    found = read("fma", trees.fma(tmp_path))
-    assert by_stem(found.labels.values) == {
+    actual = read("fma", trees.fma(tmp_path))
+    assert by_stem(actual.labels.values) == {
         "000002": {"genre": ("Hip-Hop",), "era": ("00s",)},
         "000005": {"genre": ("hardcore", "indie rock", "punk", "rock"), "era": ("80s",)},
     }
-    assert by_stem(found.labels.groups) == {"000002": "1", "000005": "1", "000010": "6"}
-    assert found.left_out["no audio"] == ("000026",)
-    assert parts(found) == {"train": [], "validation": ["000010"], "test": ["000005"]}
-    assert any("1 tracks have no label" in note for note in found.notes)
+    assert by_stem(actual.labels.groups) == {"000002": "1", "000005": "1", "000010": "6"}
+    assert actual.left_out["no audio"] == ("000026",)
+    assert parts(actual) == {"train": [], "validation": ["000010"], "test": ["000005"]}
+    assert any("1 tracks have no label" in note for note in actual.notes)
 
 
 def test_fma_broken_tables_are_one_line(tmp_path):
@@ -248,19 +248,19 @@ def test_tags_in_latin_1_keep_their_letters(tmp_path):
 
 
 def test_gtzan_leaves_sturms_repetitions_out(tmp_path):
-    found = read("gtzan", trees.gtzan(tmp_path))
-    assert by_stem(found.labels.values) == {
+    actual = read("gtzan", trees.gtzan(tmp_path))
+    assert by_stem(actual.labels.values) == {
         "blues.00000": {"genre": ("blues",), "tempo": ("85.53",)},
         "blues.00001": {"genre": ("blues",)},
         "jazz.00033": {"genre": ("jazz",)},
         "hiphop.00000": {"genre": ("Hip-Hop",)},
     }
-    assert "jazz.00051" in found.left_out["repetition of another excerpt (Sturm)"]
-    assert found.left_out["25 s of digital distortion (Sturm)"] == ("reggae.00086",)
+    assert "jazz.00051" in actual.left_out["repetition of another excerpt (Sturm)"]
+    assert actual.left_out["25 s of digital distortion (Sturm)"] == ("reggae.00086",)
     # 49 of the 1,000 are never asked for; four of the others are here.
-    assert len(found.left_out["no audio"]) == 1000 - len(found.left_out["repetition of another excerpt (Sturm)"]) - 5
-    assert [reason for reason in found.left_out if reason.startswith("unusable tempo (tempo 'fast'")]
-    assert parts(found) == {
+    assert len(actual.left_out["no audio"]) == 1000 - len(actual.left_out["repetition of another excerpt (Sturm)"]) - 5
+    assert [reason for reason in actual.left_out if reason.startswith("unusable tempo (tempo 'fast'")]
+    assert parts(actual) == {
         "train": ["blues.00000", "hiphop.00000"],
         "validation": ["blues.00001"],
         "test": ["jazz.00033"],
@@ -268,43 +268,43 @@ def test_gtzan_leaves_sturms_repetitions_out(tmp_path):
 
 
 def test_ismir04(tmp_path):
-    found = read("ismir04", trees.ismir04(tmp_path))
-    assert by_stem(found.labels.values) == {
+    actual = read("ismir04", trees.ismir04(tmp_path))
+    assert by_stem(actual.labels.values) == {
         "01-t": {"genre": ("classical",)},
         "02-t": {"genre": ("jazz_blues",)},
         "000001": {"genre": ("world",)},
         "03": {"genre": ("rock_pop",)},
     }
-    assert by_stem(found.labels.groups) == {"01-t": "Byron", "02-t": "Etherine", "03": "Byron"}
-    assert found.left_out["no audio"] == ("world/000002.mp3",)
-    assert parts(found) == {"train": ["02-t"], "validation": ["000001"], "test": ["03"]}
+    assert by_stem(actual.labels.groups) == {"01-t": "Byron", "02-t": "Etherine", "03": "Byron"}
+    assert actual.left_out["no audio"] == ("world/000002.mp3",)
+    assert parts(actual) == {"train": ["02-t"], "validation": ["000001"], "test": ["03"]}
     for table in tmp_path.rglob("tracklist.csv"):
         table.unlink()
     by_folder = read("ismir04", tmp_path)
-    assert by_stem(by_folder.labels.values) == by_stem(found.labels.values) and not by_folder.labels.groups
+    assert by_stem(by_folder.labels.values) == by_stem(actual.labels.values) and not by_folder.labels.groups
 
 
 def test_ballroom_leaves_replicas_out_and_reads_tempo(tmp_path):
-    found = read("ballroom", trees.ballroom(tmp_path))
-    assert by_stem(found.labels.values) == {
+    actual = read("ballroom", trees.ballroom(tmp_path))
+    assert by_stem(actual.labels.values) == {
         "Albums-Secret_Garden-01": {"genre": ("waltz",), "tempo": ("87",)},
         "Albums-Latin_Jam-08": {"genre": ("rumba",)},
     }
-    assert found.left_out["repetition of another excerpt (Sturm)"] == ("Media-104705",)
-    assert found.left_out["unreadable .bpm file (IndexError)"] == ("Albums-Latin_Jam-08.bpm",)
+    assert actual.left_out["repetition of another excerpt (Sturm)"] == ("Media-104705",)
+    assert actual.left_out["unreadable .bpm file (IndexError)"] == ("Albums-Latin_Jam-08.bpm",)
 
 
 def test_giantsteps_key_in_both_releases(tmp_path):
-    found = read("giantsteps-key", trees.giantsteps_key(tmp_path / "first"))
-    assert {track: values.get("key") for track, values in by_stem(found.labels.values).items()} == {
+    actual = read("giantsteps-key", trees.giantsteps_key(tmp_path / "first"))
+    assert {track: values.get("key") for track, values in by_stem(actual.labels.values).items()} == {
         "10089.LOFI": ("D major",),
         "1234749.LOFI": ("Bb major",),
         "61415.LOFI": None,
     }
-    assert found.labels.values["audio/10089.LOFI.mp3"]["genre"] == ("reggae dub",)
-    assert found.left_out["no audio"] == ("3833050.LOFI",)
-    assert any(reason.startswith("unusable key (key 'E ?'") for reason in found.left_out)
-    assert len(found.split.parts["test"]) == 3
+    assert actual.labels.values["audio/10089.LOFI.mp3"]["genre"] == ("reggae dub",)
+    assert actual.left_out["no audio"] == ("3833050.LOFI",)
+    assert any(reason.startswith("unusable key (key 'E ?'") for reason in actual.left_out)
+    assert len(actual.split.parts["test"]) == 3
     plus = read("giantsteps-key", trees.giantsteps_plus(tmp_path / "plus"))
     (values,) = plus.labels.values.values()
     assert values == {"genre": ("House",), "key": ("D major",)}
@@ -313,11 +313,11 @@ def test_giantsteps_key_in_both_releases(tmp_path):
 
 
 def test_giantsteps_tempo_takes_the_second_version_where_it_is(tmp_path):
-    found = read("giantsteps-tempo", trees.giantsteps_tempo(tmp_path))
-    tempi = {track: values.get("tempo") for track, values in by_stem(found.labels.values).items()}
+    actual = read("giantsteps-tempo", trees.giantsteps_tempo(tmp_path))
+    tempi = {track: values.get("tempo") for track, values in by_stem(actual.labels.values).items()}
     assert tempi == {"28952.LOFI": ("138",), "1118326.LOFI": ("170",), "3041381.LOFI": None}
-    assert found.left_out["unreadable .jams file (JSONDecodeError)"] == ("5377710.LOFI.jams",)
-    assert found.left_out["no tempo"] == ("3041381.LOFI", "5377710.LOFI")
+    assert actual.left_out["unreadable .jams file (JSONDecodeError)"] == ("5377710.LOFI.jams",)
+    assert actual.left_out["no tempo"] == ("3041381.LOFI", "5377710.LOFI")
     for path in (tmp_path / "annotations_v2" / "jams").iterdir():
         path.unlink()
     first = read("giantsteps-tempo", tmp_path)
@@ -325,11 +325,11 @@ def test_giantsteps_tempo_takes_the_second_version_where_it_is(tmp_path):
 
 
 def test_beatport_tracks_of_several_keys_or_none_are_unknown(tmp_path):
-    found = read("beatport", trees.beatport(tmp_path))
-    assert [values.get("key") for _, values in sorted(found.labels.values.items())] == [("D minor",), None]
-    assert len(found.left_out["no single key"]) == 2
-    assert "unreadable .json file (JSONDecodeError)" in found.left_out
-    assert sorted(found.labels.groups.values()) == ["A", "Lindstrom"]
+    actual = read("beatport", trees.beatport(tmp_path))
+    assert [values.get("key") for _, values in sorted(actual.labels.values.items())] == [("D minor",), None]
+    assert len(actual.left_out["no single key"]) == 2
+    assert "unreadable .json file (JSONDecodeError)" in actual.left_out
+    assert sorted(actual.labels.groups.values()) == ["A", "Lindstrom"]
 
 
 def test_audio_under_other_names_is_one_clear_line(tmp_path):

@@ -29,12 +29,12 @@ def _tool(name: str) -> ModuleType:
 def test_musicnn_patches_are_its_log_mel_without_the_rest():
     musicnn = _tool("musicnn_embeddings")
     y = np.random.default_rng(0).standard_normal(16000 * 7).astype(np.float32) * 0.1
-    found = musicnn.patches(y)
+    actual = musicnn.patches(y)
     # 438 frames hold two patches of 187.
-    assert found.shape == (2, 187, 96)
+    assert actual.shape == (2, 187, 96)
     power = np.abs(librosa.stft(y, n_fft=512, hop_length=256)) ** 2
     mel = librosa.filters.mel(sr=16000, n_fft=512, n_mels=96) @ power
-    np.testing.assert_allclose(found[1], np.log10(1e4 * mel + 1).T[187:374], atol=2e-3)
+    np.testing.assert_allclose(actual[1], np.log10(1e4 * mel + 1).T[187:374], atol=2e-3)
     assert len(musicnn.patches(y[: 16000 * 2])) == 0
     assert all(len(tags) == len(set(tags)) == 50 for tags in musicnn.TAGS.values())
 

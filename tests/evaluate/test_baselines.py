@@ -12,20 +12,20 @@ from msim_tf.evaluate.baselines import mel_statistics, mfcc_statistics, random_p
 
 def test_mfcc_statistics_are_those_of_librosa_on_the_same_log_mel():
     mel = np.random.default_rng(0).random((128, 50)) * 3
-    found = mfcc_statistics(mel, n_mfcc=20)
+    actual = mfcc_statistics(mel, n_mfcc=20)
     mfcc = librosa.feature.mfcc(S=mel, n_mfcc=20, dct_type=2, norm="ortho")
-    assert found.shape == (80,) and found.dtype == np.float32
-    np.testing.assert_allclose(found[:20], mfcc.mean(axis=1), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(found[20:40], mfcc.std(axis=1), rtol=1e-5, atol=1e-5)
+    assert actual.shape == (80,) and actual.dtype == np.float32
+    np.testing.assert_allclose(actual[:20], mfcc.mean(axis=1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(actual[20:40], mfcc.std(axis=1), rtol=1e-5, atol=1e-5)
     steps = mfcc[:, 1:] - mfcc[:, :-1]
-    np.testing.assert_allclose(found[40:60], steps.mean(axis=1), atol=1e-5)
-    np.testing.assert_allclose(found[60:], steps.std(axis=1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(actual[40:60], steps.mean(axis=1), atol=1e-5)
+    np.testing.assert_allclose(actual[60:], steps.std(axis=1), rtol=1e-5, atol=1e-5)
 
 
 def test_a_steady_flat_spectrum_has_one_coefficient():
-    found = mfcc_statistics(np.full((64, 10), 2.0), n_mfcc=13)
+    actual = mfcc_statistics(np.full((64, 10), 2.0), n_mfcc=13)
     # Orthonormal DCT of a constant: sqrt(n) * constant, then nothing.
-    np.testing.assert_allclose(found, [16.0] + [0.0] * 51, atol=1e-6)
+    np.testing.assert_allclose(actual, [16.0] + [0.0] * 51, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_mel_statistics():
 def test_standardised_by_itself_and_by_a_reference():
     vectors = np.array([[1.0, 5.0], [3.0, 5.0]])
     assert standardised(vectors).tolist() == [[-1.0, 0.0], [1.0, 0.0]]
-    found = standardised(vectors, reference=np.array([[0.0, 0.0], [4.0, 2.0]]))
-    assert found.tolist() == [[-0.5, 4.0], [0.5, 4.0]]
+    actual = standardised(vectors, reference=np.array([[0.0, 0.0], [4.0, 2.0]]))
+    assert actual.tolist() == [[-0.5, 4.0], [0.5, 4.0]]
 
 
 def test_a_random_projection_keeps_distances_on_average():

@@ -42,7 +42,7 @@ def test_all_that_can_be_formed_are_formed_once_and_equally_many_of_each(artists
     possible = {kind: _possible(relation, artists) for kind, relation in relations.items()}
     count = min(len(possible["genre"]), len(possible["tempo"]))
     made = label_triplets(NAMES, relations, groups=artists, per_kind=10_000)
-    found = {
+    actual = {
         kind: [
             member
             for triplet_id, *member in zip(made.triplet_ids, made.anchor, made.positive, made.negative)
@@ -50,11 +50,11 @@ def test_all_that_can_be_formed_are_formed_once_and_equally_many_of_each(artists
         ]
         for kind in relations
     }
-    assert {kind: len(members) for kind, members in found.items()} == {"genre": count, "era": 0, "tempo": count}
-    for kind, members in found.items():
+    assert {kind: len(members) for kind, members in actual.items()} == {"genre": count, "era": 0, "tempo": count}
+    for kind, members in actual.items():
         assert len(set(map(tuple, members))) == len(members) and set(map(tuple, members)) <= possible[kind]
     rare = min(("genre", "tempo"), key=lambda kind: len(possible[kind]))
-    assert set(map(tuple, found[rare])) == possible[rare]
+    assert set(map(tuple, actual[rare])) == possible[rare]
     assert all((relations[kind] == before[kind]).all() for kind in relations)
 
 

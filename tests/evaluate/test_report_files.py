@@ -108,14 +108,14 @@ def test_the_page_is_whole_safe_and_self_contained(report, tmp_path):
 
 def test_json_says_what_was_computed(report, tmp_path):
     write_report(report, tmp_path)
-    found = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
-    ours = found["systems"][0]
+    actual = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    ours = actual["systems"][0]
     assert (ours["score"], ours["N"]) == (report.results[0].score, 61)
     assert ours["missing"] == ["lost"]
-    assert found["single_dimensions"] == report.subsets.singles
-    assert len(found["tables"]["table2"]["rows"]) == 63
-    assert len(found["worst_triplets"]) == 10
-    mood = [cell for cell in found["disentanglement"]["cells"] if cell["kind"] == "mood"]
+    assert actual["single_dimensions"] == report.subsets.singles
+    assert len(actual["tables"]["table2"]["rows"]) == 63
+    assert len(actual["worst_triplets"]) == 10
+    mood = [cell for cell in actual["disentanglement"]["cells"] if cell["kind"] == "mood"]
     assert all(cell["accuracy"] is None for cell in mood)
     assert {path.name for path in tmp_path.iterdir()} == {
         *("report.html", "report.json", "kiviat.png", "kiviat.svg", "matrix.png", "matrix.svg"),

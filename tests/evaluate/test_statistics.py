@@ -71,16 +71,16 @@ def test_paired_tests_need_pairs():
 
 def test_bootstrap_agrees_with_drawing_items_and_with_theory():
     first, second = _outcomes(300, 60, 30, 36)
-    found = paired_bootstrap(first, second, resamples=20_000, seed=1)
+    actual = paired_bootstrap(first, second, resamples=20_000, seed=1)
     values = first.astype(float) - second
     drawn = np.random.default_rng(9).choice(values, (4000, values.size)).mean(axis=1)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    assert found.difference == pytest.approx(30 / 426)
-    assert found.interval.low == pytest.approx(low, abs=0.004)
-    assert found.interval.high == pytest.approx(high, abs=0.004)
+    assert actual.difference == pytest.approx(30 / 426)
+    assert actual.interval.low == pytest.approx(low, abs=0.004)
+    assert actual.interval.high == pytest.approx(high, abs=0.004)
     error = values.std() / math.sqrt(values.size)
-    assert found.interval.high - found.interval.low == pytest.approx(2 * 1.96 * error, rel=0.05)
-    assert found.p_value == pytest.approx(2 * stats.norm.sf(found.difference / error), rel=0.5)
+    assert actual.interval.high - actual.interval.low == pytest.approx(2 * 1.96 * error, rel=0.05)
+    assert actual.p_value == pytest.approx(2 * stats.norm.sf(actual.difference / error), rel=0.5)
     assert paired_bootstrap(first, second, resamples=500, seed=1) == paired_bootstrap(
         first, second, resamples=500, seed=1
     )
@@ -88,8 +88,8 @@ def test_bootstrap_agrees_with_drawing_items_and_with_theory():
 
 def test_equal_systems_differ_by_nothing():
     same = np.array([True, False, True])
-    found = paired_bootstrap(same, same, resamples=100)
-    assert (found.difference, found.interval.low, found.interval.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
+    actual = paired_bootstrap(same, same, resamples=100)
+    assert (actual.difference, actual.interval.low, actual.interval.high, actual.p_value) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_groups_widen_the_interval_as_the_design_effect_says():

@@ -298,14 +298,14 @@ def test_vectors_are_those_of_the_saved_model(study, labelled_store):
 
     run = load_run(study.out / "runs" / "single384")
     model = keras.models.load_model(run.model_path, compile=False)
-    found = load_embeddings(study.out / "embeddings" / "single384.npz")
-    assert found.meta["parameters"] == sum(int(np.prod(w.shape)) for w in model.trainable_weights)
-    row = labelled_store.identifiers.index(found.identifiers[0])
+    actual = load_embeddings(study.out / "embeddings" / "single384.npz")
+    assert actual.meta["parameters"] == sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    row = labelled_store.identifiers.index(actual.identifiers[0])
     mel = labelled_store.read_clip(row).mel
     segments = np.stack([mel[:, first : first + 64] for first in range(0, mel.shape[1] - 63, 64)])
     parts = model.predict({"mel": segments}, verbose=0)
     expected = np.concatenate([np.asarray(parts[name]) for name in run.params.network.dimensions], axis=1).mean(axis=0)
-    np.testing.assert_allclose(found.embeddings[0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(actual.embeddings[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_vectors_are_made_anew_when_other_sound_was_extracted(study, options, labelled_store, clips_folder, tmp_path):
@@ -381,21 +381,21 @@ def subject(labelled_store, rng) -> Embeddings:
 def test_a_report_of_a_store(labelled_store, subject, clips_folder, tmp_path):
     audio = {name: clips_folder / name for name in labelled_store.identifiers}
     report, page = store_report(labelled_store, [subject], tmp_path / "report", ReportOptions(k=3), audio=audio)
-    found = json.loads((tmp_path / "report" / "report.json").read_text())
-    own = {cell["kind"]: cell["accuracy"] for cell in found["disentanglement"]["cells"] if cell["subspace"] == "genre"}
-    assert own["genre"] == 1.0 and found["disentanglement"]["artist_filter"]
-    assert [system["name"] for system in found["systems"]] == ["demo", "MFCC statistics", "random projection"]
-    assert {(item["subspace"], item["kind"]) for item in found["retrieval"]} <= {
+    actual = json.loads((tmp_path / "report" / "report.json").read_text())
+    own = {cell["kind"]: cell["accuracy"] for cell in actual["disentanglement"]["cells"] if cell["subspace"] == "genre"}
+    assert own["genre"] == 1.0 and actual["disentanglement"]["artist_filter"]
+    assert [system["name"] for system in actual["systems"]] == ["demo", "MFCC statistics", "random projection"]
+    assert {(item["subspace"], item["kind"]) for item in actual["retrieval"]} <= {
         *((name, name) for name in DIMENSION_NAMES),
         *(("all", name) for name in DIMENSION_NAMES),
     }
-    assert found["facts"]["Tracks"] == "12 of features, all that have a vector"
-    assert any("1 of the 13 vectors" in note for note in found["notes"])
-    assert any("may include those the model was trained on" in note for note in found["notes"])
+    assert actual["facts"]["Tracks"] == "12 of features, all that have a vector"
+    assert any("1 of the 13 vectors" in note for note in actual["notes"])
+    assert any("may include those the model was trained on" in note for note in actual["notes"])
     text = page.read_text()
     assert "not human similarity" in text and "listeners" not in text and "paper, N" not in text
     assert "madmom" not in text  # nothing here was annotated
-    links = [failure["anchor"]["href"] for failure in found["worst_triplets"]]
+    links = [failure["anchor"]["href"] for failure in actual["worst_triplets"]]
     assert links and all((page.parent / link).resolve().exists() for link in links)
 
 

@@ -82,14 +82,14 @@ def test_the_matrix_against_a_loop(labels, metric, with_groups):
     system = _system(_one_hot(labels["genre"], rng, 0.5), _one_hot(labels["tempo"], rng, 0.5))
     relations = {kind: _same(values) for kind, values in labels.items()}
     groups = np.array([f"artist {row // 3}" for row in range(60)]) if with_groups else None
-    found = disentanglement(system, relations, groups=groups, metric=metric)
-    assert found.subspaces == ("genre", "tempo", "all") and found.kinds == ("genre", "tempo")
+    actual = disentanglement(system, relations, groups=groups, metric=metric)
+    assert actual.subspaces == ("genre", "tempo", "all") and actual.kinds == ("genre", "tempo")
     for row, part in enumerate((slice(0, 4), slice(4, 8), slice(0, 8))):
         x = system.embeddings[:, part].astype(np.float64)
         if metric == "cosine":
             x /= np.linalg.norm(x, axis=1, keepdims=True)
         distances = ((x[:, None] - x) ** 2).sum(axis=2)
-        for column, kind in enumerate(found.kinds):
+        for column, kind in enumerate(actual.kinds):
             shares = []
             for a in range(60):
                 others = [o for o in range(60) if o != a and (groups is None or groups[o] != groups[a])]
@@ -100,9 +100,9 @@ def test_the_matrix_against_a_loop(labels, metric, with_groups):
                     if relations[kind][a, p] == 1 and relations[kind][a, n] == -1
                 ]
                 shares += [np.mean(pairs)] if pairs else []
-            assert found.accuracy[row, column] == pytest.approx(np.mean(shares))
-            assert found.anchors[column] == len(shares)
-            assert found.low[row, column] <= found.accuracy[row, column] <= found.high[row, column]
+            assert actual.accuracy[row, column] == pytest.approx(np.mean(shares))
+            assert actual.anchors[column] == len(shares)
+            assert actual.low[row, column] <= actual.accuracy[row, column] <= actual.high[row, column]
 
 
 def test_honest_subspaces_raise_no_flag_and_swapped_ones_do(labels):
@@ -126,9 +126,9 @@ def test_intervals_cover_chance_and_calls_are_rarely_wrong(labels):
     covered, clear = [], 0
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        found = disentanglement(_system(rng.standard_normal((60, 4)), rng.standard_normal((60, 4))), relations)
-        covered.append((found.low < 0.5) & (found.high > 0.5))
-        clear += sum(leak.sure for leak in found.leaks)
+        actual = disentanglement(_system(rng.standard_normal((60, 4)), rng.standard_normal((60, 4))), relations)
+        covered.append((actual.low < 0.5) & (actual.high > 0.5))
+        clear += sum(leak.sure for leak in actual.leaks)
     # 95 % intervals: the binomial error of 100 draws is 2 points. Of 200 one-sided calls under no effect, 2.5 % are 5.
     assert np.mean(covered) == pytest.approx(0.95, abs=0.045)
     assert clear <= 12
@@ -147,16 +147,16 @@ def test_intervals_take_artists_for_the_sample(labels):
 
 def test_collapsed_subspaces_score_nothing_whatever_the_rounding(labels):
     flat = np.full((60, 4), 0.1)
-    found = disentanglement(_system(flat, flat), {"genre": _same(labels["genre"])})
-    assert found.accuracy.max() == 0.0
+    actual = disentanglement(_system(flat, flat), {"genre": _same(labels["genre"])})
+    assert actual.accuracy.max() == 0.0
 
 
 def test_kinds_without_pairs_are_empty_and_json_stays_valid():
     system = _system(np.eye(4), np.eye(4))
-    found = disentanglement(system, {"genre": np.zeros((4, 4), np.int8)})
-    assert np.isnan(found.accuracy).all() and found.anchors.tolist() == [0]
-    assert found.tested == found.at_chance == found.leaks == ()
-    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["cells"][0]["accuracy"] is None
+    actual = disentanglement(system, {"genre": np.zeros((4, 4), np.int8)})
+    assert np.isnan(actual.accuracy).all() and actual.anchors.tolist() == [0]
+    assert actual.tested == actual.at_chance == actual.leaks == ()
+    assert json.loads(json.dumps(actual.to_json(), allow_nan=False))["cells"][0]["accuracy"] is None
 
 
 def test_anchors_are_drawn_when_there_are_many(labels):
@@ -195,28 +195,28 @@ def test_who_plays_together_is_filtered_pair_by_pair_and_one_sample(rng):
     """Against sets: tracks that share an artist are no candidates; chains of shared artists are one cluster."""
     groups = [tuple(rng.choice(list("abcdefghijklmnop"), rng.integers(1, 3), replace=False)) for _ in range(14)]
     groups += ["", None, "a", ()]
-    found = ArtistFilter.of(groups, len(groups))
+    actual = ArtistFilter.of(groups, len(groups))
     names = [
         {group} if group and isinstance(group, str) else set(group or ()) or {row} for row, group in enumerate(groups)
     ]
     for anchor, own in enumerate(names):
-        assert candidate_mask(anchor, found, len(groups)).tolist() == [not own & other for other in names]
+        assert candidate_mask(anchor, actual, len(groups)).tolist() == [not own & other for other in names]
     clusters = {row: {row} for row in range(len(names))}
     for one, other in itertools.combinations(range(len(names)), 2):
         if names[one] & names[other]:
             joined = clusters[one] | clusters[other]
             clusters |= dict.fromkeys(joined, joined)
     for row, members in clusters.items():
-        assert set(np.flatnonzero(found.clusters == found.clusters[row])) == members
-    assert len(set(found.clusters.tolist())) > 3
+        assert set(np.flatnonzero(actual.clusters == actual.clusters[row])) == members
+    assert len(set(actual.clusters.tolist())) > 3
     with pytest.raises(InputError, match="17 group labels for 18 tracks"):
         ArtistFilter.of(groups[1:], len(groups))
 
 
 def test_precision_and_average_precision_by_hand():
     # Order: relevant, not, relevant, not: AP = (1 + 2/3) / 2.
-    found = precision_and_average(np.array([0.1, 0.2, 0.3, 0.4]), np.array([True, False, True, False]), 2)
-    assert found == pytest.approx((0.5, 5 / 6))
+    actual = precision_and_average(np.array([0.1, 0.2, 0.3, 0.4]), np.array([True, False, True, False]), 2)
+    assert actual == pytest.approx((0.5, 5 / 6))
     # All tied: the irrelevant come first.
     assert precision_and_average(np.zeros(3), np.array([True, False, False]), 1) == pytest.approx((0.0, 1 / 3))
 
@@ -279,17 +279,17 @@ def test_neighbours_on_a_line_by_hand():
     system = Embeddings("line", ("a", "b", "c", "d"), np.array([[0.0], [1.0], [3.0], [7.0]], np.float32))
     tempo = [100.0, 200.0, 101.0, None]
     key = ["C major", "G major", None, "C major"]
-    found = {score.measure: score for score in neighbour_scores(system, tempo=tempo, key=key, metric="euclidean")}
+    actual = {score.measure: score for score in neighbour_scores(system, tempo=tempo, key=key, metric="euclidean")}
     # Neighbours with a tempo: a->b, b->a, c->b.
-    assert (found["Accuracy1"].score, found["Accuracy1"].queries) == (0.0, 3)
-    assert found["Accuracy1"].chance == pytest.approx((1 / 2 + 0 + 1 / 2) / 3)
-    assert found["Accuracy2"].score == 1.0
+    assert (actual["Accuracy1"].score, actual["Accuracy1"].queries) == (0.0, 3)
+    assert actual["Accuracy1"].chance == pytest.approx((1 / 2 + 0 + 1 / 2) / 3)
+    assert actual["Accuracy2"].score == 1.0
     # Neighbours with a key: a->b fifth, b->a fifth, d->b fifth. mir_eval scores the fifth above the reference only.
     expected = [
         mir_eval.key.weighted_score(*pair)
         for pair in (("C major", "G major"), ("G major", "C major"), ("C major", "G major"))
     ]
-    assert found["key, weighted"].score == pytest.approx(np.mean(expected))
+    assert actual["key, weighted"].score == pytest.approx(np.mean(expected))
     filtered = neighbour_scores(system, tempo=tempo, groups=np.array(["p", "p", "q", "q"]), metric="euclidean")
     # a->c, b->c, c->b: 101 is within 4 % of 100, and of 200 / 2.
     assert [score.score for score in filtered] == pytest.approx([1 / 3, 1.0])

@@ -76,14 +76,14 @@ def test_json_says_what_csv_says(tmp_path, name, form):
     path = tmp_path / f"{name}.json"
     path.write_text(json.dumps(value))
     expected, expected_dropped = read_triplets(DATA / f"{name}.csv")
-    found, dropped = read_triplets(path)
-    assert (found.triplet_ids, found.anchor, found.positive, found.negative) == (
+    actual, dropped = read_triplets(path)
+    assert (actual.triplet_ids, actual.anchor, actual.positive, actual.negative) == (
         expected.triplet_ids,
         expected.anchor,
         expected.positive,
         expected.negative,
     )
-    assert found.starts.tolist() == expected.starts.tolist()
+    assert actual.starts.tolist() == expected.starts.tolist()
     assert dropped == expected_dropped
 
 
@@ -189,8 +189,8 @@ def test_a_row_cut_short_is_named(tmp_path):
 
 def test_names_find_their_files():
     known = ["TR1.mp3", "deep/TR2.mp3", "TR3.mp3", "TR3.ogg", "TR4", "TR4.mp3", "z/b.mp3"]
-    found = matched(["TR1", "TR2", "TR3", "TR4", "TR5", "9", "TR1.mp3"], known, paths={"9": "z/b.mp3"})
-    assert found == {"TR1": "TR1.mp3", "TR2": "deep/TR2.mp3", "TR4": "TR4", "9": "z/b.mp3", "TR1.mp3": "TR1.mp3"}
+    actual = matched(["TR1", "TR2", "TR3", "TR4", "TR5", "9", "TR1.mp3"], known, paths={"9": "z/b.mp3"})
+    assert actual == {"TR1": "TR1.mp3", "TR2": "deep/TR2.mp3", "TR4": "TR4", "9": "z/b.mp3", "TR1.mp3": "TR1.mp3"}
 
 
 def test_magnatagatune_clips_are_found_by_their_path():

@@ -219,7 +219,7 @@ def test_a_faulty_answer_is_named(tmp_path, header, row, message):
 
 def test_a_left_out_rater_by_a_loop_over_raters():
     votes = np.array([[3, 0], [2, 1], [1, 1], [4, 3], [1, 0], [0, 0], [5, 5]])
-    for (yes, no), found in zip(votes, rater_agreement(votes)):
+    for (yes, no), actual in zip(votes, rater_agreement(votes)):
         answers = [1] * yes + [0] * no
         sides = []
         for number, answer in enumerate(answers):
@@ -227,7 +227,7 @@ def test_a_left_out_rater_by_a_loop_over_raters():
             half = sum(others) * 2 - len(others)
             sides.append(0.5 if half == 0 else float((half > 0) == (answer == 1)))
         expected = np.mean(sides) if len(answers) > 1 else np.nan
-        assert found == pytest.approx(expected, nan_ok=True)
+        assert actual == pytest.approx(expected, nan_ok=True)
 
 
 def synthetic(members):
@@ -260,7 +260,7 @@ def test_intervals_over_queries_cover_where_counting_triplets_does_not(rng):
     for _ in range(200):
         ease = np.repeat(np.where(rng.random(40) < 0.5, 0.95, 0.45), 10)
         values = rng.random(400) < ease
-        found = clustered_intervals(values, triplets)
+        actual = clustered_intervals(values, triplets)
         counting = wilson_interval(int(values.sum()), 400)
-        covered += [low.low <= 0.7 <= low.high for low in (found.query, found.clip, counting)]
+        covered += [low.low <= 0.7 <= low.high for low in (actual.query, actual.clip, counting)]
     assert covered[0] > 0.9 * 200 and covered[1] > 0.9 * 200 and covered[2] < 0.85 * 200

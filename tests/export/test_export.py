@@ -66,7 +66,7 @@ def test_audio_is_the_mean_over_segments(servable, model, small_params, segments
     rng = np.random.default_rng(segments)
     samples = segments * small_params.segment_frames * small_params.hop_length + 100
     y = rng.normal(0, 0.1, (2, samples)).astype(np.float32)
-    found = servable.run("audio", {"audio": y})
+    actual = servable.run("audio", {"audio": y})
     embed, extractor = embedding_model(model), Extractor(small_params)
     length, onsets = small_params.segment_frames, small_params.segment_onsets
     for row in range(2):
@@ -79,9 +79,9 @@ def test_audio_is_the_mean_over_segments(servable, model, small_params, segments
                 "cens": features.cens[None, :, start : start + length],
             }
             singles.append(np.asarray(embed(inputs))[0])
-        np.testing.assert_allclose(found["embedding"][row], np.mean(singles, 0), atol=1e-4)
+        np.testing.assert_allclose(actual["embedding"][row], np.mean(singles, 0), atol=1e-4)
     for name, part in layout(NETWORK).slices.items():
-        np.testing.assert_allclose(found[name], found["embedding"][:, part], atol=1e-6)
+        np.testing.assert_allclose(actual[name], actual["embedding"][:, part], atol=1e-6)
 
 
 def test_audio_shorter_than_a_segment_is_refused(servable, small_params):

@@ -34,8 +34,8 @@ def servable():
 
 def heard(servable, y):
     """Subspaces of one clip, each of length 1."""
-    found = servable.run("audio", {"audio": y[None].astype(np.float32)})
-    return {name: found[name][0] / np.linalg.norm(found[name][0]) for name in DIMENSION_NAMES}
+    actual = servable.run("audio", {"audio": y[None].astype(np.float32)})
+    return {name: actual[name][0] / np.linalg.norm(actual[name][0]) for name in DIMENSION_NAMES}
 
 
 def clicks(bpm, frequency):

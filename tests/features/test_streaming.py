@@ -14,8 +14,10 @@ def test_whole_frames_are_the_frames_of_the_padded_clip(rng, lengths):
 
     padded = np.pad(clip, margin)
     expected = [padded[start : start + 2 * margin] for start in range(0, len(padded) - 2 * margin + 1, hop)]
-    found = [block[start : start + 2 * margin] for block in cut for start in range(0, len(block) - 2 * margin + 1, hop)]
-    np.testing.assert_array_equal(found, expected)
+    actual = [
+        block[start : start + 2 * margin] for block in cut for start in range(0, len(block) - 2 * margin + 1, hop)
+    ]
+    np.testing.assert_array_equal(actual, expected)
     assert all(len(block) == (frames - 1) * hop + 2 * margin for block in cut[:-1])
 
 

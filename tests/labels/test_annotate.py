@@ -40,16 +40,16 @@ def annotator():
 
 @pytest.mark.parametrize("bpm", [60, 110, 174])
 def test_the_tempo_of_clicks(annotator, clicks, bpm):
-    found = annotator.annotate(clicks(bpm, 10), SR)
-    assert found.tempo == pytest.approx(bpm, abs=0.5)
-    assert 0.2 < found.tempo_confidence <= 1
+    actual = annotator.annotate(clicks(bpm, 10), SR)
+    assert actual.tempo == pytest.approx(bpm, abs=0.5)
+    assert 0.2 < actual.tempo_confidence <= 1
 
 
 @pytest.mark.parametrize(("tonic", "minor", "name"), [(3, False, "Eb major"), (9, True, "A minor")])
 def test_the_key_of_a_cadence(annotator, cadence, tonic, minor, name):
-    found = annotator.annotate(cadence(tonic, minor, 12), SR)
-    assert found.key == name
-    assert 0.25 < found.key_confidence <= 1
+    actual = annotator.annotate(cadence(tonic, minor, 12), SR)
+    assert actual.key == name
+    assert 0.25 < actual.key_confidence <= 1
 
 
 def test_the_tempo_of_real_music_is_librosas_up_to_octaves(annotator, music):
@@ -57,9 +57,9 @@ def test_the_tempo_of_real_music_is_librosas_up_to_octaves(annotator, music):
 
     y = decode.load_clip(music / "zaz__mus1.ogg", sr=SR, seconds=15)
     expected = librosa.feature.tempo(y=y, sr=SR)
-    found = annotator.annotate(y, SR)
-    assert tempo_relation(np.array([found.tempo]), expected) == [[1]]
-    assert 40 <= found.tempo <= 250 and 0 <= parse_key(found.key) < 24
+    actual = annotator.annotate(y, SR)
+    assert tempo_relation(np.array([actual.tempo]), expected) == [[1]]
+    assert 40 <= actual.tempo <= 250 and 0 <= parse_key(actual.key) < 24
 
 
 def test_what_cannot_be_annotated_is_an_error(annotator, clicks):
@@ -150,7 +150,7 @@ def whole(library, tmp_path_factory):
 
 
 def test_a_folder_is_annotated_by_processes(whole):
-    assert {track: round(found.tempo) for track, found in whole.items() if track.startswith("beats/")} == {
+    assert {track: round(actual.tempo) for track, actual in whole.items() if track.startswith("beats/")} == {
         "beats/70.flac": pytest.approx(70, abs=1),
         "beats/100.flac": pytest.approx(100, abs=1),
         "beats/130.flac": pytest.approx(130, abs=1),
@@ -180,7 +180,7 @@ def test_a_killed_run_goes_on_where_it_was(library, whole, tmp_path):
     with opened(out) as database:
         database.execute("UPDATE annotations SET tempo = 77 WHERE track = ?", (marked,))
         calls = []
-        found, failures = annotate_folder(
+        actual, failures = annotate_folder(
             library,
             list(scan_folder(library).files),
             database,
@@ -188,9 +188,9 @@ def test_a_killed_run_goes_on_where_it_was(library, whole, tmp_path):
             progress=lambda done, total: calls.append(done),
         )
     assert calls[0] == len(done) and calls[-1] == 4 and not failures
-    assert found[marked].tempo == 77.0
-    assert found | {marked: whole[marked]} == whole
-    assert stored(out) == found
+    assert actual[marked].tempo == 77.0
+    assert actual | {marked: whole[marked]} == whole
+    assert stored(out) == actual
 
 
 def wait_until(condition):
@@ -260,10 +260,10 @@ def test_a_process_that_dies_costs_its_file_only(tmp_path, monkeypatch):
     calls = []
     with opened(tmp_path / "a.db") as database:
         for _ in range(2):
-            found, failures = annotate_folder(
+            actual, failures = annotate_folder(
                 tmp_path, names, database, workers=2, progress=lambda done, total: calls.append(done)
             )
-            assert list(found) == ["0.wav", "z.wav"]
+            assert list(actual) == ["0.wav", "z.wav"]
             assert failures == {
                 "SIGABRT.wav": "its annotation process died (SIGABRT)",
                 "SIGKILL.wav": "its annotation process died (SIGKILL)",
@@ -302,5 +302,5 @@ def test_only_the_middle_of_a_long_file_is_heard(tmp_path, clicks):
     y = np.concatenate([clicks(70, 5), clicks(150, 6), clicks(70, 5)])
     soundfile.write(tmp_path / "a.flac", y, SR)
     with opened(tmp_path / "a.db") as database:
-        found, _ = annotate_folder(tmp_path, ["a.flac"], database, workers=1, seconds=5.5)
-    assert found["a.flac"].tempo == pytest.approx(150, abs=1)
+        actual, _ = annotate_folder(tmp_path, ["a.flac"], database, workers=1, seconds=5.5)
+    assert actual["a.flac"].tempo == pytest.approx(150, abs=1)

@@ -138,13 +138,13 @@ def test_tracks_of_several_artists_are_on_the_side_of_all_of_them_or_on_none():
     joint |= {"a+guest": joined_groups(("A", "Guest")), "shouting": joined_groups(("a", "A"))}
     identifiers = [*solo, *joint]
     parts = split_by_group(identifiers, groups | joint, validation=0.25, seed=3)
-    found = {name: {identifiers[index] for index in indices} for name, indices in parts.items()}
-    sides = {name: {track[0] for track in found[name] & set(solo)} for name in found}
+    actual = {name: {identifiers[index] for index in indices} for name, indices in parts.items()}
+    sides = {name: {track[0] for track in actual[name] & set(solo)} for name in actual}
     assert len(sides["validation"]) == 2 and not sides["train"] & sides["validation"]
     for name, side in sides.items():
         both = {f"{a}+{b}" for a, b in itertools.combinations("abcdefgh", 2) if {a, b} <= side}
-        assert found[name] - set(solo) - {"a+guest", "shouting"} == both
-    assert {"a+guest", "shouting"} <= found["train" if "a" in sides["train"] else "validation"]
+        assert actual[name] - set(solo) - {"a+guest", "shouting"} == both
+    assert {"a+guest", "shouting"} <= actual["train" if "a" in sides["train"] else "validation"]
 
 
 def test_artists_that_are_never_alone_stay_with_those_they_play_with():

@@ -50,17 +50,17 @@ def test_a_segment_is_what_was_heard_where_it_lies(passages, rng):
     tracks = rng.integers(len(TRACKS), size=30)
     starts = np.round(rng.uniform(0, 3.0 * passages.counts[tracks] - 0.5), 2)
     ends = starts + 3.0
-    found = targets.of(tracks, starts, ends)
-    assert found.dtype == np.float32
+    actual = targets.of(tracks, starts, ends)
+    assert actual.dtype == np.float32
     for row, (track, start, end) in enumerate(zip(tracks, starts, ends)):
-        np.testing.assert_allclose(found[row], overlapped(passages, targets, track, start, end), atol=0.02)
+        np.testing.assert_allclose(actual[row], overlapped(passages, targets, track, start, end), atol=0.02)
 
 
 def test_a_segment_between_passages_is_the_nearest(rng):
     sparse = Passages(("a",), np.array([2]), np.array([0.0, 20.0], np.float32), rng.normal(size=(2, 3)), 3.0, (3,))
     targets = regression_targets(sparse, ["a"])
-    found = targets.of(np.array([0, 0]), np.array([5.0, 15.0]), np.array([8.0, 18.0]))
-    np.testing.assert_array_equal(found, targets.vectors.astype(np.float32))
+    actual = targets.of(np.array([0, 0]), np.array([5.0, 15.0]), np.array([8.0, 18.0]))
+    np.testing.assert_array_equal(actual, targets.vectors.astype(np.float32))
 
 
 def test_targets_are_standardised_and_every_output_counts_the_same(rng):

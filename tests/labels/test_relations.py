@@ -25,11 +25,11 @@ def test_tags_by_hand():
 
 def test_tags_against_sets(rng):
     a, b = rng.random((30, 7)) < 0.2, rng.random((20, 7)) < 0.2
-    found = tag_relation(a, b)
+    actual = tag_relation(a, b)
     for i, j in itertools.product(range(30), range(20)):
         mine, yours = set(np.flatnonzero(a[i])), set(np.flatnonzero(b[j]))
-        assert found[i, j] == sign(mine and yours, mine & yours)
-    np.testing.assert_array_equal(found, tag_relation(b, a).T)
+        assert actual[i, j] == sign(mine and yours, mine & yours)
+    np.testing.assert_array_equal(actual, tag_relation(b, a).T)
 
 
 def test_no_tag_at_all_is_unknown():
@@ -64,13 +64,13 @@ def test_tempi_by_hand(a, b, expected):
 def test_tempi_against_a_loop_over_octaves(rng):
     a = rng.uniform(30, 260, 60)
     b = np.concatenate([rng.uniform(30, 260, 40), [np.nan]])
-    found = tempo_relation(a, b, margin=3.0)
+    actual = tempo_relation(a, b, margin=3.0)
     for i, j in itertools.product(range(60), range(41)):
         known = not math.isnan(b[j])
         octaves = range(-6, 7)
         similar = any(abs(a[i] * 2.0**k - b[j]) <= 3 or abs(a[i] - b[j] * 2.0**k) <= 3 for k in octaves)
-        assert found[i, j] == sign(known, similar)
-    np.testing.assert_array_equal(found, tempo_relation(b, a, margin=3.0).T)
+        assert actual[i, j] == sign(known, similar)
+    np.testing.assert_array_equal(actual, tempo_relation(b, a, margin=3.0).T)
 
 
 def test_tempo_does_not_mind_octaves(rng):
@@ -92,18 +92,18 @@ C, G, A, Cm, Am, Em = (parse_key(name) for name in ("C", "G", "A", "Cm", "Am", "
 )
 def test_keys_by_hand(relation, related):
     keys = [C, G, A, Cm, Am, Em, -1]
-    found = key_relation(np.array(keys, np.int8), np.array(keys, np.int8), relation=relation)
+    actual = key_relation(np.array(keys, np.int8), np.array(keys, np.int8), relation=relation)
     for (i, a), (j, b) in itertools.product(enumerate(keys), repeat=2):
-        assert found[i, j] == sign(a >= 0 and b >= 0, a == b or (a, b) in related or (b, a) in related)
-    assert found.dtype == np.int8
+        assert actual[i, j] == sign(a >= 0 and b >= 0, a == b or (a, b) in related or (b, a) in related)
+    assert actual.dtype == np.int8
 
 
 @pytest.mark.parametrize(("relation", "similar"), [("parallel", 2), ("relative", 2), ("both", 3)])
 def test_every_key_has_as_many_relatives(relation, similar):
     keys = np.arange(24)
-    found = key_relation(keys, keys, relation=relation)
-    np.testing.assert_array_equal(found, found.T)
-    assert ((found == 1).sum(axis=1) == similar).all()
+    actual = key_relation(keys, keys, relation=relation)
+    np.testing.assert_array_equal(actual, actual.T)
+    assert ((actual == 1).sum(axis=1) == similar).all()
 
 
 def test_an_unknown_key_relation_is_an_error():

@@ -125,12 +125,12 @@ def test_a_file_and_a_track_are_examples_together(http, library, index, names):
     sound = (library.parent / "Music" / names[2]).read_bytes()
     token = http.post("/api/v1/upload", content=sound, headers={"content-type": "audio/ogg"}).json()["upload"]
     query = {"examples": [{"upload": token}, {"track": names[0]}]}
-    found = hits(http.post("/api/v1/similar", json={"query": query, "k": 10}))
+    actual = hits(http.post("/api/v1/similar", json={"query": query, "k": 10}))
     wanted = examples_query(index, [names[0], index.vectors([names[2]])[0]])
-    assert found == [
+    assert actual == [
         (match.identifier, pytest.approx(match.distance, abs=2e-3)) for match in search(index, wanted, k=10)
     ]
-    assert names[0] not in dict(found) and names[2] in dict(found)
+    assert names[0] not in dict(actual) and names[2] in dict(actual)
 
 
 def test_artists_by_text_those_of_most_tracks_first(http, index):
@@ -209,13 +209,13 @@ def test_similar_by_examples_mix_filters_and_diversity(http, index, names):
     mix = {"genre": {"track": names[0]}, "key": {"examples": [{"track": name} for name in names[1:3]]}}
     assert hits(http.post("/api/v1/similar", json={**ask, "query": {"mix": mix}})) == hits(mixed)
     filters = {"bpm": [55, 57], "octaves": True, "keys": ["A minor"], "tags": ["ROCK"], "artists": ["anna", "Cleo"]}
-    found = http.post("/api/v1/similar", json={**ask, "query": {"track": names[5]}, "filters": filters})
+    actual = http.post("/api/v1/similar", json={**ask, "query": {"track": names[5]}, "filters": filters})
     chosen = Filters((55, 57), True, ("A minor",), ("rock",), ("Anna", "Cleo"))
-    assert hits(found) == expected(search(index, track_query(index, names[5]), k=10, filters=chosen)) and hits(found)
+    assert hits(actual) == expected(search(index, track_query(index, names[5]), k=10, filters=chosen)) and hits(actual)
     diversity = {"per_artist": 1, "per_album": None, "relevance": 0.6}
-    found = http.post("/api/v1/similar", json={**ask, "query": {"track": names[5]}, "diversity": diversity})
+    actual = http.post("/api/v1/similar", json={**ask, "query": {"track": names[5]}, "diversity": diversity})
     chosen = Diversity(per_artist=1, relevance=0.6)
-    assert hits(found) == expected(search(index, track_query(index, names[5]), k=10, diversity=chosen))
+    assert hits(actual) == expected(search(index, track_query(index, names[5]), k=10, diversity=chosen))
 
 
 def test_explain_tells_of_any_track(http, index, names):

@@ -118,15 +118,15 @@ def test_query_by_track_weights_and_explanation(library, index, names):
     arguments = ["query", library, names[0], "--weights", "genre=1,mood=0,era=-0.5", "-k", 3]
     wanted = search(index, track_query(index, names[0]), weights={"genre": 1, "mood": 0, "era": -0.5}, k=3)
     assert hits(run(*arguments, "--json")) == expected(wanted)
-    told = json.loads(run(*arguments, "--json"))["overall"][0]
-    assert sum(told["shares"].values()) == pytest.approx(told["distance"])
-    assert "file" not in told["metadata"] and told["metadata"]["title"].startswith("Song")
+    answer = json.loads(run(*arguments, "--json"))["overall"][0]
+    assert sum(answer["shares"].values()) == pytest.approx(answer["distance"])
+    assert "file" not in answer["metadata"] and answer["metadata"]["title"].startswith("Song")
     lines = run(*arguments, "--explain").splitlines()
     assert lines[0] == "overall" and wanted[0].identifier in lines[1]
     # In words, if there is anything to say, and then in numbers.
     reasons = [line.strip() for line in lines[2:4]]
-    assert reasons[reasons[0] == told["summary"]] == told["explanation"]
-    assert "genre" in told["explanation"] and " = " in told["explanation"]
+    assert reasons[reasons[0] == answer["summary"]] == answer["explanation"]
+    assert "genre" in answer["explanation"] and " = " in answer["explanation"]
 
 
 def test_query_by_files_inside_and_outside_the_library(library, index, names, tmp_path):
@@ -134,9 +134,9 @@ def test_query_by_files_inside_and_outside_the_library(library, index, names, tm
     wanted = search(index, track_query(index, names[2]), k=2)
     assert hits(run("query", library, inside, "-k", 2, "--json")) == expected(wanted)
     outside = shutil.copyfile(inside, tmp_path / "outside.ogg")
-    found = hits(run("query", library, outside, "-k", 1, "--json"))
+    actual = hits(run("query", library, outside, "-k", 1, "--json"))
     # The library's own copy is at distance 0, but for the rounding of float16.
-    assert found[0][0] == names[2] and found[0][1] < 1e-4
+    assert actual[0][0] == names[2] and actual[0][1] < 1e-4
     several = hits(run("query", library, outside, names[5], names[6], "-k", 4, "--json"))
     assert not {names[5], names[6]} & {name for name, _ in several}
 
@@ -153,12 +153,12 @@ def test_query_by_a_mix(library, index, names):
 @pytest.mark.parametrize(
     "arguments, passes",
     [
-        (["--bpm", "112-115"], lambda told: 112 <= told["tempo"] <= 115),
-        (["--bpm", "56-57.5", "--octaves"], lambda told: 112 <= told["tempo"] <= 115),
-        (["--key", "A minor"], lambda told: told["key"] == "A minor"),
-        (["--tag", "CALM"], lambda told: told["mood"] == ["calm"]),
-        (["--artist", "anna", "--artist", "Ben"], lambda told: told["artist"] in ("Anna", "Ben")),
-        (["--year", "1975-1979"], lambda told: 1975 <= told["year"] <= 1979),
+        (["--bpm", "112-115"], lambda answer: 112 <= answer["tempo"] <= 115),
+        (["--bpm", "56-57.5", "--octaves"], lambda answer: 112 <= answer["tempo"] <= 115),
+        (["--key", "A minor"], lambda answer: answer["key"] == "A minor"),
+        (["--tag", "CALM"], lambda answer: answer["mood"] == ["calm"]),
+        (["--artist", "anna", "--artist", "Ben"], lambda answer: answer["artist"] in ("Anna", "Ben")),
+        (["--year", "1975-1979"], lambda answer: 1975 <= answer["year"] <= 1979),
     ],
 )
 def test_filters(library, index, names, arguments, passes):
@@ -183,8 +183,8 @@ def test_versions_are_one_hit_unless_asked_for_apart(library, index, names):
 
 
 def test_limits_per_artist_and_diversity(library, index, names):
-    found = hits(run("query", library, names[0], "--per-artist", 1, "--json"))
-    artists = [index.metadata(name)["artist"] for name, _ in found]
+    actual = hits(run("query", library, names[0], "--per-artist", 1, "--json"))
+    artists = [index.metadata(name)["artist"] for name, _ in actual]
     assert sorted(artists) == sorted(ARTISTS)
     plain = hits(run("query", library, names[0], "--json"))
     diverse = hits(run("query", library, names[0], "--diversity", "0.7", "--json"))
@@ -264,8 +264,8 @@ def test_embeddings_are_imported_as_a_library(tmp_path, rng):
         run("query", tmp_path / "x.npz", "track 0")
     assert run("import", tmp_path / "x.npz", tmp_path / "library") == f"{tmp_path / 'library'}: 20 tracks\n"
     expected_hits = search(Index.build(load_embeddings(tmp_path / "x.npz")), track_query_of(vectors[3], layout), k=4)
-    found = hits(run("query", tmp_path / "library", "track 3", "-k", 3, "--json"))
-    assert [name for name, _ in found] == [match.identifier for match in expected_hits[1:]]
+    actual = hits(run("query", tmp_path / "library", "track 3", "-k", 3, "--json"))
+    assert [name for name, _ in actual] == [match.identifier for match in expected_hits[1:]]
     assert "track 1" in run("path", tmp_path / "library", "track 0", "track 1", "--length", 4)
     with pytest.raises(InputError, match="is a library already"):
         run("import", tmp_path / "x.npz", tmp_path / "library")

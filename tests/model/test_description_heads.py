@@ -100,8 +100,8 @@ def test_key_figures_are_those_of_mir_eval():
     truth = np.repeat(np.arange(KEYS), KEYS)
     guess = np.tile(np.arange(KEYS), KEYS)
     expected = [mir_eval_key.weighted_score(key_name(int(t)), key_name(int(g))) for t, g in zip(truth, guess)]
-    found = [_key_figures(np.eye(KEYS)[[g]], np.array([t]))["weighted score"] for t, g in zip(truth, guess)]
-    np.testing.assert_allclose(found, expected)
+    actual = [_key_figures(np.eye(KEYS)[[g]], np.array([t]))["weighted score"] for t, g in zip(truth, guess)]
+    np.testing.assert_allclose(actual, expected)
 
 
 def test_the_area_counts_pairs(rng):

@@ -29,7 +29,7 @@ def loop_hinges(embeddings, relation, margin, fallback):
     x = embeddings.astype(np.float64)
     x = x / np.linalg.norm(x, axis=1, keepdims=True)
     distance = 1.0 - x @ x.T
-    found = []
+    actual = []
     for a in range(len(x)):
         negatives = [distance[a, n] for n in range(len(x)) if n != a and relation[a, n] < 0]
         for p in range(len(x)):
@@ -45,8 +45,8 @@ def loop_hinges(embeddings, relation, margin, fallback):
                 rule, negative = "farther", min(farther)
             else:
                 rule, negative = "nearer", max(negatives)
-            found.append((a, p, max(distance[a, p] - negative + margin, 0.0), rule))
-    return found
+            actual.append((a, p, max(distance[a, p] - negative + margin, 0.0), rule))
+    return actual
 
 
 def random_relation(rng, size, unknown):
@@ -286,8 +286,8 @@ def test_contrastive_equals_a_plain_loop(rng, temperature):
     relation = rng.integers(-1, 2, (12, 12))
     relation[3] = 0  # knows nobody
     relation[4] = np.abs(relation[4])  # has no negative
-    found = ContrastiveLoss(temperature)(relation.astype(np.int8), embeddings.astype(np.float32))
-    assert float(found) == pytest.approx(loop_contrastive(embeddings, relation, temperature), rel=1e-4)
+    actual = ContrastiveLoss(temperature)(relation.astype(np.int8), embeddings.astype(np.float32))
+    assert float(actual) == pytest.approx(loop_contrastive(embeddings, relation, temperature), rel=1e-4)
 
 
 def test_contrastive_gradients_stay_finite(rng):

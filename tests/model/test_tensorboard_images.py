@@ -67,8 +67,8 @@ def test_images_and_accuracies_every_few_epochs_and_at_the_end(labelled_store, s
         far = [distance[a, b] for b in others if labels[b] != own]
         if near and far:
             shares.append(np.mean([first < second for first in near for second in far]))
-    found = tf.make_ndarray(events.Tensors("label_triplets/mood")[0].tensor_proto)
-    assert found == pytest.approx(np.mean(shares), abs=1e-6)
+    actual = tf.make_ndarray(events.Tensors("label_triplets/mood")[0].tensor_proto)
+    assert actual == pytest.approx(np.mean(shares), abs=1e-6)
 
 
 def test_inputs_are_drawn_in_colour_with_axes_that_say_what_they_are(labelled_store):

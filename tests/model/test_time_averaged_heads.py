@@ -57,11 +57,11 @@ def test_a_clip_is_the_mean_of_its_crops(model, labelled_store, rng):
     shapes = labelled_store.params.input_shapes
     crops = {name: rng.random((2, 3, *shapes[name])).astype(np.float32) for name in ("onset", "cens")}
     paths = head_model(model)
-    found = _on_crops(paths, 3)(crops)
+    actual = _on_crops(paths, 3)(crops)
     for row in range(2):
         alone = paths({name: value[row] for name, value in crops.items()})
         for name in ("tempo", "key"):
-            np.testing.assert_allclose(found[name][row], np.mean(alone[name], axis=0), atol=1e-5)
+            np.testing.assert_allclose(actual[name][row], np.mean(alone[name], axis=0), atol=1e-5)
 
 
 def test_crops_are_of_one_clip_at_one_tempo_in_one_key(labelled_store):

@@ -80,8 +80,8 @@ def test_the_exact_engine_finds_what_a_sort_finds(rng, layout, memory, kind):
             set(order[:12]) <= set(engine.top(rows, query, weights, 12))
             and len(engine.top(rows, query, weights, 12)) < 15
         )
-        found = engine.top(rows, query, weights, 12, allowed=allowed)
-        assert set(order[allowed[order]][:12]) <= set(found) and allowed[found].all()
+        actual = engine.top(rows, query, weights, 12, allowed=allowed)
+        assert set(order[allowed[order]][:12]) <= set(actual) and allowed[actual].all()
 
 
 def test_sampled_weights_are_what_their_kind_says(rng):
@@ -100,11 +100,11 @@ def test_true_neighbours_are_those_of_a_sort(rng):
     own = np.array([3, 8999, 9050])
     queries = normalised(rows.take(own), LAYOUT)
     weights = {kind: sample_weights(kind, 3, 6, rng) for kind in WEIGHT_KINDS}
-    found = true_neighbours(rows, LAYOUT, queries, weights, own, 10)
+    actual = true_neighbours(rows, LAYOUT, queries, weights, own, 10)
     for kind in WEIGHT_KINDS:
         for place in range(3):
             order = sorted_rows(rows, queries[place], weights[kind][place], LAYOUT)
-            assert set(found[kind][place]) == set(order[order != own[place]][:10])
+            assert set(actual[kind][place]) == set(order[order != own[place]][:10])
 
 
 def test_depth_is_interpolated_between_the_kinds():
@@ -244,9 +244,9 @@ def test_faiss_index_grows_and_shrinks_without_training(rng, tmp_path):
     opened = Index.open(tmp_path / "library")
     assert len(opened.rows) == 1950 and len(list((tmp_path / "library").glob("codes-*"))) == 1
     for held in (index, opened):
-        found = search(held, track_query(held, "new00007"), k=5)
+        actual = search(held, track_query(held, "new00007"), k=5)
         exact = ExactEngine(LAYOUT).top(held.rows, near, np.full(6, 1 / 6), 6)
-        assert len({m.identifier for m in found} & set(names_of(held, exact)) - {"new00007"}) >= 4
+        assert len({m.identifier for m in actual} & set(names_of(held, exact)) - {"new00007"}) >= 4
 
 
 def test_faiss_obeys_filters_rare_and_frequent(rng):
@@ -257,14 +257,14 @@ def test_faiss_obeys_filters_rare_and_frequent(rng):
     )
     for tag, count in (("rare", 40), ("frequent", 9000)):
         query = track_query(index, names[-1])
-        found = search(index, query, filters=Filters(tags=(tag,)), k=10)
+        actual = search(index, query, filters=Filters(tags=(tag,)), k=10)
         described = index.described(range(len(index.rows)))
         allowed = np.array([tag in described[row][1].get("tags", ()) for row in range(len(index.rows))])
         assert allowed.sum() == count
         order = sorted_rows(index.rows, query.vector, np.full(6, 1 / 6), LAYOUT)
         expected = names_of(index, [row for row in order if allowed[row]][:10])
-        assert len(set(expected) & {match.identifier for match in found}) >= 9
-        assert all(tag in match.metadata["tags"] for match in found) and len(found) == 10
+        assert len(set(expected) & {match.identifier for match in actual}) >= 9
+        assert all(tag in match.metadata["tags"] for match in actual) and len(actual) == 10
 
 
 def test_faiss_refuses_what_it_cannot_use(rng, tmp_path):

@@ -33,8 +33,8 @@ from msim_tf.search.tracks import track_metadata
         ("instrument", {}, {}, ""),
     ],
 )
-def test_evidence(name, query, found, text):
-    assert compared(name, query, found) == text
+def test_evidence(name, query, actual, text):
+    assert compared(name, query, actual) == text
 
 
 def test_relative_keys_are_those_of_the_circle_of_fifths():
@@ -49,9 +49,9 @@ def test_relative_keys_are_those_of_the_circle_of_fifths():
 def test_shares_sum_to_the_distance_and_stand_in_json(index):
     query = track_query(index, "t0001.ogg")
     for match in search(index, query, weights={"genre": 2, "mood": 1, "tempo": 0.5, "key": -0.7}, k=50):
-        told = json.loads(json.dumps(explain(index, query, match).to_json()))
-        assert sum(told["shares"].values()) == pytest.approx(told["distance"], abs=1e-12)
-        shown = told["line"].split("; ")[0]
+        answer = json.loads(json.dumps(explain(index, query, match).to_json()))
+        assert sum(answer["shares"].values()) == pytest.approx(answer["distance"], abs=1e-12)
+        shown = answer["line"].split("; ")[0]
         total, terms = shown.split(" = ")
         signed = terms.split(" (")[0] and [part.split(" (")[0] for part in terms.replace("- ", "+ -").split(" + ")]
         numbers = [float(part.replace("-", "").split()[1]) * (-1 if part.startswith("-") else 1) for part in signed]
@@ -122,7 +122,7 @@ def test_rounded_shares_sum_and_stay_near(shares):
 
 
 def test_metadata_is_brought_to_one_spelling():
-    told = {
+    answer = {
         "tempo": ("121",),
         "key": ("A minor",),
         "genre": "rock",
@@ -130,7 +130,7 @@ def test_metadata_is_brought_to_one_spelling():
         "year": "1994",
         "title": None,
     }
-    assert track_metadata({**told, "album": "", "era": [], "file": {"size": 3}}, "x") == {
+    assert track_metadata({**answer, "album": "", "era": [], "file": {"size": 3}}, "x") == {
         "tempo": 121.0,
         "key": "A minor",
         "genre": ["rock"],
@@ -164,12 +164,12 @@ def hit(distances, metadata):
 
 def test_a_summary_says_what_is_shared_what_differs_and_what_it_is():
     query = {"tempo": 92.0, "key": "C major", "mood": ["calm"]}
-    found = {"tempo": 183.0, "key": "A minor", "mood": ["calm", "sad"], "instrument": ["piano"]}
+    actual = {"tempo": 183.0, "key": "A minor", "mood": ["calm", "sad"], "instrument": ["piano"]}
     distances = {"genre": 1.0, "mood": 0.2, "era": 2.0, "tempo": 0.9, "key": 0.1}
-    told = explanation(hit(distances, found), dict.fromkeys(distances, query))
+    answer = explanation(hit(distances, actual), dict.fromkeys(distances, query))
     # Known tempi and keys decide for theirs, whatever the distance: 183 is twice 92, A minor is not C major.
-    assert told.summary == "same mood and tempo, another era and key; calm, piano; 183 bpm, A minor"
-    assert told.to_json()["summary"] == told.summary
+    assert answer.summary == "same mood and tempo, another era and key; calm, piano; 183 bpm, A minor"
+    assert answer.to_json()["summary"] == answer.summary
 
 
 def test_a_summary_without_metadata_goes_by_distance():

@@ -56,12 +56,12 @@ def test_codes_in_parts_order_as_codes_in_one(rng, tmp_path, monkeypatch):
         for order, weighted in (("order", query), ("order_alone", alone)):
             index = (one.whole if order == "order" else one.alone[0]).parts[0]
             asked = weighted if order == "order" else weighted[: LAYOUT.widths[0]]
-            scores, rows = (found[0] for found in index.search(asked[None], 4321))
+            scores, rows = (actual[0] for actual in index.search(asked[None], 4321))
             score = dict(zip(rows.tolist(), scores.tolist()))
             for codes in (parted, opened):
-                found = getattr(codes, order)(weighted, 300).tolist()
+                actual = getattr(codes, order)(weighted, 300).tolist()
                 # Many rows have the same score, so it is scores that must be the same.
-                assert len(set(found)) == 300 and [score[row] for row in found] == scores[:300].tolist()
+                assert len(set(actual)) == 300 and [score[row] for row in actual] == scores[:300].tolist()
     parted.reset()
     assert len(parted) == 0 and len(parted.whole.parts) == 1
     parted.add(vectors[:1500])

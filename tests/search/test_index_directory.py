@@ -81,8 +81,8 @@ def test_missing_tracks_are_not_found_until_they_return(index, embeddings, tmp_p
         assert len(held) == 290 and not set(gone) & set(held.identifiers) and held.table.missing() == gone
         with pytest.raises(InputError, match="no track"):
             held.vectors(gone[:1])
-        found = search(held, track_query(held, "t0000.ogg"), filters=Filters(years=(1000, 2999)), k=300)
-        assert not {match.identifier for match in found} & set(gone)
+        actual = search(held, track_query(held, "t0000.ogg"), filters=Filters(years=(1000, 2999)), k=300)
+        assert not {match.identifier for match in actual} & set(gone)
     # Neither compaction nor a copy forgets them.
     index.remove(embeddings.identifiers[100:])
     index.save()
@@ -224,14 +224,14 @@ def test_sigkill_during_a_save_leaves_the_old_index_or_the_new_one(embeddings, m
         shutil.copytree(original, path)
         assert killed_save(path, step, removed=removed).returncode == -signal.SIGKILL
         opened = Index.open(path)
-        found = contents(opened)
-        assert found in (old, new)
-        seen.add(len(found))
+        actual = contents(opened)
+        assert actual in (old, new)
+        seen.add(len(actual))
         opened.add(some(embeddings, [0], prefix="after/"))
         opened.save()
         after = contents(Index.open(path))
-        assert {name: held for name, held in after.items() if not name.startswith("after/")} == found
-        assert len(after) == len(found) + 1 and not list(path.glob(".tmp-*"))
+        assert {name: held for name, held in after.items() if not name.startswith("after/")} == actual
+        assert len(after) == len(actual) + 1 and not list(path.glob(".tmp-*"))
     # The commit is the last step, but for the sweeping of what it replaced.
     assert seen == ({len(old), len(new)} if swept else {len(old)})
 

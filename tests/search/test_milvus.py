@@ -43,7 +43,7 @@ def collection(address, index):
         yield made
 
 
-def told(matches):
+def answer(matches):
     return [(match.identifier, match.distance, match.shares, match.distances, match.metadata) for match in matches]
 
 
@@ -59,7 +59,7 @@ def test_what_is_found_is_what_the_exact_engine_finds(index, collection, rng, ki
         track = index.identifiers[11 * place]
         chosen = dict(zip(names, weights))
         expected = search(index, track_query(index, track), weights=chosen, k=12)
-        assert told(collection.search(track_query(collection, track), weights=chosen, k=12)) == told(expected)
+        assert answer(collection.search(track_query(collection, track), weights=chosen, k=12)) == answer(expected)
 
 
 def test_every_kind_of_query(index, collection, rng):
@@ -70,7 +70,7 @@ def test_every_kind_of_query(index, collection, rng):
         (examples_query, [first, second, vector]),
         (mixed_query, {"genre": first, "tempo": second}),
     ]:
-        assert told(collection.search(make(collection, asked))) == told(search(index, make(index, asked)))
+        assert answer(collection.search(make(collection, asked))) == answer(search(index, make(index, asked)))
     assert first in collection and "nothing" not in collection and len(collection) == len(index)
     assert collection.metadata(first) == index.metadata(first)
     np.testing.assert_array_equal(collection.vectors([second, first]), index.vectors([second, first]))
@@ -95,7 +95,7 @@ def test_filters_pass_what_they_pass_in_an_index(index, collection):
     query = track_query(index, index.identifiers[0])
     for filters in FILTERS:
         expected = search(index, query, filters=filters, k=400)
-        assert told(collection.search(query, filters=filters, k=400)) == told(expected), filters
+        assert answer(collection.search(query, filters=filters, k=400)) == answer(expected), filters
         assert (len(expected) == 0) == (filters == Filters(artists=("",)))
 
 
@@ -106,8 +106,8 @@ def test_tempi_at_the_limits_pass(embeddings, address):
     with MilvusCollection.create(address, "tempi", index.source) as made:
         push(index, made)
         for octaves, expected in ((False, {100, 110}), (True, {100, 110, 50, 200, 27.5, 440})):
-            found = made.search(track_query(made, names[0]), filters=Filters(bpm=(100, 110), octaves=octaves))
-            assert {match.metadata["tempo"] for match in found} == expected
+            actual = made.search(track_query(made, names[0]), filters=Filters(bpm=(100, 110), octaves=octaves))
+            assert {match.metadata["tempo"] for match in actual} == expected
 
 
 def test_ties_are_in_the_order_of_identifiers_however_many(embeddings, address):
@@ -125,8 +125,8 @@ def test_ties_are_in_the_order_of_identifiers_however_many(embeddings, address):
 def test_diversity_is_that_of_an_index(index, collection):
     query = track_query(index, index.identifiers[7])
     for diversity in (Diversity(per_artist=1), Diversity(per_album=2, relevance=0.5)):
-        expected = told(search(index, query, k=15, diversity=diversity))
-        assert told(collection.search(query, k=15, diversity=diversity)) == expected
+        expected = answer(search(index, query, k=15, diversity=diversity))
+        assert answer(collection.search(query, k=15, diversity=diversity)) == expected
 
 
 def test_hostile_names_and_tags_are_text(embeddings, address):
@@ -140,8 +140,8 @@ def test_hostile_names_and_tags_are_text(embeddings, address):
             query = track_query(made, name)
             assert name not in {match.identifier for match in made.search(query)} and name in made
             for filters in (Filters(artists=(name,)), Filters(tags=(name, "all"))):
-                found = made.search(vector_query(made, vectors[0]), filters=filters)
-                assert [match.identifier for match in found] == [name]
+                actual = made.search(vector_query(made, vectors[0]), filters=filters)
+                assert [match.identifier for match in actual] == [name]
         index.remove(names[:3])
         assert push(index, made) == Pushed(removed=3, unchanged=3)
         assert [name in made for name in names] == [False] * 3 + [True] * 3
@@ -163,7 +163,7 @@ def test_a_push_sends_what_has_changed_and_takes_away_what_has_left(embeddings, 
         assert len(opened) == 291 and names[0] not in opened
         assert opened.metadata(names[20]) == {"artist": "Somebody else"}
         query = vector_query(index, -moved.embeddings[0])
-        assert told(opened.search(query, k=20)) == told(search(index, query, k=20))
+        assert answer(opened.search(query, k=20)) == answer(search(index, query, k=20))
 
 
 def test_an_interrupted_push_goes_on(index, address):
@@ -256,8 +256,8 @@ def test_commands_push_a_library_and_search_it(index, address, tmp_path, monkeyp
     assert pushed == "tracks: 300 tracks; 300 added, 0 updated, 0 removed, 0 unchanged\n"
     track = index.identifiers[0]
     asked = ("-w", "mood=1,era=-0.5", "-k", "4", "--tag", "jazz", "--bpm", "60-160")
-    found = json.loads(run("milvus", "query", track, *where, *asked, "--json"))
+    actual = json.loads(run("milvus", "query", track, *where, *asked, "--json"))
     filters = Filters(tags=("jazz",), bpm=(60, 160))
     expected = search(index, track_query(index, track), weights={"mood": 1, "era": -0.5}, filters=filters, k=4)
-    assert [(hit["identifier"], hit["distance"]) for hit in found] == [(m.identifier, m.distance) for m in expected]
+    assert [(hit["identifier"], hit["distance"]) for hit in actual] == [(m.identifier, m.distance) for m in expected]
     assert " 1. " in run("milvus", "query", track, *where) and track not in run("milvus", "query", track, *where)

@@ -25,15 +25,15 @@ def brute_force(index, vector, weights, *, exclude=()):
     slices = index.source.layout.slices
     weights = weights or dict.fromkeys(slices, 1.0)
     total = sum(abs(weight) for weight in weights.values())
-    found = []
+    actual = []
     for name, stored in zip(index.identifiers, index.vectors(index.identifiers).astype(float)):
         distance = 0.0
         for dimension, part in slices.items():
             weight = weights.get(dimension, 0) / total
             distance += weight * sum((a - b) ** 2 for a, b in zip(vector[part], stored[part]))
         if name not in exclude:
-            found.append((distance, name))
-    return sorted(found)
+            actual.append((distance, name))
+    return sorted(actual)
 
 
 def assert_same(matches, expected):
@@ -105,8 +105,8 @@ def test_threads_may_search_a_fresh_index_together(index, embeddings, tmp_path):
     expected = [[m.identifier for m in search(index, track_query(index, name), filters=filters)] for name in names]
     opened = Index.open(tmp_path / "library")
     with ThreadPoolExecutor(8) as pool:
-        found = pool.map(lambda name: search(opened, track_query(opened, name), filters=filters), names)
-        assert [[match.identifier for match in matches] for matches in found] == expected
+        actual = pool.map(lambda name: search(opened, track_query(opened, name), filters=filters), names)
+        assert [[match.identifier for match in matches] for matches in actual] == expected
 
 
 def test_removed_tracks_are_not_found_and_new_ones_are(index, embeddings):
@@ -115,8 +115,8 @@ def test_removed_tracks_are_not_found_and_new_ones_are(index, embeddings):
     assert search(index, track_query(index, "t0017.ogg"), k=1)[0].identifier == nearest[1].identifier
     twin = replace(embeddings, identifiers=("twin",), embeddings=embeddings.embeddings[17:18])
     index.add(twin)
-    found = search(index, track_query(index, "t0017.ogg"), k=1)[0]
-    assert found.identifier == "twin" and found.distance == 0
+    actual = search(index, track_query(index, "t0017.ogg"), k=1)[0]
+    assert actual.identifier == "twin" and actual.distance == 0
 
 
 def test_ties_follow_the_identifier_whatever_happened_before(rng, embeddings, tmp_path):
@@ -232,8 +232,8 @@ def test_limits_per_artist_and_album_are_those_of_a_loop(index):
         artists[artist] = artists.get(artist, 0) + 1
         albums[album] = albums.get(album, 0) + 1
         chosen.append(match.identifier)
-    found = search(index, query, diversity=Diversity(per_artist=3, per_album=1), k=300)
-    assert [match.identifier for match in found] == chosen
+    actual = search(index, query, diversity=Diversity(per_artist=3, per_album=1), k=300)
+    assert [match.identifier for match in actual] == chosen
     ten = search(index, query, diversity=Diversity(per_artist=3, per_album=1), k=10)
     assert [match.identifier for match in ten] == chosen[:10]
 
@@ -243,8 +243,8 @@ def test_limits_look_beyond_the_first_candidates(rng, embeddings):
     index = Index.build(embeddings)
     ranked = [match.identifier for match in search(index, track_query(index, "t0000.ogg"), k=299)]
     index.update_metadata({name: {"artist": "A" if place < 200 else f"{place}"} for place, name in enumerate(ranked)})
-    found = search(index, track_query(index, "t0000.ogg"), diversity=Diversity(per_artist=2), k=5)
-    assert [match.identifier for match in found] == [*ranked[:2], *ranked[200:203]]
+    actual = search(index, track_query(index, "t0000.ogg"), diversity=Diversity(per_artist=2), k=5)
+    assert [match.identifier for match in actual] == [*ranked[:2], *ranked[200:203]]
 
 
 def test_marginal_relevance_is_that_of_a_loop(index):
@@ -263,8 +263,8 @@ def test_marginal_relevance_is_that_of_a_loop(index):
             if name not in chosen
         ]
         chosen.append(min(costs)[1])
-    found = search(index, query, diversity=Diversity(relevance=relevance), k=8)
-    assert [match.identifier for match in found] == chosen
+    actual = search(index, query, diversity=Diversity(relevance=relevance), k=8)
+    assert [match.identifier for match in actual] == chosen
     plain = [name for name, _ in pool[:8]]
     assert chosen != plain
 

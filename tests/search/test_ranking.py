@@ -26,11 +26,11 @@ def test_subspaces_have_length_one_and_zeros_stay(rng):
 
 
 def test_distances_are_twice_the_cosine_distance(tracks):
-    found = dimension_distances(tracks[0], tracks, LAYOUT)
+    actual = dimension_distances(tracks[0], tracks, LAYOUT)
     for row in range(40):
         for column, part in enumerate(LAYOUT.slices.values()):
             cosine = np.dot(tracks[0, part], tracks[row, part])
-            np.testing.assert_allclose(found[row, column], 2 * (1 - cosine), atol=1e-5)
+            np.testing.assert_allclose(actual[row, column], 2 * (1 - cosine), atol=1e-5)
 
 
 @pytest.mark.parametrize(

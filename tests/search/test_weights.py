@@ -49,10 +49,10 @@ def agreement(weights, truth, differences):
 
 
 def test_differences_are_those_of_the_distances(rng, tracks):
-    found = choice_differences(tracks[:5], tracks[5:10], tracks[10:15], LAYOUT)
+    actual = choice_differences(tracks[:5], tracks[5:10], tracks[10:15], LAYOUT)
     for row in range(5):
         near, far = dimension_distances(tracks[row], tracks[[row + 5, row + 10]], LAYOUT)
-        np.testing.assert_allclose(found[row], far - near, atol=1e-5)
+        np.testing.assert_allclose(actual[row], far - near, atol=1e-5)
 
 
 def test_the_fit_is_the_minimum(rng, tracks):

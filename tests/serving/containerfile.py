@@ -34,12 +34,12 @@ def stages(path):
     """The stages of a Containerfile."""
     lines = [line for line in Path(path).read_text().splitlines() if not line.lstrip().startswith("#")]
     text = re.sub(r"\\\n\s*", "", "\n".join(lines))
-    found = []
+    actual = []
     for line in filter(str.strip, text.splitlines()):
         instruction, arguments = line.split(maxsplit=1)
         if instruction == "FROM":
             image, _, name = arguments.partition(" AS ")
-            found.append(Stage(image, name))
+            actual.append(Stage(image, name))
         else:
-            found[-1].steps.append((instruction, arguments))
-    return found
+            actual[-1].steps.append((instruction, arguments))
+    return actual

@@ -35,14 +35,14 @@ def test_counts_by_question():
         "c": {"tempo": ("100",)},
         "d": {"genre": ("jazz",)},
     }
-    found = outcomes(said, known)
-    assert found == {
+    actual = outcomes(said, known)
+    assert actual == {
         "tempo, any octave": [True, True, False],
         "tempo, our octave": [True, False, False],
         "key": [True, False],
     }
     interval = wilson_interval(2, 3)
-    assert next(iter(lines(found))) == f"tempo, any octave  0.667 ({interval.low:.3f}-{interval.high:.3f}), 3 clips"
+    assert next(iter(lines(actual))) == f"tempo, any octave  0.667 ({interval.low:.3f}-{interval.high:.3f}), 3 clips"
     assert outcomes({"d": heard(90.0, "G major")}, known) == {}
 
 

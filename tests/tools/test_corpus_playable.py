@@ -187,9 +187,9 @@ def test_midi_files_are_found_in_wads_and_scores_only_when_asked_for(tmp_path):
         (tree / name).write_bytes(content)
     deb = tmp_path / "alpha_1_all.deb"
     assert os.spawnlp(os.P_WAIT, "dpkg-deb", "dpkg-deb", "-Zgzip", "-b", str(tree), str(deb)) == 0
-    found, _ = unpack(deb, ["usr/share/games/doom/free.wad/*.mid", "usr/share/alpha/music/*"], tmp_path / "into")
-    assert [(name, path.read_bytes()) for name, path in found.items()] == [
+    actual, _ = unpack(deb, ["usr/share/games/doom/free.wad/*.mid", "usr/share/alpha/music/*"], tmp_path / "into")
+    assert [(name, path.read_bytes()) for name, path in actual.items()] == [
         ("usr/share/games/doom/free.wad/D_E1M1.mid", tune)
     ]
-    found, _ = unpack(deb, ["usr/share/alpha/music/*.mod"], tmp_path / "into")
-    assert list(found) == ["usr/share/alpha/music/a.mod"]
+    actual, _ = unpack(deb, ["usr/share/alpha/music/*.mod"], tmp_path / "into")
+    assert list(actual) == ["usr/share/alpha/music/a.mod"]

@@ -177,9 +177,9 @@ def test_music21_reads_parts_metres_and_ties(tmp_path):
 def test_only_stated_licences_of_the_real_corpus(monkeypatch):
     few = ("josquin", "corelli", "lusitano", "leadSheet", "handel", "schoenberg")
     monkeypatch.setattr(scores_catalogue, "COLLECTIONS", [one for one in COLLECTIONS if one.folder in few])
-    found = list(sources(music21.common.getCorpusFilePath()))
-    assert {one.collection.folder for one in found} == {"josquin", "corelli", "lusitano", "leadSheet"}
-    assert not any("berlin" in one.path.name for one in found)  # "All Rights Reserved"
+    actual = list(sources(music21.common.getCorpusFilePath()))
+    assert {one.collection.folder for one in actual} == {"josquin", "corelli", "lusitano", "leadSheet"}
+    assert not any("berlin" in one.path.name for one in actual)  # "All Rights Reserved"
 
 
 def test_without_music21_the_line_that_installs_it_is_printed(monkeypatch, capsys, tmp_path):

@@ -47,9 +47,9 @@ def _frequency(y: np.ndarray) -> float:
 @pytest.mark.parametrize("tempo", [0.76, 0.95, 1.31])
 def test_tempo_and_length_change_by_the_factor_and_pitch_does_not(tempo):
     y = _clicks(100)
-    found = stretched.stretched(y, tempo=tempo)
-    assert len(found) == pytest.approx(len(y) / tempo, abs=2)
-    assert _click_period(found) == pytest.approx(0.6 / tempo, rel=2e-3)
+    actual = stretched.stretched(y, tempo=tempo)
+    assert len(actual) == pytest.approx(len(y) / tempo, abs=2)
+    assert _click_period(actual) == pytest.approx(0.6 / tempo, rel=2e-3)
     sine = librosa.tone(440.0, sr=SR, duration=6).astype(np.float32)
     assert _frequency(stretched.stretched(sine, tempo=tempo)) == pytest.approx(440, abs=1)
 
@@ -58,9 +58,9 @@ def test_tempo_and_length_change_by_the_factor_and_pitch_does_not(tempo):
 @pytest.mark.parametrize("semitones", [-5, 1, 6])
 def test_pitch_changes_by_whole_semitones_and_length_does_not(semitones):
     y = librosa.tone(440.0, sr=SR, duration=6).astype(np.float32)
-    found = stretched.stretched(y, semitones=semitones)
-    assert len(found) == len(y)
-    assert _frequency(found) == pytest.approx(440 * 2 ** (semitones / 12), rel=1e-3)
+    actual = stretched.stretched(y, semitones=semitones)
+    assert len(actual) == len(y)
+    assert _frequency(actual) == pytest.approx(440 * 2 ** (semitones / 12), rel=1e-3)
 
 
 def test_a_missing_stretcher_is_one_line_with_the_cure(monkeypatch, tmp_path):

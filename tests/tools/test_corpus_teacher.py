@@ -72,9 +72,9 @@ def _run(root: Path, forward=_forward, **options: object) -> tuple[int, int]:
 def test_patches_are_spread_from_the_first_frame_to_the_last():
     y = np.random.default_rng(0).standard_normal(SR * 16).astype(np.float32)
     frames = log_mel(y)
-    found = patches_at(frames, patch_starts(len(frames), 3))
+    actual = patches_at(frames, patch_starts(len(frames), 3))
     middle = (len(frames) - FRAMES) // 2
-    for patch, start in zip(found, (0, middle, len(frames) - FRAMES), strict=True):
+    for patch, start in zip(actual, (0, middle, len(frames) - FRAMES), strict=True):
         np.testing.assert_array_equal(patch, frames[start : start + FRAMES])
     # 16 s hold five patches that do not overlap; what is under 3 s holds none.
     every = patches_at(frames, patch_starts(len(frames), 99))

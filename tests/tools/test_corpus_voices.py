@@ -185,8 +185,8 @@ def test_whose_voices_a_model_was_trained_on_is_listed(tmp_path):
         clip = CorpusClip(f"train/voices/x/{number}.flac", "x", "1", origin, 0.0, "", "", "CC0", "", "x")
         with Ledger(tmp_path, "voices") as ledger:
             ledger.add(clip, np.zeros(SR, np.float32))
-    found = attribution.originals(tmp_path, {"voices/x/0.flac", "voices/x/1.flac"})  # the third is not in the store
-    assert {key[3]: count for key, count in found.items()} == {first.path: 2, second.path: 1}
-    assert {(key[0], key[1], key[6]) for key in found} == {
+    actual = attribution.originals(tmp_path, {"voices/x/0.flac", "voices/x/1.flac"})  # the third is not in the store
+    assert {key[3]: count for key, count in actual.items()} == {first.path: 2, second.path: 1}
+    assert {(key[0], key[1], key[6]) for key in actual} == {
         ("voices", one.repository, one.licence) for one in (first, second)
     }

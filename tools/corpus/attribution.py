@@ -27,16 +27,16 @@ _OURS = "synthesized"  # source of clips that nobody else made
 
 def originals(corpus: Path, tracks: set[str]) -> dict[tuple[str, ...], int]:
     """Clips of each original (builder, source, version, original, artist, title, licence, sha256), sorted."""
-    found: dict[tuple[str, ...], int] = {}
+    counts: dict[tuple[str, ...], int] = {}
     for builder in BUILDERS:
         for clip in Ledger(corpus, builder).clips.values():
             if clip.part == "train" and clip.track in tracks and clip.source != _OURS:
                 key = (builder, *_original(builder, clip))
-                found[key] = found.get(key, 0) + 1
+                counts[key] = counts.get(key, 0) + 1
     for clip in Ledger(corpus, VOICES).clips.values():
         for file in voices_of(clip) if clip.track in tracks else ():
-            found[_voice(file)] = found.get(_voice(file), 0) + 1
-    return dict(sorted(found.items()))
+            counts[_voice(file)] = counts.get(_voice(file), 0) + 1
+    return dict(sorted(counts.items()))
 
 
 @functools.cache
@@ -66,15 +66,15 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="the table to write")
     parser.add_argument("--also", type=Path, help="an earlier list, of what the network was trained on before; kept")
     arguments = parser.parse_args()
-    found = originals(arguments.corpus, set(FeatureStore(arguments.store).identifiers))
+    counts = originals(arguments.corpus, set(FeatureStore(arguments.store).identifiers))
     for key, count in (listed(arguments.also) if arguments.also else {}).items():
-        found[key] = max(count, found.get(key, 0))
-    found = dict(sorted(found.items()))
+        counts[key] = max(count, counts.get(key, 0))
+    counts = dict(sorted(counts.items()))
     with atomic_file(arguments.out, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("builder", "source", "version", "original", "artist", "title", "licence", "sha256", "clips"))
-        writer.writerows((*key, count) for key, count in found.items())
-    print(f"{arguments.out}: {len(found)} originals")
+        writer.writerows((*key, count) for key, count in counts.items())
+    print(f"{arguments.out}: {len(counts)} originals")
     return 0
 
 

@@ -64,18 +64,18 @@ def main() -> int:
     train, test = FeatureStore(arguments.train), FeatureStore(arguments.test)
     teacher = load_embeddings(arguments.corpus / "teacher-train-penultimate.npz")
     (train_mfcc, train_all), (test_mfcc, test_all) = track_statistics(train), track_statistics(test)
-    heard = [row for row, identifier in enumerate(train.identifiers) if identifier in teacher]
-    names = [train.identifiers[row] for row in heard]
-    x = standardised(train_all, reference=train_all)[heard].astype(np.float64)
+    taught = [row for row, identifier in enumerate(train.identifiers) if identifier in teacher]
+    names = [train.identifiers[row] for row in taught]
+    x = standardised(train_all, reference=train_all)[taught].astype(np.float64)
     y = standardised(teacher.embeddings[teacher.rows(names)]).astype(np.float64)
     parts = split_by_group(names, train.labels.groups, validation=0.1)
     penalty = chosen_penalty(x, y, parts["train"], parts["validation"])
     predicted = standardised(test_all, reference=train_all) @ ridge(x, y, penalty)
-    found = {
+    baselines = {
         "mfcc": (standardised(test_mfcc, reference=train_mfcc), "MFCC statistics"),
         "ridge": (predicted, f"ridge to the teacher, penalty {penalty:g}"),
     }
-    for file, (vectors, name) in found.items():
+    for file, (vectors, name) in baselines.items():
         path = arguments.corpus / f"{file}.npz"
         save_embeddings(path, identifiers=test.identifiers, embeddings=vectors, meta={"name": name})
         print(f"{path}: {name}, {len(test)} tracks")

@@ -119,10 +119,10 @@ def tables(judged: Judged, model: str) -> list[list[str]]:
     """
     if model not in judged:
         raise InputError(f"no figures of {model!r}, only of {', '.join(judged)}")
-    held = [kind for kind in judged[model] if not kind.endswith("(same package)")]
-    exact = [kind for kind in held if kind.endswith("(exact)")]
+    kinds = [kind for kind in judged[model] if not kind.endswith("(same package)")]
+    exact = [kind for kind in kinds if kind.endswith("(exact)")]
     looser = [f"{name} (same package)" for name in TAG_DIMENSION_NAMES if f"{name} (same package)" in judged[model]]
-    first = [*(kind for kind in held if kind not in exact), *exact]
+    first = [*(kind for kind in kinds if kind not in exact), *exact]
     return [
         list(comparison(judged, model, first)),
         list(comparison(judged, model, looser)),

@@ -78,12 +78,12 @@ def _download(package: str, version: str, deb: Path, fields: Mapping[str, str]) 
     beside.mkdir(parents=True)
     try:
         result = _run(["apt-get", "download", "-q", f"{package}={version}"], cwd=beside)
-        found = sorted(beside.glob("*.deb"))
-        if result.returncode or not found:
+        packages = sorted(beside.glob("*.deb"))
+        if result.returncode or not packages:
             raise PackageMissing(f"apt-get download failed ({_last_line(result.stderr, 'E:') or 'no file came'})")
-        if not _is_whole(found[0], fields):
+        if not _is_whole(packages[0], fields):
             raise PackageMissing("the download is not the file that the package lists promise; run apt-get update")
-        os.replace(found[0], deb)
+        os.replace(packages[0], deb)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -123,11 +123,11 @@ def read_copyright(text: str) -> list[tuple[tuple[str, ...], str]]:
 
 def licence_of(path: str, paragraphs: Iterable[tuple[tuple[str, ...], str]]) -> str:
     """Licence of a file of the source package: that of the last paragraph that matches; empty if none does."""
-    found = ""
+    packages = ""
     for patterns, licence in paragraphs:
         if any(glob_matches(pattern, path) for pattern in patterns):
-            found = licence
-    return found
+            packages = licence
+    return packages
 
 
 def source_path(origin: str, source: Mapping[str, str]) -> str:

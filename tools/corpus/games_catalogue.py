@@ -66,10 +66,10 @@ def chosen_packages(packages: Sequence[Package], names: str | None) -> list[Pack
     """
     if not names:
         return list(packages)
-    known = {package.package for package in packages}
+    listed = {package.package for package in packages}
     wanted = {name.strip() for name in names.split(",") if name.strip()}
-    if wanted - known:
+    if wanted - listed:
         raise InputError(
-            f"--packages {', '.join(sorted(wanted - known))}: not in the catalogue; known: {', '.join(sorted(known))}"
+            f"--packages {', '.join(sorted(wanted - listed))}: not in the catalogue; it has {', '.join(sorted(listed))}"
         )
     return [package for package in packages if package.package in wanted]

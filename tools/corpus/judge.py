@@ -65,33 +65,35 @@ def judged_relations(labels: EncodedLabels) -> dict[str, np.ndarray]:
     """Relation matrices by kind, over the tracks of the labels in their order."""
     rows = np.arange(len(labels.identifiers))
     games = np.array([identifier.startswith("games/") for identifier in labels.identifiers])
-    found = {
+    relations = {
         name: np.where(games[:, None] & games, tags.relation(rows, rows), 0) for name, tags in labels.teacher.items()
     }
     for name in DIMENSION_NAMES:
         kind = f"{name} (exact)" if name in TAG_DIMENSION_NAMES else name
-        found[kind] = EncodedLabels(labels.identifiers, labels.arrays, labels.vocabularies).relation(name, rows, rows)
-    for relation in found.values():
+        relations[kind] = EncodedLabels(labels.identifiers, labels.arrays, labels.vocabularies).relation(
+            name, rows, rows
+        )
+    for relation in relations.values():
         np.fill_diagonal(relation, 0)
-    return {kind: relation for kind, relation in found.items() if (relation > 0).any() and (relation < 0).any()}
+    return {kind: relation for kind, relation in relations.items() if (relation > 0).any() and (relation < 0).any()}
 
 
 def relative_triplets(corpus: Path) -> dict[str, list[tuple[str, str, str]]]:
     """Anchor, positive and negative of the stretched and shifted clips of the test part, by kind."""
     path = corpus / "stretched-triplets-test.csv"
-    found: dict[str, list[tuple[str, str, str]]] = {kind: [] for kind in RELATIVE}
+    triplets_of: dict[str, list[tuple[str, str, str]]] = {kind: [] for kind in RELATIVE}
     if path.exists():
         with open(path, newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 kind = next(kind for kind, name in RELATIVE.items() if name == row["dimension"])
-                found[kind].append((row["anchor"], row["positive"], row["negative"]))
-    return {kind: triplets for kind, triplets in found.items() if triplets}
+                triplets_of[kind].append((row["anchor"], row["positive"], row["negative"]))
+    return {kind: triplets for kind, triplets in triplets_of.items() if triplets}
 
 
 def recordings(corpus: Path, identifiers: list[str]) -> np.ndarray:
     """Which original each clip was cut from."""
-    known = {clip.track: f"{clip.source} {clip.origin}" for clip in Ledger(corpus, "games").clips.values()}
-    return np.array([known.get(identifier, identifier) for identifier in identifiers])
+    originals = {clip.track: f"{clip.source} {clip.origin}" for clip in Ledger(corpus, "games").clips.values()}
+    return np.array([originals.get(identifier, identifier) for identifier in identifiers])
 
 
 def with_same_package(relations: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -128,9 +130,9 @@ def judge(
         if cell["subspace"] in wanted and cell["accuracy"] is not None:  # some kinds are never alike across groups
             cells[cell.pop("kind")][cell.pop("subspace")] = cell
     for kind, rows in triplets.items():
-        known = [row for row in rows if all(name in system for name in row)]
-        if known:
-            cells[kind] = {name: triplet_cell(seen, name, known) for name in wanted}
+        complete = [row for row in rows if all(name in system for name in row)]
+        if complete:
+            cells[kind] = {name: triplet_cell(seen, name, complete) for name in wanted}
     return {kind: row for kind, row in cells.items() if row}
 
 
@@ -166,21 +168,21 @@ def main() -> int:
     arguments = parser.parse_args()
     store = FeatureStore(arguments.store)
     triplets = relative_triplets(arguments.corpus)
-    found = {}
+    judged = {}
     for text in arguments.systems:
         name, _, path = text.rpartition("=")
         name = name or Path(path).stem
         system = stored_embeddings(Path(path), store, name) if Path(path).is_dir() else load_embeddings(path, name=name)
-        held = [identifier for identifier in store.identifiers if identifier in system]
-        system = Embeddings(name, tuple(held), system.embeddings[system.rows(held)], system.layout)
-        labels = encode(store.labels, held, DIMENSION_NAMES, teacher=store.teacher)
-        groups = [divided_groups(store.labels.groups.get(identifier, "").casefold()) for identifier in held]
+        tracks = [identifier for identifier in store.identifiers if identifier in system]
+        system = Embeddings(name, tuple(tracks), system.embeddings[system.rows(tracks)], system.layout)
+        labels = encode(store.labels, tracks, DIMENSION_NAMES, teacher=store.teacher)
+        groups = [divided_groups(store.labels.groups.get(identifier, "").casefold()) for identifier in tracks]
         relations = judged_relations(labels)
-        found[name] = judge(system, relations, groups, triplets)
-        found[name] |= judge(system, with_same_package(relations), recordings(arguments.corpus, held), {})
-        print("\n".join(lines(name, found[name])), flush=True)
+        judged[name] = judge(system, relations, groups, triplets)
+        judged[name] |= judge(system, with_same_package(relations), recordings(arguments.corpus, tracks), {})
+        print("\n".join(lines(name, judged[name])), flush=True)
     if arguments.json:
-        save_json(arguments.json, found)
+        save_json(arguments.json, judged)
     return 0
 
 

@@ -44,7 +44,7 @@ _BINS = 5
 _RESAMPLES = 200
 
 
-def judged(descriptions: Sequence[Description], known: WordTargets, groups: np.ndarray) -> dict[str, Any]:
+def judged(descriptions: Sequence[Description], fitting: WordTargets, groups: np.ndarray) -> dict[str, Any]:
     """Areas, their mean and the calibration of words.
 
     Args:
@@ -53,8 +53,8 @@ def judged(descriptions: Sequence[Description], known: WordTargets, groups: np.n
         groups: [n] int, never divided by the bootstrap.
     """
     columns = [
-        (f"{name}/{word}", np.array([said.words[name][word] for said in descriptions]), known.targets[name][:, place])
-        for name, words in known.words.items()
+        (f"{name}/{word}", np.array([said.words[name][word] for said in descriptions]), fitting.targets[name][:, place])
+        for name, words in fitting.words.items()
         for place, word in enumerate(words)
         if word in descriptions[0].words.get(name, {})
     ]

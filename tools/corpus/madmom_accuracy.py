@@ -26,11 +26,11 @@ from tools.corpus.ledger import PARTS, Ledger
 TEMPO_TOLERANCE = 0.04  # of the true tempo, the field's (Gouyon et al., IEEE TASLP 2006)
 
 
-def tempo_ratio(heard: float | None, bpm: float, *, octaves: bool) -> float:
+def tempo_ratio(estimate: float | None, bpm: float, *, octaves: bool) -> float:
     """How far off a tempo is, as |ratio - 1|; with ``octaves`` of the nearest octave. Infinite if none was heard."""
-    if not heard:
+    if not estimate:
         return math.inf
-    off = math.log2(heard / bpm)
+    off = math.log2(estimate / bpm)
     return abs(2 ** (off - round(off) if octaves else off) - 1)
 
 
@@ -38,21 +38,21 @@ def outcomes(
     annotations: Mapping[str, Annotation], labels: Mapping[str, Mapping[str, tuple[str, ...]]]
 ) -> dict[str, list[bool]]:
     """What was asked -> right or wrong, for each clip whose answer is known."""
-    found: dict[str, list[bool]] = {"tempo, any octave": [], "tempo, our octave": [], "key": []}
-    for track, heard in annotations.items():
-        known = labels[track]
-        if "tempo" in known:
-            bpm = float(known["tempo"][0])
+    answers: dict[str, list[bool]] = {"tempo, any octave": [], "tempo, our octave": [], "key": []}
+    for track, estimate in annotations.items():
+        truth = labels[track]
+        if "tempo" in truth:
+            bpm = float(truth["tempo"][0])
             for kind, octaves in (("tempo, any octave", True), ("tempo, our octave", False)):
-                found[kind].append(tempo_ratio(heard.tempo, bpm, octaves=octaves) <= TEMPO_TOLERANCE)
-        if "key" in known:
-            found["key"].append(parse_key(heard.key) == parse_key(known["key"][0]))
-    return {kind: right for kind, right in found.items() if right}
+                answers[kind].append(tempo_ratio(estimate.tempo, bpm, octaves=octaves) <= TEMPO_TOLERANCE)
+        if "key" in truth:
+            answers["key"].append(parse_key(estimate.key) == parse_key(truth["key"][0]))
+    return {kind: right for kind, right in answers.items() if right}
 
 
-def lines(found: Mapping[str, list[bool]]) -> Iterator[str]:
+def lines(answers: Mapping[str, list[bool]]) -> Iterator[str]:
     """A line per question, with Wilson's 95 % interval."""
-    for kind, right in found.items():
+    for kind, right in answers.items():
         interval = wilson_interval(sum(right), len(right))
         share = sum(right) / len(right)
         yield f"{kind:<18} {share:.3f} ({interval.low:.3f}-{interval.high:.3f}), {len(right)} clips"

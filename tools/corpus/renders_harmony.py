@@ -102,13 +102,13 @@ class Progression:
 
 def parse_chord(numeral: str) -> Chord:
     """The chord of a Roman numeral, e.g. "bVII", "ii0", "V7"."""
-    found = _NUMERAL.fullmatch(numeral)
-    if not found:
+    match = _NUMERAL.fullmatch(numeral)
+    if not match:
         raise ValueError(f"{numeral!r} is no Roman numeral")
-    accidental = {"b": -1, "#": 1}.get(found[1] or "", 0)
-    small = found[2].islower()
-    quality = "diminished" if found[3] == "0" else "minor" if small else "dominant" if found[3] else "major"
-    return Chord((_DEGREES[found[2].lower()] + accidental) % 12, quality)
+    accidental = {"b": -1, "#": 1}.get(match[1] or "", 0)
+    small = match[2].islower()
+    quality = "diminished" if match[3] == "0" else "minor" if small else "dominant" if match[3] else "major"
+    return Chord((_DEGREES[match[2].lower()] + accidental) % 12, quality)
 
 
 def phrases(mode: str, part: str) -> tuple[str, ...]:
@@ -120,11 +120,11 @@ def phrases(mode: str, part: str) -> tuple[str, ...]:
 def progressions(part: str, count: int, *, seed: int) -> tuple[Progression, ...]:
     """``count`` different progressions, major and minor in turn; the first are the same whatever ``count`` is."""
     rng = random.Random(f"{seed}/progressions/{part}")
-    found: dict[str, Progression] = {}
-    while len(found) < count:
-        progression = _progression(rng, part, MODES[len(found) % 2])
-        found.setdefault(progression.name, progression)
-    return tuple(found.values())
+    match: dict[str, Progression] = {}
+    while len(match) < count:
+        progression = _progression(rng, part, MODES[len(match) % 2])
+        match.setdefault(progression.name, progression)
+    return tuple(match.values())
 
 
 def _progression(rng: random.Random, part: str, mode: str) -> Progression:

@@ -184,18 +184,18 @@ def window(tune: Tune, collection: Collection, rng: random.Random, *, own_instru
         )
         for name, notes in tune.parts
     ]
-    heard = [note for _, notes in inside for note in notes]
-    if not heard or max(end for _, end, _ in heard) < 0.8 * length:
+    sounding = [note for _, notes in inside for note in notes]
+    if not sounding or max(end for _, end, _ in sounding) < 0.8 * length:
         return None
     shift = rng.randint(-6, 5)
-    key = None if collection.modal else clear_key(heard)
+    key = None if collection.modal else clear_key(sounding)
     if key is not None:
         key = key_name(int(transposed_key(parse_key(key), shift)))
     notes = _arranged(inside, shift, rng, own_instruments=own_instruments)
-    known = tune.beat(start, start + length) == beat
+    steady = tune.beat(start, start + length) == beat
     seconds = length * 60 / quarter_bpm
     return Window(
-        Song(notes, quarter_bpm), start, tempo if known else None, key, rng.choice(FONTS[collection.part]), seconds
+        Song(notes, quarter_bpm), start, tempo if steady else None, key, rng.choice(FONTS[collection.part]), seconds
     )
 
 
@@ -208,10 +208,10 @@ def _arranged(
 ) -> tuple[Note, ...]:
     families = rng.sample(tuple(FAMILIES), 2)
     notes = []
-    for number, (name, held) in enumerate(parts):
+    for number, (name, part_notes) in enumerate(parts):
         family = (player(name) if own_instruments else None) or families[number % rng.choice((1, 2))]
         program, role = rng.choice(FAMILIES[family]), f"part {number}"
-        for start, end, pitch in held:
+        for start, end, pitch in part_notes:
             velocity = round(min(max(rng.gauss(82, 7), 40), 120))
             late = rng.gauss(0, 1.5)
             begin = max(0, round(start * _TICKS + late))
@@ -301,8 +301,8 @@ def _build_collection(ledger: Ledger, files: Sequence[Source], *, seed: int) -> 
 
 
 def _make(ledger: Ledger, source: Source, clip: str, turn: int, rng: random.Random) -> bool:
-    found = tunes(source.path)
-    tune = rng.choice(found)
+    candidates = tunes(source.path)
+    tune = rng.choice(candidates)
     drawn = window(tune, source.collection, rng, own_instruments=turn == 0)
     if drawn is None:
         return False

@@ -91,8 +91,8 @@ def stated_licence(path: Path) -> str | None:
     text = _text(path)
     if _RESERVED.search(text):
         return None
-    found = [name for name, pattern in _LICENCES if re.search(pattern, text, re.S)]
-    return found[0] if found else ""
+    licences = [name for name, pattern in _LICENCES if re.search(pattern, text, re.S)]
+    return licences[0] if licences else ""
 
 
 def _text(path: Path) -> str:

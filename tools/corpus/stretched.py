@@ -205,11 +205,11 @@ def tracks(clips: Sequence[CorpusClip], *, seed: int) -> list[list[CorpusClip]]:
     by_track: dict[tuple[str, str], list[CorpusClip]] = defaultdict(list)
     for clip in sorted(clips, key=lambda clip: clip.clip):
         by_track[clip.source, clip.sha256].append(clip)
-    taken: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     ordered = []
     for source, checksum in sorted(by_track, key=lambda track: _draw(seed, *track)):
-        ordered.append((taken[source], _draw(seed, source), by_track[source, checksum]))
-        taken[source] += 1
+        ordered.append((counts[source], _draw(seed, source), by_track[source, checksum]))
+        counts[source] += 1
     return [excerpts for *_, excerpts in sorted(ordered, key=lambda entry: entry[:2])]
 
 
@@ -253,10 +253,10 @@ def _comparable(
         except InputError as error:
             print(f"left out: {error}", file=sys.stderr)
             return None, "unreadable"
-        found = objection(kind, *(profiles[i] for i in pair))
-        if found is None:
+        against = objection(kind, *(profiles[i] for i in pair))
+        if against is None:
             return (excerpts[pair[0]], excerpts[pair[1]]), "taken"
-        reason = found
+        reason = against
     return None, reason
 
 
@@ -317,8 +317,8 @@ def build_part(root: Path, part: str, *, count: int, seed: int = 0, builder: str
     candidates = tracks([c for c in originals.clips.values() if c.part == part and c.clip in originals], seed=seed)
     changes: list[Change] = []
     for kind in KINDS:
-        found, outcome = plan(root, kind, candidates, count=count, seed=seed)
-        changes += found
+        planned, outcome = plan(root, kind, candidates, count=count, seed=seed)
+        changes += planned
         reasons = ", ".join(f"{reason} {number}" for reason, number in outcome.most_common())
         print(f"{part}, {kind}: {outcome.total()} of {len(candidates)} tracks looked at: {reasons}", flush=True)
     with Ledger(root, "stretched") as ledger:

@@ -102,8 +102,8 @@ class Journal:
             raise InputError(f"{self.path}: not a journal of the teacher ({error}); remove it to start anew") from error
         if header != self.header:
             raise InputError(f"{self.path} was made with {header}, not with {self.header}; use the same or remove it")
-        held = self.vectors_path.stat().st_size if self.vectors_path.exists() else 0
-        if held < 4 * self.size * sum(len(entry["starts"]) for entry in entries):
+        stored_bytes = self.vectors_path.stat().st_size if self.vectors_path.exists() else 0
+        if stored_bytes < 4 * self.size * sum(len(entry["starts"]) for entry in entries):
             raise InputError(f"{self.vectors_path}: shorter than {self.path} says; remove both to start anew")
         return entries
 
@@ -177,13 +177,13 @@ def clip_vectors(
 ) -> Iterator[ClipVectors]:
     """What each clip's patches sound like; a clip that cannot be read is named and left out."""
     features = list(zip(clips, pool.map(lambda clip: _patches(root / clip.clip, segments), clips)))
-    heard = [(clip, *x) for clip, x in features if x is not None]
-    if not heard:
+    readable = [(clip, *x) for clip, x in features if x is not None]
+    if not readable:
         return
-    x = np.concatenate([x for _, _, x in heard])
+    x = np.concatenate([x for _, _, x in readable])
     penultimate, logits = zip(*(network.forward(x) for network in networks))
     values = np.concatenate([*logits, *penultimate], axis=1)
-    for (clip, starts, _), rows in zip(heard, np.split(values, np.cumsum([len(x) for _, _, x in heard])[:-1])):
+    for (clip, starts, _), rows in zip(readable, np.split(values, np.cumsum([len(x) for _, _, x in readable])[:-1])):
         yield clip, starts, rows
 
 

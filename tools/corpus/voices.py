@@ -237,8 +237,8 @@ def fullest_scale(y: np.ndarray) -> tuple[int, tuple[int, ...]]:
     import librosa
 
     chroma = librosa.feature.chroma_stft(y=y, sr=SR, n_fft=4096, hop_length=2048, tuning=0.0, norm=None).sum(axis=1)
-    held = [chroma[[(tonic + degree) % 12 for degree in MAJOR]].sum() for tonic in range(12)]
-    return int(np.argmax(held)), MAJOR
+    energies = [chroma[[(tonic + degree) % 12 for degree in MAJOR]].sum() for tonic in range(12)]
+    return int(np.argmax(energies)), MAJOR
 
 
 def _fitted_stem(y: np.ndarray, tonic: int, scale: Sequence[int], rng: random.Random) -> np.ndarray:
@@ -246,8 +246,8 @@ def _fitted_stem(y: np.ndarray, tonic: int, scale: Sequence[int], rng: random.Ra
     length = round(1.5 * SECONDS * SR)
     energy = np.concatenate([[0.0], np.cumsum(np.square(y, dtype=np.float64))])
     starts = np.arange(0, max(1, len(y) - length), SR)
-    held = energy[np.minimum(starts + length, len(y))] - energy[starts]
-    start = int(rng.choice(list(starts[held >= 0.3 * held.max()])))
+    energies = energy[np.minimum(starts + length, len(y))] - energy[starts]
+    start = int(rng.choice(list(starts[energies >= 0.3 * energies.max()])))
     part = y[start : start + length]
     relative_major = (tonic + (3 if tuple(scale) == MINOR else 0)) % 12
     # At most half an octave, up or down.
