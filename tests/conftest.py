@@ -41,6 +41,17 @@ def pytest_configure(config):
         config.add_cleanup(lambda: shared.end_run(folder))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_settings(tmp_path_factory):
+    """Nobody's own settings, nor the library that they use by default, change what a test sees."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("MSIM_MODEL", "MSIM_LIBRARY", "MSIM_CONFIG"):
+            patch.delenv(variable, raising=False)
+        for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+            patch.setenv(variable, str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def same_weights_every_time() -> None:
     """Seeds the initial weights, so that a test that passes once passes always."""

@@ -14,7 +14,7 @@ import numpy as np
 from msim_tf.cli.listing import Listing, listing, listing_options, match_json, match_line, print_json
 from msim_tf.cli.options import FiniteRange, LocalPath, filter_options, parse_weights, printable, profile_option
 from msim_tf.errors import InputError
-from msim_tf.library.catalog import is_library
+from msim_tf.library.catalog import is_embeddings, is_library
 from msim_tf.library.library import Library
 from msim_tf.library.playlists import is_playlist, read_playlist
 from msim_tf.search.diversity import Diversity
@@ -83,9 +83,12 @@ def library_and_tracks(arguments: tuple[str, ...], *, tracks: int | None = None)
     Returns:
         The directory of the library, the default one if none is named; the tracks.
     """
-    # With a number of tracks, one more argument is the library. Else the first is one if it is one, or if there is no
-    # default library.
-    named = len(arguments) != tracks if tracks is not None else bool(arguments) and is_library(arguments[0])
+    # With a number of tracks, one more argument is the library. Else the first is one if it is one, if it is a file of
+    # embeddings, which is refused as a library and never a track, or if there is no default library.
+    if tracks is not None:
+        named = len(arguments) != tracks
+    else:
+        named = bool(arguments) and (is_library(arguments[0]) or is_embeddings(arguments[0]))
     if arguments and (named or (tracks is None and not is_library(default_library()))):
         return Path(arguments[0]), arguments[1:]
     return default_library(), arguments

@@ -73,6 +73,11 @@ def is_library(path: str | Path) -> bool:
     return database.is_file() and database.stat().st_size > 0
 
 
+def is_embeddings(path: str | Path) -> bool:
+    """Whether ``path`` is a file of embeddings, of which a library can be made."""
+    return Path(path).suffix == ".npz" and Path(path).is_file()
+
+
 def load_catalog(path: str | Path) -> Catalog:
     """Reads what a library is of.
 
@@ -81,7 +86,7 @@ def load_catalog(path: str | Path) -> Catalog:
     """
     path = Path(path)
     refuse_old_format(path)
-    if path.suffix == ".npz" and path.is_file():
+    if is_embeddings(path):
         raise InputError(f"{path}: embeddings, not a library; make one of them: msim import {path} LIBRARY")
     with Database(path / DATABASE, SCHEMA) as database:
         value = TrackTable(database).setting(CATALOG) or {"name": path.name, "music": None, "model": ""}

@@ -9,13 +9,13 @@ from msim_tf.audio.scan import content_hash, scan_folder
 from msim_tf.database import Database
 from msim_tf.errors import InputError
 from msim_tf.library.file_table import FileRecord, FileTable
-from msim_tf.library.plan import Known, make_plan
+from msim_tf.library.plan import Remembered, make_plan
 from msim_tf.search.schema import SCHEMA
 
 
 def states(root, scan):
     """What a library would know of every file."""
-    return Known({name: FileRecord(state, content_hash(root / name)) for name, state in scan.files.items()})
+    return Remembered({name: FileRecord(state, content_hash(root / name)) for name, state in scan.files.items()})
 
 
 def test_every_sound_file_is_listed_or_has_a_reason(tmp_path):

@@ -255,12 +255,15 @@ def test_learn_from_a_plain_table_and_from_dim_sim(library, index, names, tmp_pa
         run("learn", plain, tmp_path / "mine.json", "--library", library)
 
 
-def test_embeddings_are_imported_as_a_library(tmp_path, rng):
+def test_embeddings_are_imported_as_a_library(tmp_path, rng, library, monkeypatch):
     layout = EmbeddingLayout.equal(DIMENSION_NAMES, 24)
     vectors = rng.normal(size=(20, 24)).astype(np.float32)
     names = [f"track {number}" for number in range(20)]
     save_embeddings(tmp_path / "x.npz", identifiers=names, embeddings=vectors, layout=layout)
     with pytest.raises(InputError, match=r"x.npz: embeddings, not a library; .*msim import .*x.npz LIBRARY"):
+        run("query", tmp_path / "x.npz", "track 0")
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="x.npz: embeddings, not a library"):
+        patch.setenv("MSIM_LIBRARY", str(library))  # nor are they a track of the library that is used by default
         run("query", tmp_path / "x.npz", "track 0")
     assert run("import", tmp_path / "x.npz", tmp_path / "library") == f"{tmp_path / 'library'}: 20 tracks\n"
     expected_hits = search(Index.build(load_embeddings(tmp_path / "x.npz")), track_query_of(vectors[3], layout), k=4)

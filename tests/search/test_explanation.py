@@ -11,7 +11,7 @@ from msim_tf.search.tracks import track_metadata
 
 
 @pytest.mark.parametrize(
-    "name, query, found, text",
+    "name, query, actual, text",
     [
         ("tempo", {"tempo": 120.0}, {"tempo": 121.0}, "121 vs 120 bpm"),
         ("tempo", {"tempo": 61.0}, {"tempo": 121.0}, "121 vs 61 bpm, double time"),
