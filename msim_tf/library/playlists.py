@@ -7,6 +7,7 @@ URIs; entries that are streams on other hosts are left out.
 
 from __future__ import annotations
 
+import codecs
 import configparser
 import os
 import re
@@ -191,12 +192,15 @@ def _content(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected a playlist") from error
     if len(raw) > _MOST_BYTES:
         raise InputError(f"{path}: larger than {_MOST_BYTES // 2**20} MB; expected a playlist")
-    if b"\0" in raw:
-        raise InputError(f"{path}: not text; expected an M3U, PLS or XSPF playlist")
+    # Editors of Windows may save UTF-16, which a byte order mark shows; its players write cp1252 into .m3u.
+    marked = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return raw.decode("utf-8-sig")
+        content = raw.decode("utf-16" if marked else "utf-8-sig")
     except UnicodeDecodeError:
-        return raw.decode("cp1252", "replace")  # what Windows players write into .m3u
+        content = raw.decode("cp1252", "replace")
+    if "\0" in content:
+        raise InputError(f"{path}: not text; expected an M3U, PLS or XSPF playlist")
+    return content
 
 
 def _xspf_locations(content: str, path: Path) -> list[str]:

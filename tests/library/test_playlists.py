@@ -82,6 +82,8 @@ def test_a_prefix_is_replaced_by_whole_names():
     [
         ("a.m3u", "#EXTM3U\r\n#EXTINF:1,x\r\nsub/a.mp3\r\n\r\nhttp://radio/stream\r\n", ["sub/a.mp3"]),
         ("latin.m3u", "caf\xe9.mp3".encode("cp1252"), ["café.mp3"]),
+        ("windows.m3u", "#EXTM3U\r\ncaf\xe9 \u266b.mp3\r\n".encode("utf-16"), ["café ♫.mp3"]),
+        ("big_endian.m3u8", b"\xfe\xff" + "caf\xe9.mp3".encode("utf-16-be"), ["café.mp3"]),
         ("bom.m3u8", b"\xef\xbb\xbf" + "é.mp3".encode(), ["é.mp3"]),
         ("windows.m3u", "Artist\\Song.mp3", ["Artist/Song.mp3"]),
         ("uri.m3u", "file:///abs/a%20b.mp3\nfile://localhost/c.mp3\nfile://other/d.mp3", ["/abs/a b.mp3", "/c.mp3"]),
@@ -124,6 +126,7 @@ BILLION_LAUGHS = (
         ("comments.m3u", "#EXTM3U\n", "names no file"),
         ("stream.m3u", "http://[\nhttps://radio", "names no file"),
         ("audio.m3u", b"ID3\0\0", "not text"),
+        ("cut.m3u", "song.mp3".encode("utf-16")[:-1], "not text"),
         ("broken.xspf", "<playlist>", "not XML"),
         ("laughs.xspf", BILLION_LAUGHS, "document type"),
         ("none.pls", "[other]\nFile1=a", "no section"),
