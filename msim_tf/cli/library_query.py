@@ -83,13 +83,15 @@ def library_and_tracks(arguments: tuple[str, ...], *, tracks: int | None = None)
     Returns:
         The directory of the library, the default one if none is named; the tracks.
     """
+    if not arguments:
+        return default_library(), ()
     # With a number of tracks, one more argument is the library. Else the first is one if it is one, if it is a file of
     # embeddings, which is refused as a library and never a track, or if there is no default library.
     if tracks is not None:
         named = len(arguments) != tracks
     else:
-        named = bool(arguments) and (is_library(arguments[0]) or is_embeddings(arguments[0]))
-    if arguments and (named or (tracks is None and not is_library(default_library()))):
+        named = is_library(arguments[0]) or is_embeddings(arguments[0]) or not is_library(default_library())
+    if named:
         return Path(arguments[0]), arguments[1:]
     return default_library(), arguments
 
