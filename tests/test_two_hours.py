@@ -24,12 +24,13 @@ def peak_kilobytes(code, *arguments):
     return int(done.stdout.split()[-1])
 
 
-def needs_less(most, code, *arguments):
-    """Whether the process can do with less than ``most`` kB.
+def least_peak(most, code, *arguments):
+    """The peak of a run or, if that is not below ``most`` kB, the lower one of two.
 
-    What a run holds beyond its need varies with how its threads take turns, so one that held more may run once more.
+    What a run holds beyond its need varies with how its threads take turns.
     """
-    return any(peak_kilobytes(code, *arguments) < most for _ in range(2))
+    peak = peak_kilobytes(code, *arguments)
+    return peak if peak < most else min(peak, peak_kilobytes(code, *arguments))
 
 
 @pytest.fixture(scope="module")
@@ -76,4 +77,5 @@ def test_two_hours_are_embedded(folder, short_folder, tmp_path):
         "embed_source(sys.argv[2], Embedder(sys.argv[1]), sys.argv[1] + '.npz')"
     )
     short = peak_kilobytes(code, tmp_path / "model", short_folder)
-    assert needs_less(min(short + MORE_FOR_TWO_HOURS, 1.5e6), code, tmp_path / "model", folder)
+    most = min(short + MORE_FOR_TWO_HOURS, 1.5e6)
+    assert least_peak(most, code, tmp_path / "model", folder) < most
