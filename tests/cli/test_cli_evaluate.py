@@ -272,9 +272,9 @@ def test_wrong_input_is_one_line(
         "store": labelled_store.path,
         "clips": clips_folder,
     }
-    with pytest.raises(InputError, match=message) as actual:
+    with pytest.raises(InputError, match=message) as error:
         invoke(*(argument.format(**names) for argument in arguments))
-    assert "\n" not in str(actual.value)
+    assert "\n" not in str(error.value)
     assert not (tmp_path / "new").exists()
 
 

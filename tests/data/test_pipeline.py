@@ -113,16 +113,16 @@ def test_segments_are_taught_what_was_heard_where_they_lie(store):
     frame = store.params.hop_length / store.params.sr
     counts = np.ceil(10 * store.frames * frame).astype(int)
     starts = np.concatenate([np.arange(count) / 10 for count in counts]).astype(np.float32)
-    answer = np.stack([np.repeat(np.arange(len(store)), counts), starts + 0.05], axis=1)
-    heard = Passages(tuple(store.identifiers), counts, starts, answer, 0.1, (1, 1))
-    taught = encode(sparse_labels(store.identifiers), store.identifiers, DIMENSION_NAMES, regression=heard)
+    vectors = np.stack([np.repeat(np.arange(len(store)), counts), starts + 0.05], axis=1)
+    passages = Passages(tuple(store.identifiers), counts, starts, vectors, 0.1, (1, 1))
+    taught = encode(sparse_labels(store.identifiers), store.identifiers, DIMENSION_NAMES, regression=passages)
     sampler = sampler_of(taught, store, batch_size=16, augment=True)
     stretched = 0
     for step, (_, targets) in enumerate(
         make_dataset(StorePart(store, np.arange(len(store)), sampler), INPUTS, first=0, last=20)
     ):
         batch = sampler.batch(step)
-        track, when = (targets["teacher"].numpy() * answer.std(axis=0) + answer.mean(axis=0)).T
+        track, when = (targets["teacher"].numpy() * vectors.std(axis=0) + vectors.mean(axis=0)).T
         np.testing.assert_allclose(track, batch.clips, atol=0.02)
         middle = frame * (batch.starts[:, 0] + store.params.segment_frames * batch.stretch / 2)
         np.testing.assert_allclose(when, middle, atol=0.06)

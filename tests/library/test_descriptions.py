@@ -27,13 +27,13 @@ SAID = Description(
 
 def test_a_description_fills_what_nobody_else_says():
     tagged = {"title": "Song", "genre": ["Blues"], "key": "C major"}
-    answer = with_description(tagged, SAID)
-    assert answer["genre"] == ["Blues"] and answer["key"] == "C major"
-    assert answer["mood"] == ["calm"] and answer["tempo"] == 92.0
-    assert answer["described"]["fields"] == ["mood", "tempo"]
-    assert answer["described"]["words"] == {"genre": {"jazz": 0.9}, "mood": {"calm": 0.7, "sad": 0.2}}
-    assert without_description(answer) == tagged
-    json.dumps(answer)
+    described = with_description(tagged, SAID)
+    assert described["genre"] == ["Blues"] and described["key"] == "C major"
+    assert described["mood"] == ["calm"] and described["tempo"] == 92.0
+    assert described["described"]["fields"] == ["mood", "tempo"]
+    assert described["described"]["words"] == {"genre": {"jazz": 0.9}, "mood": {"calm": 0.7, "sad": 0.2}}
+    assert without_description(described) == tagged
+    json.dumps(described)
 
 
 def test_a_year_is_better_than_a_guessed_decade():
@@ -50,8 +50,8 @@ def test_another_description_replaces_the_first():
 
 
 def test_annotations_come_before_the_model():
-    answer = with_description({"title": "Song"}, SAID)
-    better = annotated(answer, {"tempo": 46.0})
+    described = with_description({"title": "Song"}, SAID)
+    better = annotated(described, {"tempo": 46.0})
     assert better["tempo"] == 46.0 and better["key"] == "A minor" and better["mood"] == ["calm"]
     assert better["described"]["fields"] == ["genre", "key", "mood"]
     # A later run without an estimate of the tempo goes back to nothing, and does not invent one.
@@ -105,8 +105,8 @@ def test_an_indexed_library_is_filtered_by_what_was_heard(library):
 def test_info_marks_what_the_model_said(library):
     text = run("info", library, "0.wav", "-k", 0)
     assert "92 bpm  (heard by the model)" in text and "A minor  (heard by the model)" in text
-    answer = json.loads(run("info", library, "0.wav", "-k", 0, "--json"))["metadata"]
-    assert answer["described"]["tempo"][0] == {"bpm": 92.0, "probability": 0.8}
+    metadata = json.loads(run("info", library, "0.wav", "-k", 0, "--json"))["metadata"]
+    assert metadata["described"]["tempo"][0] == {"bpm": 92.0, "probability": 0.8}
 
 
 def test_the_real_model_describes_while_indexing(tmp_path):

@@ -153,12 +153,12 @@ def test_query_by_a_mix(library, index, names):
 @pytest.mark.parametrize(
     "arguments, passes",
     [
-        (["--bpm", "112-115"], lambda answer: 112 <= answer["tempo"] <= 115),
-        (["--bpm", "56-57.5", "--octaves"], lambda answer: 112 <= answer["tempo"] <= 115),
-        (["--key", "A minor"], lambda answer: answer["key"] == "A minor"),
-        (["--tag", "CALM"], lambda answer: answer["mood"] == ["calm"]),
-        (["--artist", "anna", "--artist", "Ben"], lambda answer: answer["artist"] in ("Anna", "Ben")),
-        (["--year", "1975-1979"], lambda answer: 1975 <= answer["year"] <= 1979),
+        (["--bpm", "112-115"], lambda metadata: 112 <= metadata["tempo"] <= 115),
+        (["--bpm", "56-57.5", "--octaves"], lambda metadata: 112 <= metadata["tempo"] <= 115),
+        (["--key", "A minor"], lambda metadata: metadata["key"] == "A minor"),
+        (["--tag", "CALM"], lambda metadata: metadata["mood"] == ["calm"]),
+        (["--artist", "anna", "--artist", "Ben"], lambda metadata: metadata["artist"] in ("Anna", "Ben")),
+        (["--year", "1975-1979"], lambda metadata: 1975 <= metadata["year"] <= 1979),
     ],
 )
 def test_filters(library, index, names, arguments, passes):

@@ -408,7 +408,7 @@ def test_the_lock_ends_with_its_holder(tmp_path):
         pass
 
 
-def answer(index):
+def tempo_and_key(index):
     return {name: (index.metadata(name).get("tempo"), index.metadata(name).get("key")) for name in index.identifiers}
 
 
@@ -426,10 +426,10 @@ def test_tempo_and_key_are_taken_from_annotations_and_kept(clips, tmp_path, embe
     update_library(clips, library, embedder, UpdateOptions(annotate=True))
     # A key of less confidence than 0.25 is left unknown.
     expected = {n: (100.5 + place, "A minor" if place > 2 else None) for place, n in enumerate(names)}
-    assert answer(index_of(library)) == expected
+    assert tempo_and_key(index_of(library)) == expected
     (clips / names[0]).touch()
     update_library(clips, library, embedder, PLAIN)
-    assert answer(index_of(library)) == expected
+    assert tempo_and_key(index_of(library)) == expected
 
 
 @pytest.mark.slow
@@ -438,5 +438,5 @@ def test_tempo_and_key_are_heard(folder, tmp_path, embedder):
         path.unlink()
     library = tmp_path / "library"
     assert update_library(folder, library, embedder, UpdateOptions(annotate=True)).failures == {}
-    ((tempo, key),) = answer(index_of(library)).values()
+    ((tempo, key),) = tempo_and_key(index_of(library)).values()
     assert 40 <= tempo <= 250 or key.endswith(("major", "minor"))

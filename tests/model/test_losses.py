@@ -29,7 +29,7 @@ def loop_hinges(embeddings, relation, margin, fallback):
     x = embeddings.astype(np.float64)
     x = x / np.linalg.norm(x, axis=1, keepdims=True)
     distance = 1.0 - x @ x.T
-    actual = []
+    hinges = []
     for a in range(len(x)):
         negatives = [distance[a, n] for n in range(len(x)) if n != a and relation[a, n] < 0]
         for p in range(len(x)):
@@ -45,8 +45,8 @@ def loop_hinges(embeddings, relation, margin, fallback):
                 rule, negative = "farther", min(farther)
             else:
                 rule, negative = "nearer", max(negatives)
-            actual.append((a, p, max(distance[a, p] - negative + margin, 0.0), rule))
-    return actual
+            hinges.append((a, p, max(distance[a, p] - negative + margin, 0.0), rule))
+    return hinges
 
 
 def random_relation(rng, size, unknown):

@@ -11,7 +11,7 @@ from msim_tf.search.tracks import track_metadata
 
 
 @pytest.mark.parametrize(
-    "name, query, actual, text",
+    "name, query, match, text",
     [
         ("tempo", {"tempo": 120.0}, {"tempo": 121.0}, "121 vs 120 bpm"),
         ("tempo", {"tempo": 61.0}, {"tempo": 121.0}, "121 vs 61 bpm, double time"),
@@ -33,8 +33,8 @@ from msim_tf.search.tracks import track_metadata
         ("instrument", {}, {}, ""),
     ],
 )
-def test_evidence(name, query, actual, text):
-    assert compared(name, query, actual) == text
+def test_evidence(name, query, match, text):
+    assert compared(name, query, match) == text
 
 
 def test_relative_keys_are_those_of_the_circle_of_fifths():
@@ -122,7 +122,7 @@ def test_rounded_shares_sum_and_stay_near(shares):
 
 
 def test_metadata_is_brought_to_one_spelling():
-    answer = {
+    tags = {
         "tempo": ("121",),
         "key": ("A minor",),
         "genre": "rock",
@@ -130,7 +130,7 @@ def test_metadata_is_brought_to_one_spelling():
         "year": "1994",
         "title": None,
     }
-    assert track_metadata({**answer, "album": "", "era": [], "file": {"size": 3}}, "x") == {
+    assert track_metadata({**tags, "album": "", "era": [], "file": {"size": 3}}, "x") == {
         "tempo": 121.0,
         "key": "A minor",
         "genre": ["rock"],
@@ -164,9 +164,9 @@ def hit(distances, metadata):
 
 def test_a_summary_says_what_is_shared_what_differs_and_what_it_is():
     query = {"tempo": 92.0, "key": "C major", "mood": ["calm"]}
-    actual = {"tempo": 183.0, "key": "A minor", "mood": ["calm", "sad"], "instrument": ["piano"]}
+    metadata = {"tempo": 183.0, "key": "A minor", "mood": ["calm", "sad"], "instrument": ["piano"]}
     distances = {"genre": 1.0, "mood": 0.2, "era": 2.0, "tempo": 0.9, "key": 0.1}
-    answer = explanation(hit(distances, actual), dict.fromkeys(distances, query))
+    answer = explanation(hit(distances, metadata), dict.fromkeys(distances, query))
     # Known tempi and keys decide for theirs, whatever the distance: 183 is twice 92, A minor is not C major.
     assert answer.summary == "same mood and tempo, another era and key; calm, piano; 183 bpm, A minor"
     assert answer.to_json()["summary"] == answer.summary

@@ -56,7 +56,7 @@ def test_codes_in_parts_order_as_codes_in_one(rng, tmp_path, monkeypatch):
         for order, weighted in (("order", query), ("order_alone", alone)):
             index = (one.whole if order == "order" else one.alone[0]).parts[0]
             asked = weighted if order == "order" else weighted[: LAYOUT.widths[0]]
-            scores, rows = (actual[0] for actual in index.search(asked[None], 4321))
+            scores, rows = (result[0] for result in index.search(asked[None], 4321))
             score = dict(zip(rows.tolist(), scores.tolist()))
             for codes in (parted, opened):
                 actual = getattr(codes, order)(weighted, 300).tolist()

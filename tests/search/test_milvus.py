@@ -43,7 +43,7 @@ def collection(address, index):
         yield made
 
 
-def answer(matches):
+def facts(matches):
     return [(match.identifier, match.distance, match.shares, match.distances, match.metadata) for match in matches]
 
 
@@ -59,7 +59,7 @@ def test_what_is_found_is_what_the_exact_engine_finds(index, collection, rng, ki
         track = index.identifiers[11 * place]
         chosen = dict(zip(names, weights))
         expected = search(index, track_query(index, track), weights=chosen, k=12)
-        assert answer(collection.search(track_query(collection, track), weights=chosen, k=12)) == answer(expected)
+        assert facts(collection.search(track_query(collection, track), weights=chosen, k=12)) == facts(expected)
 
 
 def test_every_kind_of_query(index, collection, rng):
@@ -70,7 +70,7 @@ def test_every_kind_of_query(index, collection, rng):
         (examples_query, [first, second, vector]),
         (mixed_query, {"genre": first, "tempo": second}),
     ]:
-        assert answer(collection.search(make(collection, asked))) == answer(search(index, make(index, asked)))
+        assert facts(collection.search(make(collection, asked))) == facts(search(index, make(index, asked)))
     assert first in collection and "nothing" not in collection and len(collection) == len(index)
     assert collection.metadata(first) == index.metadata(first)
     np.testing.assert_array_equal(collection.vectors([second, first]), index.vectors([second, first]))
@@ -95,7 +95,7 @@ def test_filters_pass_what_they_pass_in_an_index(index, collection):
     query = track_query(index, index.identifiers[0])
     for filters in FILTERS:
         expected = search(index, query, filters=filters, k=400)
-        assert answer(collection.search(query, filters=filters, k=400)) == answer(expected), filters
+        assert facts(collection.search(query, filters=filters, k=400)) == facts(expected), filters
         assert (len(expected) == 0) == (filters == Filters(artists=("",)))
 
 
@@ -125,8 +125,8 @@ def test_ties_are_in_the_order_of_identifiers_however_many(embeddings, address):
 def test_diversity_is_that_of_an_index(index, collection):
     query = track_query(index, index.identifiers[7])
     for diversity in (Diversity(per_artist=1), Diversity(per_album=2, relevance=0.5)):
-        expected = answer(search(index, query, k=15, diversity=diversity))
-        assert answer(collection.search(query, k=15, diversity=diversity)) == expected
+        expected = facts(search(index, query, k=15, diversity=diversity))
+        assert facts(collection.search(query, k=15, diversity=diversity)) == expected
 
 
 def test_hostile_names_and_tags_are_text(embeddings, address):
@@ -163,7 +163,7 @@ def test_a_push_sends_what_has_changed_and_takes_away_what_has_left(embeddings, 
         assert len(opened) == 291 and names[0] not in opened
         assert opened.metadata(names[20]) == {"artist": "Somebody else"}
         query = vector_query(index, -moved.embeddings[0])
-        assert answer(opened.search(query, k=20)) == answer(search(index, query, k=20))
+        assert facts(opened.search(query, k=20)) == facts(search(index, query, k=20))
 
 
 def test_an_interrupted_push_goes_on(index, address):

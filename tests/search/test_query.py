@@ -25,15 +25,15 @@ def brute_force(index, vector, weights, *, exclude=()):
     slices = index.source.layout.slices
     weights = weights or dict.fromkeys(slices, 1.0)
     total = sum(abs(weight) for weight in weights.values())
-    actual = []
+    distances = []
     for name, stored in zip(index.identifiers, index.vectors(index.identifiers).astype(float)):
         distance = 0.0
         for dimension, part in slices.items():
             weight = weights.get(dimension, 0) / total
             distance += weight * sum((a - b) ** 2 for a, b in zip(vector[part], stored[part]))
         if name not in exclude:
-            actual.append((distance, name))
-    return sorted(actual)
+            distances.append((distance, name))
+    return sorted(distances)
 
 
 def assert_same(matches, expected):

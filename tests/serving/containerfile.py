@@ -34,12 +34,12 @@ def stages(path):
     """The stages of a Containerfile."""
     lines = [line for line in Path(path).read_text().splitlines() if not line.lstrip().startswith("#")]
     text = re.sub(r"\\\n\s*", "", "\n".join(lines))
-    actual = []
+    parsed = []
     for line in filter(str.strip, text.splitlines()):
         instruction, arguments = line.split(maxsplit=1)
         if instruction == "FROM":
             image, _, name = arguments.partition(" AS ")
-            actual.append(Stage(image, name))
+            parsed.append(Stage(image, name))
         else:
-            actual[-1].steps.append((instruction, arguments))
-    return actual
+            parsed[-1].steps.append((instruction, arguments))
+    return parsed

@@ -182,16 +182,16 @@ def test_a_server_can_be_started_again_on_its_ports(tmp_path, toy_version):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_server_in_order(tmp_path, toy_version, number):
     publish(toy_version, tmp_path, "1")
-    before, actual = signal.getsignal(number), []
+    before, seen = signal.getsignal(number), []
 
     def on_start(addresses):
         with RestClient(addresses.rest) as client:
-            actual.extend([bias(client), addresses])
+            seen.extend([bias(client), addresses])
         os.kill(os.getpid(), number)
 
     serve({"m": tmp_path}, ANY_PORTS, on_start=on_start)
-    assert actual[0] == 0 and signal.getsignal(number) is before
-    with RestClient(actual[1].rest) as client, pytest.raises(ServingError, match="UNAVAILABLE"):
+    assert seen[0] == 0 and signal.getsignal(number) is before
+    with RestClient(seen[1].rest) as client, pytest.raises(ServingError, match="UNAVAILABLE"):
         client.status("m")
 
 

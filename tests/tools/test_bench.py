@@ -241,12 +241,12 @@ def test_recall_against_a_loop(bench, rng):
     layout = EmbeddingLayout(("genre", "tempo"), (2, 2))
     matrix, queries = (normalised(rng.normal(size=(n, 4)), layout) for n in (40, 30))
     weights = rng.dirichlet([1, 1], 30)
-    actual = rng.integers(0, 40, (30, 5)).tolist()
+    neighbours = rng.integers(0, 40, (30, 5)).tolist()
     expected = []
-    for query, (first, second), rows in zip(queries, weights, actual):
+    for query, (first, second), rows in zip(queries, weights, neighbours):
         distances = [first * sum((query[:2] - x[:2]) ** 2) + second * sum((query[2:] - x[2:]) ** 2) for x in matrix]
         expected.append(np.mean([row in np.argsort(distances)[:5] for row in rows]))
-    shares = bench.search.recall(actual, matrix, queries, weights, layout.widths)
+    shares = bench.search.recall(neighbours, matrix, queries, weights, layout.widths)
     np.testing.assert_allclose(shares, expected)
     assert 0 < shares.mean() < 1
 
@@ -262,9 +262,9 @@ def test_the_search_section_measures_what_it_says(bench, frame, tmp_path, monkey
     figures = bench.search.measured(bench.vectors.TrackVectors.load(""), 300, frame.Options(True, "", str(tmp_path)))
     names = [figure.name for figure in figures]
     assert len(set(names)) == len(names)
-    actual = [figure for figure in figures if "recall" in figure.name]
+    recalls = [figure for figure in figures if "recall" in figure.name]
     # The peer and the exact engine find all.
-    assert [(figure.value, figure.low, figure.met) for figure in actual] == [(1, 1, True)] * 6
+    assert [(figure.value, figure.low, figure.met) for figure in recalls] == [(1, 1, True)] * 6
     assert "300 tracks, exact, memory" in names
 
 

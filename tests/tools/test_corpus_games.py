@@ -295,11 +295,11 @@ def test_what_is_gone_from_the_archive_is_reported_and_the_rest_is_built(archive
     catalogue(*(entry(name) for name in ("gone", "moved", "unreachable", "broken", "alpha")))
     assert games.main(["--corpus", str(root)]) == 3
     assert set(manifest(root)) == {"train/games/alpha/a-0000.flac"}
-    answer = capsys.readouterr().err
-    assert "gone: not in this system's package lists (E: No packages found)" in answer
-    assert "moved: version 1:2.0-1 holds none of usr/share/moved/music/*" in answer
-    assert "unreachable: apt-get download failed (E: Failed to fetch)" in answer
-    assert "broken: the download is not the file that the package lists promise" in answer
+    message = capsys.readouterr().err
+    assert "gone: not in this system's package lists (E: No packages found)" in message
+    assert "moved: version 1:2.0-1 holds none of usr/share/moved/music/*" in message
+    assert "unreachable: apt-get download failed (E: Failed to fetch)" in message
+    assert "broken: the download is not the file that the package lists promise" in message
 
 
 @needs_dpkg
@@ -364,9 +364,9 @@ def test_a_full_disk_is_one_line_and_nothing_half_written_counts(archive, catalo
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
             signal.signal(signal.SIGXFSZ, previous)
-    answer = capsys.readouterr().err
-    assert "File too large" in answer
-    assert answer.endswith("what is recorded stays, run it again to go on\n")
+    message = capsys.readouterr().err
+    assert "File too large" in message
+    assert message.endswith("what is recorded stays, run it again to go on\n")
     assert list(root.rglob("*.flac")) == []
     assert games.main(["--corpus", str(root), "--cache", str(cache)]) == 0
     assert {**contents(root), "games.jsonl": b""} == {**contents(whole), "games.jsonl": b""}
@@ -415,9 +415,9 @@ def test_building_some_packages_leaves_the_others_alone(archive, catalogue, tmp_
 def test_without_apt_there_is_one_clear_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert games.main(["--corpus", str(tmp_path / "corpus")]) == 2
-    answer = capsys.readouterr().err
-    assert answer.count("\n") == 1
-    assert "apt-get, apt-cache, dpkg-deb not found" in answer
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "apt-get, apt-cache, dpkg-deb not found" in message
     assert not (tmp_path / "corpus").exists()
 
 

@@ -41,12 +41,12 @@ def _peaks(y: np.ndarray, speeds: dict[str, float]) -> dict[str, tuple[float, fl
     """Frequency of the highest peak within 5 % of where each tone should be, and the amplitude of what is there."""
     spectrum = np.abs(np.fft.rfft(y * np.hanning(len(y))))
     frequency = np.fft.rfftfreq(len(y), 1 / SR)
-    actual = {}
+    peaks = {}
     for name, speed in speeds.items():
         near = np.flatnonzero(np.abs(frequency / (TONES[name] * speed) - 1) < 0.05)
         best = near[spectrum[near].argmax()]
-        actual[name] = (float(frequency[best]), float(np.linalg.norm(spectrum[near])))
-    return actual
+        peaks[name] = (float(frequency[best]), float(np.linalg.norm(spectrum[near])))
+    return peaks
 
 
 def test_a_mix_is_what_its_record_says(corpus):

@@ -53,13 +53,13 @@ def test_no_two_clips_share_a_path_and_a_fifth_is_for_testing():
 @pytest.mark.parametrize("what", ["style.name", "group", "progression.name", "progression.bars", "font"])
 def test_nothing_of_the_test_clips_is_heard_in_training(what):
     def values(part):
-        actual = set()
+        used = set()
         for plan in by_part(part):
             value = plan
             for name in what.split("."):
                 value = getattr(value, name)
-            actual.add(value)
-        return actual
+            used.add(value)
+        return used
 
     assert values("train") and values("test") and not values("train") & values("test")
 

@@ -123,11 +123,11 @@ def read_copyright(text: str) -> list[tuple[tuple[str, ...], str]]:
 
 def licence_of(path: str, paragraphs: Iterable[tuple[tuple[str, ...], str]]) -> str:
     """Licence of a file of the source package: that of the last paragraph that matches; empty if none does."""
-    packages = ""
+    matching = ""
     for patterns, licence in paragraphs:
         if any(glob_matches(pattern, path) for pattern in patterns):
-            packages = licence
-    return packages
+            matching = licence
+    return matching
 
 
 def source_path(origin: str, source: Mapping[str, str]) -> str:

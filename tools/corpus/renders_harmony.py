@@ -120,11 +120,11 @@ def phrases(mode: str, part: str) -> tuple[str, ...]:
 def progressions(part: str, count: int, *, seed: int) -> tuple[Progression, ...]:
     """``count`` different progressions, major and minor in turn; the first are the same whatever ``count`` is."""
     rng = random.Random(f"{seed}/progressions/{part}")
-    match: dict[str, Progression] = {}
-    while len(match) < count:
-        progression = _progression(rng, part, MODES[len(match) % 2])
-        match.setdefault(progression.name, progression)
-    return tuple(match.values())
+    by_name: dict[str, Progression] = {}
+    while len(by_name) < count:
+        progression = _progression(rng, part, MODES[len(by_name) % 2])
+        by_name.setdefault(progression.name, progression)
+    return tuple(by_name.values())
 
 
 def _progression(rng: random.Random, part: str, mode: str) -> Progression:
